@@ -1,0 +1,81 @@
+# Everything is set up from here with only Python (>= 3.10) and make:
+#   make demo    explain pictures with the bundled models
+#   make test    run the tests
+# Another interpreter: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OLDEST := .venv-oldest
+DEMO ?= demo
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-oldest lint format typecheck wheel bench clean
+
+help:
+	@echo "make demo         explain pictures with the bundled models; pictures go to $(DEMO)/"
+	@echo "make test         run the tests (PYTEST_ARGS='-k iba' to choose)"
+	@echo "make test-slow    run the tests, the slow ones too"
+	@echo "make test-oldest  run the tests on the oldest versions that setup.cfg admits"
+	@echo "make lint         ruff: lint and format check"
+	@echo "make format       ruff: mend what can be mended"
+	@echo "make typecheck    pyright on captum_ib/"
+	@echo "make wheel        build the wheel and check what is in it"
+	@echo "make bench        time the methods against plain loops"
+	@echo "make clean        remove what the above made"
+
+# One stamp per kind of installation, so that a second run starts at once.
+# All requirements go in ONE pip call: torch and torchvision must come from the same index and match.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("captum_ib needs Python >= 3.10, but $(PYTHON) is " + sys.version.split()[0] + ": run make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: setup.cfg pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: setup.cfg pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $(VENV)/.installed $@
+
+demo: $(VENV)/.installed
+	$(BIN)/captum-ib demo --out $(DEMO)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
+
+$(OLDEST)/.installed: setup.cfg pyproject.toml requirements-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --constraint requirements-oldest.txt --editable . pytest pytest-benchmark scikit-image scipy
+	@touch $@
+
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+typecheck: $(VENV)/.installed-dev
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+wheel: $(VENV)/.installed-dev
+	rm -rf build/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(BIN)/python -m zipfile --list build/wheel/*.whl | grep -q 'captum_ib/py.typed'
+	$(BIN)/python -m zipfile --list build/wheel/*.whl | grep -q 'captum_ib/zoo/weights/.*safetensors'
+	@ls -l build/wheel
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+clean:
+	rm -rf $(VENV) $(OLDEST) $(DEMO) build dist *.egg-info .pytest_cache .ruff_cache .benchmarks
