@@ -1,0 +1,329 @@
+"""A check that only bits allow: is what got few of them really not needed?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_ib.attr._base import BottleneckAttribution
+from captum_ib.attr._bottlenecks import BottleneckSettings, Prior, standard_prior
+from captum_ib.attr._call import Call, prepare, select, target_index
+from captum_ib.attr._explain import MakePrior, session_layouts, session_mask
+from captum_ib.attr._pairs import PairNoise
+from captum_ib.attr._towers import pair_calls
+from captum_ib.bottleneck import MIN_STD, ActivationStatistics, NoiseStream
+from captum_ib.hooks import Session, open_session
+from captum_ib.models.dual_encoder import DualEncoder
+from captum_ib.models.layers import NamedLayer
+from captum_ib.models.layout import TokenLayout
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What happened when everything below `bits` became noise, per sample (N).
+
+    Attributes:
+        bits: the threshold.
+        level: confidence level of the intervals.
+        n_draws: noise draws per sample.
+        replaced: `(N,)`, share of the positions (or elements) that were replaced.
+        moves: `(N,)`, draws in which the prediction moved: another class for a classifier, a change
+            of more than `tolerance` for a scalar output.
+        rate: `(N,)`, moves / n_draws.
+        low: `(N,)`, lower end of the Wilson interval of the rate.
+        high: `(N,)`, its upper end.
+        change: `(N,)`, mean absolute change of the target's probability (or of the scalar output).
+        change_error: `(N,)`, its standard error over the draws.
+    """
+
+    bits: float
+    level: float
+    n_draws: int
+    replaced: Tensor
+    moves: Tensor
+    rate: Tensor
+    low: Tensor
+    high: Tensor
+    change: Tensor
+    change_error: Tensor
+
+    def __str__(self) -> str:
+        """One line per sample, as a report could quote it."""
+        rows = zip(
+            self.replaced.tolist(),
+            self.rate.tolist(),
+            self.low.tolist(),
+            self.high.tolist(),
+            self.change.tolist(),
+            strict=True,
+        )
+        return "\n".join(
+            f"sample {number}: {replaced:.0%} below {self.bits:g} bits replaced; the prediction "
+            f"moves in {rate:.1%} of {self.n_draws} draws ({self.level:.0%} interval {low:.1%} to "
+            f"{high:.1%}), by {change:.3f} on average"
+            for number, (replaced, rate, low, high, change) in enumerate(rows)
+        )
+
+
+@dataclass(frozen=True)
+class _Settings:
+    bits: float
+    n_draws: int
+    draws_per_pass: int
+    level: float
+    tolerance: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not self.bits > 0:
+            raise ValueError(f"bits must be above 0 (nothing has fewer than 0), got {self.bits}")
+        if self.n_draws < 2 or self.draws_per_pass < 1:
+            raise ValueError(
+                "a certificate needs n_draws ≥ 2 and draws_per_pass ≥ 1, got "
+                f"{self.n_draws} and {self.draws_per_pass}"
+            )
+        if not 0 < self.level < 1:
+            raise ValueError(f"level is a probability between 0 and 1, got {self.level}")
+        if self.tolerance < 0:
+            raise ValueError(f"tolerance must not be negative, got {self.tolerance}")
+
+
+def certify(
+    method: Any,
+    inputs: Tensor | tuple[Tensor, ...],
+    attr: Tensor | tuple[Tensor, ...],
+    bits: float,
+    *,
+    target: Any = None,
+    baselines: Any = None,
+    additional_forward_args: Any = None,
+    attribute_to_layer_input: bool = False,
+    prior: Literal["estimated", "standard"] | None = None,
+    n_draws: int = 100,
+    draws_per_pass: int = 10,
+    level: float = 0.95,
+    tolerance: float = 0.05,
+    seed: int = 0,
+    min_std: float = MIN_STD,
+    layout: TokenLayout | Sequence[TokenLayout] | None = None,
+) -> Certificate | tuple[Certificate, ...]:
+    """Replace what got fewer than `bits` by noise at the bottleneck, and see what the model says.
+
+    A bottleneck's promise is that a position with 0 bits is not needed for the prediction. Here it
+    is put to the test: at the method's layer(s) every such position becomes ε ~ N(μ, σ²), all
+    others stay exactly as they are, `n_draws` times. Prefix tokens (class token, registers), which
+    a spatial map leaves out, stay; a map from `reduce="none"` decides on every element instead.
+
+    Args:
+        method: an IBA, CoIBA or M2IB, as it was used for `attr` (same layers, same statistics).
+        inputs: as given to its `attribute()`, N samples.
+        attr: what `attribute()` returned, in bits and of the layer's size (not upsampled).
+        bits: the threshold, above 0; positions with fewer bits are replaced.
+        target: class whose probability is followed; unless given, the predicted one.
+        baselines: as given to `attribute()`: where μ and σ come from.
+        additional_forward_args: as given to `attribute()`.
+        attribute_to_layer_input: as given to `attribute()`.
+        prior: `"estimated"` noise N(μ, σ²) of the layer, or `"standard"` N(0, 1). Unless given:
+            standard for pairs (M2IB's default), else estimated.
+        n_draws: noise draws per sample, the same for every sample.
+        draws_per_pass: how many of them go through the model at once.
+        level: confidence level of the Wilson intervals.
+        tolerance: for scalar outputs, the change that counts as a move (0.05).
+        seed: of the noise.
+        min_std: lower bound of σ, as given to `attribute()`.
+        layout: as given to `attribute()`.
+
+    Returns:
+        A `Certificate`; for a dual encoder a pair of them, one per tower.
+
+    Raises:
+        TypeError: a method without bottleneck; attributions that are no tensor.
+        ValueError: attributions that are negative (no bits), not finite, or of another size than
+            the layer; settings out of range.
+
+    >>> from captum_ib import IBA
+    >>> model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(6, 3))
+    >>> iba, x = IBA(model, "0"), torch.rand(2, 6, generator=torch.Generator().manual_seed(0))
+    >>> attr = iba.attribute(x, target=1, seed=0)
+    >>> certificate = certify(iba, x, attr, bits=1e9, n_draws=20)
+    >>> certificate.replaced.tolist()
+    [1.0, 1.0]
+    """
+    if prior not in (None, "estimated", "standard"):
+        raise ValueError(f'prior is "estimated", "standard" or None, got {prior!r}')
+    settings = _Settings(bits, n_draws, draws_per_pass, level, tolerance, seed)
+    dual = getattr(method, "forward_func", None)
+    if isinstance(dual, DualEncoder) and hasattr(method, "layers"):
+        if not isinstance(attr, tuple) or len(attr) != 2:
+            raise TypeError("a pair's attr is the tuple (first, second) that attribute() returned")
+        noise = PairNoise(prior or "standard", (1.0, 1.0), _reference(method, baselines))
+        calls = pair_calls(dual, inputs, additional_forward_args)
+        return tuple(
+            _certify(call, [layer], one, None, noise.of_tower(index), min_std, settings)
+            for index, (call, layer, one) in enumerate(zip(calls, method.layers, attr, strict=True))
+        )
+    if not isinstance(method, BottleneckAttribution):
+        raise TypeError(
+            f"{type(method).__name__} has no bottleneck whose bits could be certified; give an "
+            "IBA, CoIBA or M2IB"
+        )
+    call = prepare(method.forward_func, inputs, additional_forward_args)
+    estimated = method._priors(call, baselines, attribute_to_layer_input)
+    make = (lambda *given: standard_prior(given[1], 1.0)) if prior == "standard" else estimated
+    one = attr[0] if isinstance(attr, tuple) and len(attr) == 1 else attr
+    return _certify(
+        call, method.layers, one, target, make, min_std, settings, attribute_to_layer_input, layout
+    )
+
+
+def wilson(moves: Tensor, n_draws: int, level: float) -> tuple[Tensor, Tensor]:
+    """Wilson's interval (1927) for a rate seen as `moves` of `n_draws`, lower and upper end.
+
+    Unlike the normal interval it is right at 0 and n: no move in 100 draws does not prove a rate
+    of 0, but one below 3.7 %.
+
+    >>> [round(float(end), 4) for end in wilson(torch.tensor([0.0]), 100, 0.95)]
+    [0.0, 0.037]
+    """
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    rate, shrink = moves / n_draws, 1 + z**2 / n_draws
+    middle = (rate + z**2 / (2 * n_draws)) / shrink
+    spread = rate * (1 - rate) / n_draws + z**2 / (4 * n_draws**2)
+    half = z / shrink * spread.sqrt()
+    return (middle - half).clamp(min=0), (middle + half).clamp(max=1)
+
+
+def _certify(
+    call: Call,
+    layers: Sequence[NamedLayer],
+    attr: Any,
+    target: Any,
+    make_prior: MakePrior,
+    min_std: float,
+    settings: _Settings,
+    to_input: bool = False,
+    layout: TokenLayout | Sequence[TokenLayout] | None = None,
+) -> Certificate:
+    _check(attr, call.n)
+    names, modules = zip(*layers, strict=True)
+    with open_session(call.forward_func, call.run, modules, names, call.n, to_input) as session:
+        layouts = session_layouts(call, session, layout)
+        valid = session_mask(call, session, layouts[0])
+        bottleneck = BottleneckSettings(0.0, min_std=min_std)
+        priors = [
+            make_prior(name, activation, one, valid, bottleneck)
+            for name, activation, one in zip(
+                session.names, session.activations, layouts, strict=True
+            )
+        ]
+        low = attr.to(call.device) < settings.bits
+        replace = [
+            _at_layer(low, activation, one, name)
+            for activation, one, name in zip(
+                session.activations, layouts, session.names, strict=True
+            )
+        ]
+        outputs = torch.cat(list(_outputs(session, replace, priors, settings)))
+        return _sum_up(session.output, outputs, target, low.flatten(1), settings)
+
+
+def _outputs(
+    session: Session, replace: list[Tensor], priors: list[Prior], settings: _Settings
+) -> Iterator[Tensor]:
+    """The model's outputs `(draws, N, …)`, some draws at a time."""
+    n = session.activations[0].shape[0]
+    shapes = [tuple(activation.shape[1:]) for activation in session.activations]
+    # One draw of the stream at a time: the result does not depend on draws_per_pass.
+    noise = NoiseStream(settings.seed, shapes, 1, False, session.activations[0].device)
+    for start in range(0, settings.n_draws, settings.draws_per_pass):
+        count = min(settings.draws_per_pass, settings.n_draws - start)
+        draws = [torch.cat(layer) for layer in zip(*(noise.draw() for _ in range(count)))]  # noqa: B905
+
+        def put(index: int, activation: Tensor, draws=draws, count=count) -> Tensor:
+            signal = activation.float().unflatten(0, (count, n))
+            prior = priors[index]
+            noisy = prior.mean + prior.std * draws[index].unsqueeze(1)
+            mixed = torch.where(replace[index], noisy, signal)
+            return mixed.flatten(0, 1).to(activation.dtype)
+
+        with torch.no_grad():
+            yield session.run(count, put).unflatten(0, (count, n)).float()
+
+
+def _sum_up(
+    clean: Tensor, outputs: Tensor, target: Any, low: Tensor, settings: _Settings
+) -> Certificate:
+    clean = clean.float()
+    scalar = clean.ndim == 1 or clean.shape[1] == 1
+    if scalar:
+        before, after = clean.reshape(-1), outputs.flatten(1)
+        moved = (after - before).abs() > settings.tolerance
+    else:
+        index = target_index(clean.argmax(1) if target is None else target, clean)
+        before = select(clean.softmax(1), index)
+        after = select(outputs.softmax(2).flatten(0, 1), index).unflatten(0, (-1, len(clean)))
+        moved = outputs.argmax(2) != clean.argmax(1)
+    change = (after - before).abs().double().cpu()
+    moves = moved.double().sum(0).cpu()
+    lower, upper = wilson(moves, settings.n_draws, settings.level)
+    return Certificate(
+        bits=settings.bits,
+        level=settings.level,
+        n_draws=settings.n_draws,
+        replaced=low.double().mean(1).cpu(),
+        moves=moves,
+        rate=moves / settings.n_draws,
+        low=lower,
+        high=upper,
+        change=change.mean(0),
+        change_error=change.std(0) / math.sqrt(settings.n_draws),
+    )
+
+
+def _at_layer(low: Tensor, activation: Tensor, layout: TokenLayout, name: str) -> Tensor:
+    """Where to replace, broadcastable to the activation; what the map leaves out stays."""
+    if low.shape == activation.shape:
+        return low
+    if layout.spatial and low.ndim == 4 and low.shape[1] == 1:
+        rows, columns = layout.grid_of(activation)
+        if low.shape[2] >= rows and low.shape[3] >= columns and low.shape[2] % rows == 0:
+            # A coarser layer's cell goes only where all finer cells that it covers go.
+            kept = F.adaptive_max_pool2d((~low).float(), (rows, columns))
+            cells = (kept == 0).flatten(2).movedim(1, -1)
+            prefix = cells.new_zeros(len(cells), layout.prefix, 1)
+            return layout.arrange(torch.cat([prefix, cells], 1), (rows, columns))
+    if layout.kind in ("sequence", "ncl") and low.ndim == 2:
+        positions = layout.tokens(activation).shape[1]
+        if low.shape[1] == positions:
+            return low.unsqueeze(layout.channel_axis)
+    raise ValueError(
+        f"attr of shape {tuple(low.shape)} does not fit layer {name}, whose activation is "
+        f"{tuple(activation.shape)}; give what attribute() returned, before any upsampling"
+    )
+
+
+def _check(attr: Any, n: int) -> None:
+    if not isinstance(attr, Tensor):
+        raise TypeError(f"attr must be a tensor of bits, given {type(attr).__name__}")
+    if attr.ndim < 2 or len(attr) != n:
+        raise ValueError(f"attr of shape {tuple(attr.shape)} for {n} samples")
+    if not bool(torch.isfinite(attr).all()):
+        raise ValueError("attr holds NaN or infinity")
+    if bool((attr < 0).any()):
+        raise ValueError(
+            "attr has negative values, so it is not in bits (NIB's are units of the output); only "
+            "a bottleneck's information can be certified"
+        )
+
+
+def _reference(method: Any, baselines: Any) -> ActivationStatistics | None:
+    if baselines is None or isinstance(baselines, ActivationStatistics):
+        return baselines or method.statistics
+    raise TypeError("for pairs, baselines are ActivationStatistics (from method.estimate)")

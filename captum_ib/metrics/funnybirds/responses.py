@@ -1,0 +1,84 @@
+"""What the model answers to a picture and to every intervention on it; asked in batches, kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from captum_ib.metrics.funnybirds.data import PARTS, Bird, FunnyBirds
+
+# None: the picture itself. A set: the parts that stay. A number: the object that goes.
+Change = frozenset[str] | int | None
+
+
+class Responses:
+    """Logits of a model on FunnyBirds, computed when first asked for and remembered.
+
+    Several explanations of one model share one `Responses`, so that the interventions, which do not
+    depend on the explanation, go through the model once.
+
+    Args:
+        data: the data set.
+        model: `(N, 3, H, W)` pictures in [0, 1] → `(N, classes)` logits; resizing and normalising
+            belong to it.
+        batch_size: pictures per forward pass.
+    """
+
+    def __init__(self, data: FunnyBirds, model: nn.Module, batch_size: int = 64) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.data, self.model, self.batch_size = data, model, batch_size
+        self._known: dict[tuple[int, Change], Tensor] = {}
+
+    def fetch(self, wanted: Iterable[tuple[Bird, Change]]) -> None:
+        """Ask the model for all of `wanted` that it has not been asked yet, in full batches."""
+        missing = [
+            pair for pair in dict.fromkeys(wanted) if (pair[0].index, pair[1]) not in self._known
+        ]
+        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        for start in range(0, len(missing), self.batch_size):
+            chunk = missing[start : start + self.batch_size]
+            pictures = torch.stack([self._picture(bird, change) for bird, change in chunk])
+            with torch.no_grad():
+                logits = self.model(pictures.to(device)).detach().float().cpu()
+            self._check(logits, len(chunk))
+            for (bird, change), row in zip(chunk, logits, strict=True):
+                self._known[bird.index, change] = row
+
+    def logits(self, bird: Bird, change: Change = None) -> Tensor:
+        """`(classes,)` logits of the picture, of kept parts (a set), or without an object."""
+        if (bird.index, change) not in self._known:
+            self.fetch([(bird, change)])
+        return self._known[bird.index, change]
+
+    def predicted(self, bird: Bird, change: Change = None) -> int:
+        """The class with the largest logit."""
+        return int(self.logits(bird, change).argmax())
+
+    def drop(self, bird: Bird, change: Change, target: int) -> float:
+        """f_target(picture) − f_target(changed picture), in logits."""
+        return float(self.logits(bird)[target] - self.logits(bird, change)[target])
+
+    def _picture(self, bird: Bird, change: Change) -> Tensor:
+        if change is None:
+            return self.data.image(bird)
+        if isinstance(change, int):
+            return self.data.without_object(bird, change)
+        return self.data.with_parts(bird, change)
+
+    def _check(self, logits: Tensor, count: int) -> None:
+        expected = (count, len(self.data.classes))
+        if logits.shape != expected:
+            raise ValueError(
+                f"the model returned {tuple(logits.shape)} for {count} pictures; expected "
+                f"{expected}, one logit per class of the data set"
+            )
+        if not torch.isfinite(logits).all():
+            raise ValueError("the model returned NaN or infinity on FunnyBirds pictures")
+
+
+def without(*parts: str) -> frozenset[str]:
+    """The parts that stay when `parts` go."""
+    return frozenset(PARTS) - frozenset(parts)

@@ -1,0 +1,140 @@
+"""One number per sample from any model: a classifier's target output, or a pair's cosine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from quantus.helpers.model.model_interface import ModelInterface
+from torch import Tensor, nn
+
+
+def is_dual(model: object) -> bool:
+    """Whether `model` compares two modalities, as `captum_ib.DualEncoder` does."""
+    return hasattr(model, "encode") and hasattr(model, "modalities")
+
+
+def model_device(model: nn.Module, device: str | torch.device | None = None) -> torch.device:
+    """`device` if given, else where the model's parameters are."""
+    if device is not None:
+        return torch.device(device)
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def model_input(array: np.ndarray | Tensor, model: nn.Module, device=None) -> Tensor:
+    """An array as the model takes it: on its device, floats in its precision, integers as they are.
+
+    Perturbed inputs often come as float64; a model in float32 would refuse them.
+    """
+    tensor = torch.as_tensor(array).to(model_device(model, device))
+    if tensor.is_floating_point():
+        floats = (p.dtype for p in model.parameters() if p.is_floating_point())
+        return tensor.to(next(floats, torch.float32))
+    return tensor.long() if tensor.dtype != torch.bool else tensor
+
+
+class Scorer:
+    """Scores `(N,)` for inputs `(N, …)` against targets that were given once.
+
+    A classifier's score is its output at the target: the softmax probability where Quantus' wrapper
+    was built with `softmax=True`, else the logit. A dual encoder's is the cosine of the pair, and
+    the other side's embedding is computed once, here.
+
+    Args:
+        model: Quantus' wrapper of the model.
+        targets: `(N,)` class indices; for a dual encoder the other modality's inputs, `(N, …)`.
+        modality: which modality of a dual encoder the inputs are; its first unless given.
+        inputs: the unchanged inputs, from which a dual encoder's valid tokens are read where the
+            inputs are the text.
+        pad_token: id of padding, for dual encoders that can't tell it from the ids themselves.
+
+    Attributes:
+        text_mask: `(N, T)` of bool, the tokens that are not padding, on the side that is text;
+            None where the dual encoder needs none.
+
+    Raises:
+        TypeError: targets of a classifier that are no integers.
+        ValueError: a target that is no class; an unknown modality; more outputs than the targets
+            can choose from.
+    """
+
+    def __init__(
+        self,
+        model: ModelInterface,
+        targets: np.ndarray,
+        modality: str | None = None,
+        inputs: np.ndarray | None = None,
+        pad_token: int | None = None,
+    ) -> None:
+        self.module: nn.Module = model.get_model()
+        self.device = model_device(self.module, getattr(model, "device", None))
+        self._kwargs: dict[str, Any] = dict(getattr(model, "model_predict_kwargs", None) or {})
+        self.targets = model_input(targets, self.module, self.device)
+        self.dual = is_dual(self.module)
+        self.text_mask: Tensor | None = None
+        if self.dual:
+            self.modality, other = sides(self.module, modality)
+            self._mask = None
+            if inputs is not None:
+                self._mask = token_mask(self.module, self.modality, self.input(inputs), pad_token)
+            mask = token_mask(self.module, other, self.targets, pad_token)
+            self.text_mask = self._mask if self.modality == "text" else mask
+            with torch.no_grad():
+                self._embedding = self.module.encode(other, self.targets, mask)  # type: ignore[operator]
+        else:
+            if self.targets.is_floating_point() or self.targets.ndim != 1:
+                raise TypeError(
+                    "y_batch must hold one class index per sample, got "
+                    f"{self.targets.dtype} of shape {tuple(self.targets.shape)}"
+                )
+            self._call = model.get_softmax_arg_model()
+
+    def input(self, array: np.ndarray | Tensor) -> Tensor:
+        """`array` on the model's device, in its precision."""
+        return model_input(array, self.module, self.device)
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Scores of `inputs` (N, …), as `(N,)` float32."""
+        if self.dual:
+            embedding = self.module.encode(self.modality, inputs, self._mask)  # type: ignore[operator]
+            return (embedding * self._embedding).sum(-1).float()
+        outputs = self._call(inputs, **self._kwargs)
+        if outputs.ndim != 2:
+            raise ValueError(
+                f"a classifier returns (N, classes), got {tuple(outputs.shape)}; wrap the model"
+            )
+        classes = outputs.shape[1]
+        if not bool(((self.targets >= 0) & (self.targets < classes)).all()):
+            raise ValueError(
+                f"y_batch has targets from {int(self.targets.min())} to {int(self.targets.max())}, "
+                f"but the model has classes 0 to {classes - 1}"
+            )
+        return outputs.gather(1, self.targets[:, None]).squeeze(1).float()
+
+
+def token_mask(
+    dual: nn.Module, modality: str, values: Tensor, pad_token: int | None = None
+) -> Tensor | None:
+    """Valid tokens `(N, T)` of a dual encoder's modality, None where it has no padding.
+
+    `pad_token` marks them in token ids; without it the dual encoder is asked.
+    """
+    ids = not values.is_floating_point()
+    given = values != pad_token if ids and pad_token is not None else None
+    return dual.token_mask(modality, values, given)  # type: ignore[operator]
+
+
+def sides(dual: nn.Module, modality: str | None) -> tuple[str, str]:
+    """The modality that the inputs are, and the other one.
+
+    Raises:
+        ValueError: `dual` has no such modality.
+    """
+    first, second = names = tuple(dual.modalities)[:2]  # type: ignore[arg-type]
+    if modality is None or modality == first:
+        return first, second
+    if modality == second:
+        return second, first
+    raise ValueError(f"modality is one of {names}, got {modality!r}")
