@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ from captum_ib.visualization.colors import (
 )
 
 # Layout of a figure, in inches; a caption is set in a monospaced face, CAPTION_COLUMNS to a line.
-_CELL, _GAP, _TITLE, _BAR, _LINE = 2.6, 0.35, 0.45, 0.5, 0.27
+_CELL, _GAP, _BAR, _LINE = 2.6, 0.35, 0.5, 0.27
+_TITLE_TOP, _TITLE_LINE, _TITLE_COLUMNS = 0.25, 0.18, 36
 CAPTION_COLUMNS = 28
 _MONO_ADVANCE = 0.602  # width of a DejaVu Sans Mono character over its font size
 
@@ -155,12 +157,14 @@ def grid(
         (_wrap(p.tokens, CAPTION_COLUMNS)[1] for row in rows for p in row if p.tokens), default=0
     )
     text_height = lines * _LINE + _BAR if lines else 0.0
-    row_height = _TITLE + _CELL + _BAR + text_height
+    shown = [*titles, *(panel.title for row in rows for panel in row)]
+    title_height = _TITLE_TOP + _TITLE_LINE * max(len(_title(text).splitlines()) for text in shown)
+    row_height = title_height + _CELL + _BAR + text_height
     columns = 1 + max(len(row) for row in rows)
     width, height = columns * (_CELL + _GAP) + _GAP, len(images) * row_height
     figure = Figure(figsize=(width, height))
     for i, (image, row, title) in enumerate(zip(images, rows, titles, strict=True)):
-        top = height - i * row_height - _TITLE
+        top = height - i * row_height - title_height
         pixels = checked_image(image)
         _picture(_axes(figure, 0, top - _CELL, _CELL), pixels, title)
         for column, panel in enumerate(row, start=1):
@@ -220,7 +224,12 @@ def _axes(figure: Figure, column: int, bottom: float, height: float) -> Axes:
 def _picture(ax: Axes, pixels: np.ndarray, title: str) -> None:
     ax.imshow(pixels, interpolation="nearest")
     ax.set_axis_off()
-    ax.set_title(title, fontsize=10, parse_math=False)
+    ax.set_title(_title(title), fontsize=10, parse_math=False)
+
+
+def _title(text: str) -> str:
+    """Broken into lines that are no wider than a cell."""
+    return textwrap.fill(text, _TITLE_COLUMNS)
 
 
 def _colorbar(figure: Figure, scale: Scale, column: int, top: float, unit: str) -> None:
@@ -231,6 +240,9 @@ def _colorbar(figure: Figure, scale: Scale, column: int, top: float, unit: str) 
     labels = [f"{scale.low:.3g}", f"{middle:.3g} {unit}", f"{scale.high:.3g}"]
     bar.set_ticks([scale.low, middle, scale.high], labels=labels)
     ax.tick_params(labelsize=8, length=2, pad=1)
+    first, _, last = ax.get_xticklabels()
+    first.set_horizontalalignment("left")
+    last.set_horizontalalignment("right")
 
 
 def _wrap(tokens: Sequence[str], columns: int) -> tuple[list[tuple[int, int]], int]:

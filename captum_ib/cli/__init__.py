@@ -1,0 +1,167 @@
+"""The command line: ``captum-ib explain``, ``demo``, ``methods`` and ``layers``.
+
+Only the parsing stands here; what a command does is imported when it runs, so that ``--help`` and
+mistakes in the arguments answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from captum_ib.cli.arguments import one_line, spread
+
+try:
+    from typer.exceptions import TyperException as UsageProblem
+except ImportError:  # typer before it brought its own copy of click's exceptions
+    from click import ClickException as UsageProblem  # pyright: ignore[reportMissingImports]
+
+app = typer.Typer(
+    name="captum-ib",
+    help="Explain what image classifiers and image-text models look at, in bits.",
+    add_completion=False,
+)
+
+Model = Annotated[
+    str,
+    typer.Option(help="clip-scenes, vit-scenes, timm:NAME, hf:ID-or-folder, or a folder"),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from captum_ib import __version__
+
+        typer.echo(f"captum-ib {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Explain what image classifiers and image-text models look at, in bits."""
+
+
+@app.command()
+def explain(
+    model: Model,
+    image: Annotated[list[Path], typer.Option(help="picture(s) to explain")],
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="caption for an image-text model; one for all pictures, or one each"),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="class for a classifier, index or label (default: the likeliest)"),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="method(s), see `captum-ib methods` (default: m2ib, or coiba)"),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="folder for the results")] = Path("out"),
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(help="layer name(s), see `captum-ib layers` (default: the method's)"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of the noise")] = 0,
+    beta: Annotated[float | None, typer.Option(help="weight of the information")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="steps of the fit or path")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="noise draws per step")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "float32",
+    revision: Annotated[
+        str | None, typer.Option(help="branch, tag or commit of a hub model")
+    ] = None,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="accept pickled weights (they can run code)")
+    ] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="show where an error comes from")
+    ] = False,
+) -> None:
+    """Explain picture(s): a figure, the raw arrays and the settings for each method."""
+    from captum_ib.cli.explain import Request, run
+
+    request = Request(
+        model=model,
+        images=image,
+        texts=text or [],
+        targets=target or [],
+        methods=[name for given in method or [] for name in given.split(",") if name],
+        layers=layer or [],
+        settings={"beta": beta, "steps": steps, "samples": samples, "seed": seed},
+        out=out,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        allow_pickle=allow_pickle,
+    )
+    with one_line(traceback):
+        run(request)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for the pictures")] = Path("demo"),
+    images: Annotated[int, typer.Option(min=1, max=16, help="pictures per model")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="of the pictures and of the noise")] = 0,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="show where an error comes from")
+    ] = False,
+) -> None:
+    """Explain generated pictures with the two models that come with the package."""
+    from captum_ib.cli.demo import run
+
+    with one_line(traceback):
+        run(out, images, seed)
+
+
+@app.command()
+def methods() -> None:
+    """List the methods, what they explain, and the papers behind them."""
+    from captum_ib.cli.listing import methods_table
+
+    typer.echo(methods_table())
+
+
+@app.command()
+def layers(
+    model: Model,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="show where an error comes from")
+    ] = False,
+) -> None:
+    """List the layers a model can be explained at, and each method's default."""
+    from captum_ib.cli.listing import layers_table
+
+    with one_line(traceback):
+        typer.echo(layers_table(model))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, or 2 after one line on stderr.
+
+    Args:
+        argv: the arguments without the program's name (default: those of the process).
+    """
+    # Hub libraries log on stderr, where a mistake should get one line and nothing else.
+    for name in ("HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    arguments = spread(sys.argv[1:] if argv is None else argv)
+    try:
+        code = app(arguments or ["--help"], prog_name="captum-ib", standalone_mode=False)
+    except UsageProblem as error:
+        typer.echo(f"captum-ib: error: {' '.join(error.format_message().split())}", err=True)
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("captum-ib: interrupted, nothing was written", err=True)
+        return 130
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,52 @@
+"""What typer does not do: several values behind one flag, and errors of one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import typer
+
+SEVERAL = ("--image", "--text", "--target", "--method", "--layer")
+"""Options that take several values behind one flag."""
+
+
+def spread(arguments: Sequence[str]) -> list[str]:
+    """Repeat a flag before each further value behind it, which is the form that typer reads.
+
+    A value ends where the next argument starts with two dashes, so a negative number is a value.
+
+    >>> spread(["explain", "--method", "m2ib", "nib", "--seed", "1"])
+    ['explain', '--method', 'm2ib', '--method', 'nib', '--seed', '1']
+    """
+    result: list[str] = []
+    flag, values = "", 0
+    for argument in arguments:
+        if argument.startswith("--"):
+            flag, values = (argument, 0) if argument in SEVERAL else ("", 0)
+        elif flag:
+            if values:
+                result.append(flag)
+            values += 1
+        result.append(argument)
+    return result
+
+
+@contextmanager
+def one_line(traceback: bool = False) -> Iterator[None]:
+    """Turn what can go wrong with a user's input into one line on stderr and exit code 2.
+
+    A ``TypeError`` or ``AttributeError`` is no mistake that can be made on a command line: it is a
+    bug, and comes through with its traceback.
+
+    Args:
+        traceback: let everything through.
+    """
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError) as error:
+        if traceback or isinstance(error, (typer.Exit, typer.Abort)):
+            raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        typer.echo(f"captum-ib: error: {message}", err=True)
+        raise typer.Exit(2) from None

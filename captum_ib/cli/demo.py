@@ -1,0 +1,107 @@
+"""``captum-ib demo``: explain generated pictures with the two models of the zoo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import typer
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from captum_ib import methods
+from captum_ib.cli.explain import panel
+from captum_ib.cli.output import staged, write_json
+from captum_ib.cli.subject import Explanation, Subject, explain_subject, make_subject
+from captum_ib.models.load import LoadedModel, load
+from captum_ib.visualization import grid, save
+from captum_ib.zoo import scenes
+
+METHODS = {"clip-scenes": ("m2ib", "nib"), "vit-scenes": ("coiba", "iba", "nib", "ig")}
+
+
+def run(out: Path, count: int, seed: int) -> None:
+    """Write the pictures, one grid of explanations per model, and their settings to ``out``.
+
+    Args:
+        out: folder.
+        count: pictures per model.
+        seed: of the pictures (held-out ones: the models were trained on others) and the noise.
+    """
+    with staged(out) as folder:
+        for name, chosen in METHODS.items():
+            loaded = load(name)
+            pictures, questions = _scenes(loaded, count, seed)
+            subjects = []
+            for i, (picture, question) in enumerate(zip(pictures, questions, strict=True)):
+                picture.save(folder / f"{name}-{i}.png")
+                subjects.append(_subject(loaded, picture, question))
+            results = _explain(subjects, chosen, seed, name)
+            _write(folder, name, subjects, results, seed)
+    shown = [out.resolve() / f"{name}.png" for name in METHODS]
+    typer.echo("explanations: " + "  ".join(map(str, shown)))
+    typer.echo(
+        "try your own words:\n  captum-ib explain --model clip-scenes "
+        f'--image {out / "clip-scenes-0.png"} --text "a red circle" --method m2ib nib'
+    )
+
+
+def _scenes(loaded: LoadedModel, count: int, seed: int) -> tuple[list[Image.Image], list[str]]:
+    from captum_ib.zoo.evaluate import HELD_OUT_SEED
+
+    size = loaded.image_size
+    if loaded.kind == "dual":
+        captioned = scenes.captioned(count, seed=HELD_OUT_SEED + seed, size=size)
+        return [_to_picture(image) for image in captioned.images], captioned.captions
+    labelled = scenes.labelled(count, seed=HELD_OUT_SEED + seed, size=size)
+    pictures = [_to_picture(image) for image in labelled.images]
+    return pictures, [str(int(label)) for label in labelled.labels]
+
+
+def _to_picture(image: Tensor) -> Image.Image:
+    array = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return Image.fromarray(array)
+
+
+def _subject(loaded: LoadedModel, picture: Image.Image, question: str) -> Subject:
+    return make_subject(loaded, picture, question, torch.device("cpu"), torch.float32)
+
+
+def _explain(
+    subjects: list[Subject], chosen: tuple[str, ...], seed: int, name: str
+) -> list[list[Explanation]]:
+    rows = [methods.get(method) for method in chosen]
+    settings = methods.settings_for(rows, {"seed": seed})
+    jobs = [(subject, row) for subject in subjects for row in rows]
+    done = [
+        explain_subject(subject, row, [], settings[row.name], show_progress=False)
+        for subject, row in tqdm(jobs, desc=name, unit="map", delay=1)
+    ]
+    return [done[i : i + len(rows)] for i in range(0, len(done), len(rows))]
+
+
+def _write(
+    folder: Path,
+    name: str,
+    subjects: list[Subject],
+    results: list[list[Explanation]],
+    seed: int,
+) -> None:
+    panels = [
+        [panel(subject, result) for result in row]
+        for subject, row in zip(subjects, results, strict=True)
+    ]
+    figure = grid(
+        [subject.picture for subject in subjects],
+        panels,
+        titles=[subject.title for subject in subjects],
+    )
+    save(figure, folder / f"{name}.png")
+    record = {
+        "model": f"zoo:{name}",
+        "seed": seed,
+        "pictures": [subject.record() for subject in subjects],
+        "methods": [result.record() for result in results[0]],
+    }
+    write_json(folder / f"{name}.json", record)

@@ -1,0 +1,118 @@
+"""Load a model by one string: from the zoo, timm, the Hugging Face hub, or a folder.
+
+Code that comes with a model is never executed, and pickled weights are refused unless allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from captum_ib.models.loaded import LoadedModel, ModelUnavailableError
+
+__all__ = ["FORMS", "LoadedModel", "ModelUnavailableError", "load"]
+
+FORMS = "a zoo name or zoo:NAME, timm:NAME, hf:ID (hub id or folder), or a folder"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What :func:`load` was asked for besides the name."""
+
+    pretrained: bool = True
+    allow_pickle: bool = False
+    revision: str | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+
+
+def load(
+    spec: str,
+    *,
+    pretrained: bool = True,
+    allow_pickle: bool = False,
+    revision: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> LoadedModel:
+    """The model that ``spec`` names, in evaluation mode, with its preprocessing and words.
+
+    Args:
+        spec: ``"zoo:NAME"`` (or the bare name), ``"timm:NAME"``, ``"hf:ID"``, or a folder with
+            ``config.json`` and ``model.safetensors`` as transformers or timm write them. A hub
+            model that was downloaded before is found on disk when there is no network.
+        pretrained: load weights (default); otherwise they are random, and timm needs no network.
+        allow_pickle: accept weights that exist in pickled form only. Unpickling can execute code:
+            do this for sources that you trust. Default: refuse.
+        revision: branch, tag or commit on the hub (default: the main branch).
+        mean: normalisation per channel for folders that do not state it.
+        std: as ``mean``.
+
+    Raises:
+        TypeError: ``spec`` is not a string.
+        ValueError: ``spec`` names nothing, or a model that can't be explained; weights are pickled;
+            preprocessing is missing or does not fit the model.
+        ModelUnavailableError: a hub model is not on disk, and the hub can't be reached.
+
+    >>> load("timm:vit_tiny_patch16_224", pretrained=False).image_size
+    (224, 224)
+    """
+    if not isinstance(spec, str):
+        raise TypeError(f"spec must be a string ({FORMS}), given {type(spec).__name__}")
+    options = Options(pretrained, allow_pickle, revision, mean, std)
+    if Path(spec).is_dir():
+        return _from_folder(spec, options)
+    scheme, colon, name = spec.partition(":")
+    if colon and name and scheme in _SOURCES:
+        return _SOURCES[scheme](name, options)
+    zoo = import_module("captum_ib.zoo.loading").names()
+    if spec in zoo:
+        return _from_zoo(spec, options)
+    near = difflib.get_close_matches(spec, zoo, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"the zoo has {', '.join(zoo)}"
+    raise ValueError(f"unknown model {spec!r}: expected {FORMS}; {hint}")
+
+
+def _from_zoo(name: str, options: Options) -> LoadedModel:
+    # Imported late and by name: the zoo is built on models/, not the other way round.
+    if not options.pretrained:
+        raise ValueError(f"zoo:{name} comes trained; pretrained=False is for timm: and hf:")
+    if options.revision is not None:
+        raise ValueError(f"zoo:{name} comes with the package; it has no revision")
+    zoo = import_module("captum_ib.zoo.loading").load(name)
+    words = zoo.tokenizer
+    return LoadedModel(
+        name=f"zoo:{name}",
+        model=zoo.model,
+        kind=zoo.kind,
+        preprocess=zoo.preprocess,
+        image_size=zoo.image_size,
+        mean=zoo.mean,
+        std=zoo.std,
+        labels=zoo.labels,
+        tokenizer=words,
+        tokens=None if words is None else words.tokens,
+        special_tokens=frozenset() if words is None else words.special_tokens,
+    )
+
+
+def _from_folder(name: str, options: Options) -> LoadedModel:
+    return import_module("captum_ib.models.folders").load_folder(Path(name), options)
+
+
+def _from_timm(name: str, options: Options) -> LoadedModel:
+    return import_module("captum_ib.models.hubs").load_timm(name, options)
+
+
+def _from_transformers(name: str, options: Options) -> LoadedModel:
+    return import_module("captum_ib.models.hubs").load_transformers(name, options)
+
+
+_SOURCES: dict[str, Callable[[str, Options], LoadedModel]] = {
+    "zoo": _from_zoo,
+    "timm": _from_timm,
+    "hf": _from_transformers,
+}

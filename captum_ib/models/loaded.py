@@ -1,0 +1,129 @@
+"""What a loaded model brings along: preprocessing, words, labels, and the way back to a picture."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+
+Triple = tuple[float, float, float]
+
+
+class ModelUnavailableError(RuntimeError):
+    """The model is neither on disk nor can it be fetched (no network, no such id, no weights)."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model together with everything that turns pictures and words into its inputs.
+
+    Attributes:
+        name: what it was asked for as, e.g. ``"zoo:clip-scenes"``.
+        model: the module itself, in evaluation mode. For a dual encoder this is the model of the
+            family (a ``CLIPModel``); ``captum_ib.DualEncoder.from_model`` wraps it.
+        kind: ``"classifier"`` (images to logits) or ``"dual"`` (two towers, one joint space).
+        preprocess: picture to ``(3, H, W)``, normalised as the model wants it.
+        image_size: (H, W) of its input, pixels.
+        mean: per channel, what ``preprocess`` subtracts from values in [0, 1].
+        std: per channel, what ``preprocess`` divides by.
+        labels: name of each class; ``None`` when unknown.
+        tokenizer: texts to ``(input_ids, attention_mask)``, both ``(N, T)``; ``None`` without text.
+        tokens: one row of ``input_ids`` to its words, for display; ``None`` without text.
+        special_tokens: words that stand for no text (begin, end, padding).
+    """
+
+    name: str
+    model: nn.Module
+    kind: Literal["classifier", "dual"]
+    preprocess: Callable[[Image], Tensor]
+    image_size: tuple[int, int]
+    mean: Triple
+    std: Triple
+    labels: list[str] | None = None
+    tokenizer: Callable[[list[str]], tuple[Tensor, Tensor]] | None = None
+    tokens: Callable[[Tensor], list[str]] | None = None
+    special_tokens: frozenset[str] = frozenset()
+
+    def picture(self, pixel_values: Tensor) -> Tensor:
+        """What the model sees, undoing the normalisation: ``(..., 3, H, W)`` in [0, 1]."""
+        mean = torch.tensor(self.mean, device=pixel_values.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=pixel_values.device).view(3, 1, 1)
+        return (pixel_values.float() * std + mean).clamp(0, 1)
+
+    def class_index(self, target: str | int) -> int:
+        """The index of a class given by its label (in any case) or its index.
+
+        A label may be one of several names that a comma separates ("tabby" for "tabby, tabby cat").
+
+        Raises:
+            ValueError: no such label, several such labels, or an index out of range.
+        """
+        if isinstance(target, str) and not target.lstrip("-").isdecimal():
+            return self._index_of_label(target)
+        index, count = int(target), None if self.labels is None else len(self.labels)
+        if index < 0 or (count is not None and index >= count):
+            last = "" if count is None else f" and at most {count - 1}"
+            raise ValueError(f"target {index} is out of range: it must be at least 0{last}")
+        return index
+
+    def _index_of_label(self, label: str) -> int:
+        if self.labels is None:
+            raise ValueError(
+                f"target {label!r} is a label, but {self.name} does not name its classes; pass the "
+                "index of the class"
+            )
+        wanted = label.strip().casefold()
+        names = [text.casefold() for text in self.labels]
+        found = [i for i, name in enumerate(names) if name == wanted]
+        found = found or [i for i, name in enumerate(names) if wanted in name.split(", ")]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(f"target {label!r} names classes {found}; pass the index you mean")
+        single = [part for name in names for part in name.split(", ")]
+        near = difflib.get_close_matches(wanted, single, n=3, cutoff=0.5)
+        hint = f"nearest: {', '.join(near)}" if near else f"they start with {', '.join(names[:5])}"
+        raise ValueError(f"target {label!r} is none of the {len(names)} labels; {hint}")
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Preprocessing that resizes (bilinear, antialiased, aspect ratio given up) and normalises.
+
+    Args:
+        size: (H, W), pixels.
+        mean: per channel, subtracted from values in [0, 1].
+        std: per channel, divided by.
+    """
+
+    size: tuple[int, int]
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def __call__(self, image: Image) -> Tensor:
+        """Picture to ``(3, H, W)``, normalised."""
+        pixels = torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1) / 255
+        if tuple(pixels.shape[1:]) != self.size:
+            pixels = torch.nn.functional.interpolate(
+                pixels[None], size=list(self.size), mode="bilinear", antialias=True
+            )[0]
+        mean, std = torch.tensor(self.mean).view(3, 1, 1), torch.tensor(self.std).view(3, 1, 1)
+        return (pixels - mean) / std
+
+
+def triple(values: Sequence[float], name: str) -> Triple:
+    """Three floats, one per channel, of ``values``.
+
+    Raises:
+        ValueError: there are not three of them.
+    """
+    numbers = [float(value) for value in values]
+    if len(numbers) != 3:
+        raise ValueError(f"{name} must hold one number per colour channel, given {numbers}")
+    return numbers[0], numbers[1], numbers[2]
