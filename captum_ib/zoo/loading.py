@@ -1,0 +1,143 @@
+"""Load a trained model of the zoo together with what it needs to take pictures and captions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from captum_ib.zoo import architectures
+from captum_ib.zoo.tokenizer import WordTokenizer
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Folder of the package that holds one folder per model."""
+
+
+@dataclass(frozen=True)
+class ZooModel:
+    """A trained model and what belongs to it.
+
+    Attributes:
+        name: Its name in the zoo.
+        model: The network in eval mode, float32, on the CPU: a transformers ``CLIPModel``
+            (``kind="dual"``) or a timm ``VisionTransformer`` (``kind="classifier"``).
+        kind: What the model does.
+        tokenizer: ``tokenizer(captions) -> (input_ids, attention_mask)``; None for a classifier.
+        labels: Names of the classes; None for a dual encoder.
+        image_size: Height and width of its images in pixels.
+        mean, std: Normalisation of the three channels of images in [0, 1].
+    """
+
+    name: str
+    model: Any
+    kind: Literal["classifier", "dual"]
+    tokenizer: WordTokenizer | None
+    labels: list[str] | None
+    image_size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """Resize a picture to the model's size (aspect ratio not kept) and normalise it.
+
+        Args:
+            image: A PIL image of any size and mode.
+
+        Returns:
+            ``(3, H, W)`` float32.
+
+        Raises:
+            TypeError: If ``image`` is no PIL image.
+        """
+        if not isinstance(image, Image.Image):
+            raise TypeError(
+                f"image must be a PIL image; got {type(image).__name__}. Use normalize(...) for a "
+                f"tensor with values in [0, 1]."
+            )
+        height, width = self.image_size
+        picture = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+        return self.normalize(pixels)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Normalise images ``(..., 3, H, W)`` with values in [0, 1], as the scenes have them."""
+        mean = images.new_tensor(self.mean)[:, None, None]
+        return (images - mean) / images.new_tensor(self.std)[:, None, None]
+
+    def tokens(self, ids: Tensor) -> list[str]:
+        """The words of one row ``(T,)`` of token ids.
+
+        Raises:
+            TypeError: If the model takes no captions.
+        """
+        if self.tokenizer is None:
+            raise TypeError(f"{self.name} is a classifier and has no tokens.")
+        return self.tokenizer.tokens(ids)
+
+
+def names() -> list[str]:
+    """Names of the models of the zoo.
+
+    Example:
+        >>> names()
+        ['clip-scenes', 'vit-scenes']
+    """
+    return list(architectures.SPECS)
+
+
+def load(name: str, folder: str | Path | None = None) -> ZooModel:
+    """Load a model of the zoo.
+
+    Args:
+        name: ``"clip-scenes"``, a dual encoder, or ``"vit-scenes"``, a classifier.
+        folder: Where ``python -m captum_ib.zoo.train`` wrote the model; by default the trained
+            weights that come with the package.
+
+    Returns:
+        The model, in eval mode, and what belongs to it.
+
+    Raises:
+        ValueError: If there is no such model.
+        FileNotFoundError: If the folder lacks one of the model's files.
+
+    Example:
+        >>> model = load("vit-scenes")
+        >>> model.labels[:3]
+        ['circle', 'square', 'triangle']
+        >>> from captum_ib.zoo import scenes
+        >>> model.model(model.normalize(scenes.labelled(2).images)).shape
+        torch.Size([2, 7])
+    """
+    if name not in architectures.SPECS:
+        raise ValueError(f"unknown model {name!r}; the zoo has {', '.join(names())}.")
+    spec = architectures.SPECS[name]
+    home = WEIGHTS / name if folder is None else Path(folder)
+    for file in ("config.json", "model.safetensors"):
+        if not (home / file).is_file():
+            raise FileNotFoundError(
+                f"{home / file} is missing. Run `python -m captum_ib.zoo.train {name} --out "
+                f"{home}`, or reinstall the package."
+            )
+    config = json.loads((home / "config.json").read_text(encoding="utf-8"))
+    # Fresh weights are drawn only to be overwritten: leave the caller's random numbers alone.
+    with torch.random.fork_rng(devices=[]):
+        model = architectures.build(config)
+    model.load_state_dict(load_file(home / "model.safetensors"))
+    dual = config.get("model_type") == "clip"
+    return ZooModel(
+        name=name,
+        model=model.eval(),
+        kind="dual" if dual else "classifier",
+        tokenizer=WordTokenizer.from_file(home / "words.json") if dual else None,
+        labels=None if dual else list(config["label_names"]),
+        image_size=(spec.size, spec.size),
+        mean=(spec.mean,) * 3,
+        std=(spec.std,) * 3,
+    )

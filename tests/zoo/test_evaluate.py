@@ -1,0 +1,71 @@
+"""The measures against closed forms, and the shipped weights against the numbers in the docs."""
+
+import math
+
+import pytest
+import torch
+
+from captum_ib import zoo
+from captum_ib.zoo import evaluate, scenes
+
+
+def test_auc_of_two_normal_distributions():
+    # P(x > y) for x ~ N(1, 1), y ~ N(0, 1) is Φ(1 / √2); here the quantiles stand for the samples.
+    quantiles = torch.special.ndtri((torch.arange(2000, dtype=torch.float64) + 0.5) / 2000)
+    scores = torch.cat([quantiles + 1, quantiles])
+    positive = torch.arange(4000) < 2000
+    expected = 0.5 * (1 + math.erf(0.5))
+    assert evaluate.auc(scores, positive).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_auc_row_by_row_ties_and_empty_classes():
+    scores = torch.tensor([[3.0, 2.0, 1.0], [1.0, 1.0, 1.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
+    positive = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 0, 0], [1, 1, 1]]).bool()
+    values = evaluate.auc(scores, positive)
+    assert values[:3].tolist() == [1.0, 0.5, 0.0] and values[3].isnan()
+    with pytest.raises(ValueError, match=r"same shape; got \(4, 3\) and \(4,\)"):
+        evaluate.auc(scores, positive[:, 0])
+
+
+def test_similarities_are_those_of_the_model():
+    model = zoo.load("clip-scenes")
+    data = scenes.captioned(5, seed=1)
+    ids, mask = model.tokenizer(data.captions)
+    with torch.no_grad():
+        outputs = model.model(ids, model.normalize(data.images), attention_mask=mask)
+    expected = outputs.text_embeds @ outputs.image_embeds.T
+    torch.testing.assert_close(evaluate.similarities(model, data, batch=2), expected)
+    with pytest.raises(TypeError, match="vit-scenes takes no captions"):
+        evaluate.similarities(zoo.load("vit-scenes"), data)
+
+
+@pytest.mark.parametrize("batch", [7, 30])
+def test_correct_does_not_depend_on_the_batch(batch):
+    model = zoo.load("vit-scenes")
+    whole = evaluate.correct(model, 30, batch=30)
+    assert torch.equal(evaluate.correct(model, 30, batch=batch), whole)
+
+
+def test_the_command_line_reports(capsys):
+    evaluate.main(["vit-scenes", "-n", "20"])
+    count = int(evaluate.correct(zoo.load("vit-scenes"), 20).sum())
+    assert capsys.readouterr().out == (
+        f"vit-scenes: accuracy {count / 20:.4f} ({count} of 20), seed 1000003\n"
+    )
+    evaluate.main(["clip-scenes", "-n", "40"])
+    values = evaluate.caption_aucs(zoo.load("clip-scenes"), 40)
+    assert f"mean AUC {values.mean():.4f} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["clip-scenes", "-n", "1"], "with n=1 some caption is true of all or of no image"),
+        (["vit-scenes", "--folder", "nowhere"], "config.json is missing"),
+        (["vit"], "invalid choice: 'vit'"),
+    ],
+)
+def test_the_command_line_refuses(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main(arguments)
+    assert message in capsys.readouterr().err
