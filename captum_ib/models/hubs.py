@@ -29,10 +29,7 @@ def load_timm(name: str, options: Options) -> LoadedModel:
         raise ValueError(f"timm has no model {name!r}; near: {', '.join(near) or 'none'}")
     if not options.pretrained:
         return wrap_timm(f"timm:{name}", timm.create_model(name, pretrained=False))
-    config = timm.get_pretrained_cfg(name)
-    if config is None or not (config.hf_hub_id or config.url):
-        tags = ", ".join(timm.list_pretrained(f"{name}*")[:3]) or "none"
-        raise ValueError(f"timm has no trained weights for {name!r}; names that have: {tags}")
+    config = _timm_config(name)
     file = config.hf_hub_id and _safetensors_file(config.hf_hub_id, name, options)
     if file:
         # custom_load is meant for the file in another format that this one stands in for.
@@ -48,6 +45,20 @@ def load_timm(name: str, options: Options) -> LoadedModel:
     except OSError as error:
         raise unavailable(f"timm:{name}", error) from error
     return wrap_timm(f"timm:{name}", model)
+
+
+def _timm_config(name: str) -> Any:
+    """What timm knows of the model's trained weights."""
+    import timm
+
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # an unknown tag
+        config = None
+    if config is None or not (config.hf_hub_id or config.url):
+        tags = ", ".join(timm.list_pretrained(f"{name.split('.')[0]}*")[:3]) or "none"
+        raise ValueError(f"timm has no trained weights for {name!r}; names that have: {tags}")
+    return config
 
 
 def wrap_timm(name: str, model: nn.Module, labels: Sequence[str] | None = None) -> LoadedModel:

@@ -13,7 +13,7 @@ Array = np.ndarray | torch.Tensor
 
 SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
-LUMA = np.array([0.299, 0.587, 0.114])  # how bright an RGB colour looks (ITU-R BT.601)
+_LUMA = np.array([0.299, 0.587, 0.114])  # how bright an RGB colour looks (ITU-R BT.601)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def overlay(
     pixels = checked_image(image)
     values = _upsampled(attribution, pixels.shape[:2])
     scale = scale or Scale.of(attribution, signed)
-    grey = pixels @ LUMA
+    grey = pixels @ _LUMA
     return (1 - opacity) * grey[..., None] + opacity * scale.colors(values)
 
 

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from captum_ib.visualization.colors import (
-    LUMA,
     Array,
     Scale,
     checked_image,
@@ -96,7 +95,6 @@ def caption(
     words = []
     for token, value, (column, line) in zip(tokens, values, places, strict=True):
         color = scale.colors(np.asarray(value))
-        dark = color @ LUMA < 0.5
         words.append(
             ax.text(
                 column,
@@ -105,7 +103,7 @@ def caption(
                 family="monospace",
                 fontsize=size,
                 va="center",
-                color="white" if dark else "black",
+                color=_readable_on(color),
                 parse_math=False,  # a caption may hold dollar signs
                 bbox={"facecolor": color, "edgecolor": "none", "pad": 0.15 * size},
             )
@@ -243,6 +241,12 @@ def _colorbar(figure: Figure, scale: Scale, column: int, top: float, unit: str) 
     first, _, last = ax.get_xticklabels()
     first.set_horizontalalignment("left")
     last.set_horizontalalignment("right")
+
+
+def _readable_on(color: np.ndarray) -> str:
+    """Black or white, whichever has more contrast (WCAG 2: their luminances meet at 0.179)."""
+    linear = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
+    return "white" if linear @ np.array([0.2126, 0.7152, 0.0722]) < 0.179 else "black"
 
 
 def _wrap(tokens: Sequence[str], columns: int) -> tuple[list[tuple[int, int]], int]:
