@@ -1,0 +1,17 @@
+"""How a bottleneck gets into a model and out again: hooks, isolation, replay."""
+
+from captum_ib.hooks.composite import CompositeHook
+from captum_ib.hooks.isolate import borrowed, roots
+from captum_ib.hooks.replay import Recorder, Replay, ReplayMismatch
+from captum_ib.hooks.session import Session, open_session
+
+__all__ = [
+    "CompositeHook",
+    "Recorder",
+    "Replay",
+    "ReplayMismatch",
+    "Session",
+    "borrowed",
+    "open_session",
+    "roots",
+]

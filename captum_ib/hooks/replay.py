@@ -1,0 +1,176 @@
+"""Replay: while a bottleneck is fitted, what does not depend on it is computed once and reused.
+
+One forward pass with frozen parameters, in which only the bottleneck's result requires grad, shows
+what depends on it: a module call whose tensors do not require grad does not. The outputs of the
+largest such calls are recorded in call order, and returned instead of being computed again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.utils._pytree import tree_flatten, tree_map
+
+PLAIN = (Tensor, type(None), bool, int, float, str, torch.dtype, torch.device, torch.Size)
+
+
+@dataclass
+class _Recorded:
+    """The output of one module call, and whether its tensors carry the sample axis in front."""
+
+    output: Any
+    batched: bool
+
+    def copy(self, repeats: int, n: int) -> Any:
+        """A fresh copy (models write in place), its samples repeated draw by draw."""
+
+        def clone(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            if self.batched and leaf.ndim > 0 and leaf.shape[0] == n and repeats > 1:
+                return leaf.repeat(repeats, *[1] * (leaf.ndim - 1))
+            return leaf.clone()
+
+        return tree_map(clone, self.output)
+
+
+@dataclass
+class _Call:
+    """A module call in the recording pass; ``recorded`` is set when nothing in it depends."""
+
+    module: nn.Module
+    recorded: _Recorded | None = None
+    children: list[_Call] = field(default_factory=list)
+
+
+@dataclass
+class Replay:
+    """What a recording found: per module, its calls in order, recorded or to be run (``None``)."""
+
+    n: int
+    schedule: dict[nn.Module, list[_Recorded | None]]
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The modules of which at least one call is replayed."""
+        return list(self.schedule)
+
+    @contextmanager
+    def playing(self, repeats: int) -> Iterator[None]:
+        """Let the recorded modules answer from the record, for one pass of ``repeats`` · n rows.
+
+        Rows are ordered draw by draw: row ``draw * n + sample``. ``forward`` of every module is
+        put back on leaving.
+        """
+        position = dict.fromkeys(self.schedule, 0)
+        original: list[tuple[nn.Module, bool, Any]] = []
+
+        def play(module: nn.Module, run: Callable[..., Any]) -> Callable[..., Any]:
+            def forward(*args: Any, **kwargs: Any) -> Any:
+                calls = self.schedule[module]
+                index = position[module]
+                if index >= len(calls):
+                    raise ReplayMismatch(f"{type(module).__name__} ran more often than recorded")
+                position[module] = index + 1
+                recorded = calls[index]
+                if recorded is None:
+                    return run(*args, **kwargs)
+                return recorded.copy(repeats, self.n)
+
+            return forward
+
+        try:
+            for module in self.schedule:
+                own = "forward" in module.__dict__
+                original.append((module, own, module.forward))
+                module.__dict__["forward"] = play(module, module.forward)
+            yield
+        finally:
+            for module, own, forward in original:
+                if own:
+                    module.__dict__["forward"] = forward
+                else:
+                    module.__dict__.pop("forward", None)
+
+
+class ReplayMismatch(RuntimeError):
+    """A replayed pass took another way through the model than the recorded one."""
+
+
+class Recorder:
+    """Watches one forward pass and builds the :class:`Replay` from it.
+
+    Open it *before* the bottleneck's hooks are called: module-wide hooks run ahead of a module's
+    own, so a hooked layer's raw output is recorded and the bottleneck's result counts as its
+    parent's. The parameters must be frozen.
+
+    Args:
+        n: samples in the batch.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self._top = _Call(nn.Identity())
+        self._stack = [self._top]
+        self._thread = threading.get_ident()
+
+    @contextmanager
+    def recording(self) -> Iterator[Recorder]:
+        """Record the module calls made inside."""
+        handles = []
+        try:
+            handles.append(register_module_forward_pre_hook(self._enter))
+            handles.append(register_module_forward_hook(self._leave, with_kwargs=True))
+            yield self
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def replay(self) -> Replay:
+        """What was recorded."""
+        schedule: dict[nn.Module, list[_Recorded | None]] = {}
+
+        def visit(call: _Call) -> None:
+            schedule.setdefault(call.module, []).append(call.recorded)
+            for child in call.children:
+                visit(child)
+
+        for call in self._top.children:
+            visit(call)
+        return Replay(self.n, {module: calls for module, calls in schedule.items() if any(calls)})
+
+    def _enter(self, module: nn.Module, args: tuple) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        call = _Call(module)
+        self._stack[-1].children.append(call)
+        self._stack.append(call)
+
+    def _leave(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        call = self._stack.pop()
+        given, returned = tree_flatten((args, kwargs))[0], tree_flatten(output)[0]
+        # An unknown object (a cache, a graph) may carry state from call to call: run those.
+        if not all(isinstance(leaf, PLAIN) for leaf in (*given, *returned)):
+            return
+        tensors = [leaf for leaf in given if isinstance(leaf, Tensor)]
+        results = [leaf for leaf in returned if isinstance(leaf, Tensor)]
+        if not results or any(tensor.requires_grad for tensor in (*tensors, *results)):
+            return
+        batched = any(tensor.ndim > 0 and tensor.shape[0] == self.n for tensor in tensors)
+        call.recorded = _Recorded(
+            tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, output),
+            batched,
+        )
+        call.children.clear()

@@ -1,0 +1,142 @@
+"""A borrowed model with hooks on its layers: one recorded pass, then replayed ones."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from captum_ib.hooks.composite import CompositeHook, LayerFunction
+from captum_ib.hooks.isolate import borrowed, roots
+from captum_ib.hooks.replay import Recorder, Replay
+
+Run = Callable[[int], Tensor]
+"""Forward pass of the model on its inputs repeated so many times, draw by draw → its output."""
+
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
+"""Largest difference between a replayed and a plain pass, relative to the largest output: other
+batch sizes take other kernels, a wrong replay is off by far more."""
+
+
+class Session:
+    """Forward passes through a model with some layers' activations read or replaced.
+
+    Made by :func:`open_session`.
+
+    Attributes:
+        layers, names: the layers in the order in which they run, and their names.
+        activations: their activations in the plain pass, ``(N, …)``, detached.
+        output: the model's output in the plain pass, detached.
+        replay: what need not be computed again; ``None`` when there is nothing to replay or a
+            replayed pass did not equal the plain one.
+    """
+
+    def __init__(
+        self, run: Run, layers: Sequence[nn.Module], names: Sequence[str], to_input: bool
+    ) -> None:
+        self.layers = list(layers)
+        self.names = list(names)
+        self.to_input = to_input
+        self.activations: list[Tensor] = []
+        self.replay: Replay | None = None
+        self.output = torch.empty(0)
+        self._run = run
+
+    def run(self, repeats: int, fn: LayerFunction, replay: bool = True) -> Tensor:
+        """One pass with ``fn(index, activation)`` at every layer; rows ordered draw by draw."""
+        hook = CompositeHook(self.layers, fn, self.to_input, self.names)
+        playing = self.replay.playing(repeats) if replay and self.replay else nullcontext()
+        with playing, hook, hook.one_pass():
+            return self._run(repeats)
+
+    def _record(self, n: int) -> None:
+        found: dict[int, Tensor] = {}
+
+        def capture(index: int, activation: Tensor) -> Tensor:
+            found[index] = activation.detach().clone()
+            # Not a leaf: models may add to a layer's output in place.
+            return activation.detach().requires_grad_().clone()
+
+        recorder = Recorder(n)
+        with recorder.recording():
+            output = self.run(1, capture)
+        order = list(found)
+        self.layers = [self.layers[index] for index in order]
+        self.names = [self.names[index] for index in order]
+        self.activations = [found[index] for index in order]
+        self.output = output.detach()
+        if not output.requires_grad:
+            raise RuntimeError(
+                f"the output does not depend on layer(s) {', '.join(self.names)} in a way that "
+                "gradients can follow; choose layers on the path to the output, and a forward "
+                "function without torch.no_grad() or .detach() behind them"
+            )
+        self.replay = recorder.replay()
+
+    def _check_replay(self) -> None:
+        """Keep the replay only if two repeats of it equal the plain pass."""
+        if self.replay is None or not self.replay.schedule:
+            self.replay = None
+            return
+        reason = self._difference(replay=True)
+        if reason is None:
+            return
+        self.replay = None
+        self._difference(replay=False)  # an error of the model itself must reach the caller
+        warnings.warn(
+            f"running without replay, which is slower but gives the same result ({reason})",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+    def _difference(self, replay: bool) -> str | None:
+        """Why two repeats differ from the plain pass, or ``None`` when they don't."""
+        repeats = 2
+        try:
+            with torch.no_grad():
+                output = self.run(repeats, lambda index, activation: None, replay)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            if not replay:
+                raise
+            return f"{type(error).__name__}: {error}"
+        expected = self.output.repeat(repeats, *[1] * (self.output.ndim - 1))
+        if output.shape != expected.shape:
+            return f"output of shape {tuple(output.shape)} instead of {tuple(expected.shape)}"
+        gap = (output - expected).abs().max().float()
+        scale = expected.abs().max().float().clamp_min(1e-6)
+        if bool(gap <= TOLERANCE.get(output.dtype, 1e-3) * scale):
+            return None
+        return f"outputs differ by {float(gap / scale):.2g} of the largest"
+
+
+@contextmanager
+def open_session(
+    forward_func: Callable,
+    run: Run,
+    layers: Sequence[nn.Module],
+    names: Sequence[str],
+    n: int,
+    to_input: bool = False,
+    replay: bool = True,
+) -> Iterator[Session]:
+    """Borrow a model for a number of passes; it comes back as it was.
+
+    Args:
+        forward_func: the module or function that ``run`` calls.
+        run: see :data:`Run`.
+        layers, names: where to hook, in any order.
+        n: samples per repeat.
+        to_input: hook the layers' inputs instead of their outputs.
+        replay: compute only once what does not depend on the layers.
+    """
+    session = Session(run, layers, names, to_input)
+    with borrowed(list(layers)), borrowed(roots(forward_func, lambda: run(1))):
+        session._record(n)
+        if replay:
+            session._check_replay()
+        else:
+            session.replay = None
+        yield session

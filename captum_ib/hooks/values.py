@@ -1,0 +1,78 @@
+"""Finding the activation in whatever a layer takes or returns, and putting another one there."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+Put = Callable[[Tensor], Any]
+"""Activation → the whole value with that activation in the place of the old one."""
+
+
+def is_activation(value: object) -> bool:
+    """A floating-point tensor with a sample axis."""
+    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 0
+
+
+def locate(value: Any) -> tuple[Tensor, Put] | None:
+    """The first activation in a layer's output, and how to replace it.
+
+    A tensor is itself; of a tuple, a list or a mapping (transformers' ``ModelOutput`` is one) it
+    is the first floating-point tensor. ``None`` when there is none.
+
+    >>> import torch
+    >>> tensor, put = locate((torch.zeros(2), None))
+    >>> put(torch.ones(2))
+    (tensor([1., 1.]), None)
+    """
+    if isinstance(value, Tensor):
+        return (value, lambda new: new) if is_activation(value) else None
+    if isinstance(value, Mapping):
+        return _locate_in_mapping(value)
+    if isinstance(value, (tuple, list)):
+        return _locate_in_sequence(value)
+    return None
+
+
+def _locate_in_mapping(value: Mapping) -> tuple[Tensor, Put] | None:
+    for key, entry in value.items():
+        if is_activation(entry):
+
+            def put(new: Tensor, key: Any = key) -> Any:
+                replaced: Any = copy.copy(value)
+                replaced[key] = new
+                return replaced
+
+            return entry, put
+    return None
+
+
+def _locate_in_sequence(value: tuple | list) -> tuple[Tensor, Put] | None:
+    for index, entry in enumerate(value):
+        if is_activation(entry):
+
+            def put(new: Tensor, index: int = index) -> Any:
+                entries = [*value[:index], new, *value[index + 1 :]]
+                if hasattr(value, "_fields"):  # a namedtuple takes its entries one by one
+                    return type(value)(*entries)
+                return type(value)(entries)
+
+            return entry, put
+    return None
+
+
+def locate_input(args: tuple, kwargs: dict) -> tuple[Tensor, Callable[[Tensor], tuple]] | None:
+    """The activation among a layer's arguments: the first positional one, else ``hidden_states``,
+    else the first keyword one. The second part gives the new ``(args, kwargs)``."""
+    found = _locate_in_sequence(args)
+    if found is not None:
+        tensor, put_args = found
+        return tensor, lambda new: (put_args(new), kwargs)
+    named = {"hidden_states": kwargs.get("hidden_states"), **kwargs}
+    for key, entry in named.items():
+        if is_activation(entry):
+            return entry, lambda new, key=key: (args, {**kwargs, key: new})
+    return None

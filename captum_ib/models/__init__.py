@@ -1,0 +1,1 @@
+"""What the library knows about architectures: layouts, layers, dual encoders, loading."""

@@ -1,0 +1,248 @@
+"""Where the positions of an activation lie: tokens ↔ grid, class tokens, channels first or last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+KINDS = ("tokens", "sequence", "nchw", "nhwc", "ncl", "flat")
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """The axes of one layer's activation.
+
+    Attributes:
+        kind: ``"tokens"`` ``(N, prefix + h·w, C)``; ``"sequence"`` ``(N, T, C)`` without a grid;
+            ``"nchw"``, ``"nhwc"`` feature maps; ``"ncl"`` ``(N, C, T)``; ``"flat"`` ``(N, C)``.
+        prefix: leading tokens that are no patches (class, register, distillation tokens).
+        grid: rows and columns of the patches; required for ``"tokens"``.
+
+    >>> layout = TokenLayout("tokens", prefix=1, grid=(2, 3))
+    >>> import torch
+    >>> layout.attribution(torch.ones(4, 7, 5)).shape
+    torch.Size([4, 1, 2, 3])
+    """
+
+    kind: str
+    prefix: int = 0
+    grid: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown layout {self.kind!r}, expected one of {', '.join(KINDS)}")
+        if self.kind == "tokens" and self.grid is None:
+            raise ValueError("layout 'tokens' needs grid=(rows, columns)")
+        if self.prefix < 0 or (self.prefix and self.kind not in ("tokens", "sequence")):
+            raise ValueError(f"layout {self.kind!r} can't have {self.prefix} prefix tokens")
+
+    @property
+    def ndim(self) -> int:
+        """Axes of an activation with this layout."""
+        return {"flat": 2, "nchw": 4, "nhwc": 4}.get(self.kind, 3)
+
+    @property
+    def channel_axis(self) -> int:
+        """The axis that holds the channels."""
+        return 1 if self.kind in ("nchw", "ncl", "flat") else self.ndim - 1
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the positions form a grid."""
+        return self.kind in ("tokens", "nchw", "nhwc")
+
+    def check(self, activation: Tensor, layer: str) -> None:
+        """Check that an activation has this layout.
+
+        Raises:
+            ValueError: when it has not.
+        """
+        shape = tuple(activation.shape)
+        if activation.ndim != self.ndim:
+            raise ValueError(
+                f"layout {self.kind!r} has {self.ndim} axes, the activation of layer {layer} has "
+                f"shape {shape}; pass another layout"
+            )
+        if self.kind == "tokens" and shape[1] != self.prefix + math.prod(self.grid or ()):
+            raise ValueError(
+                f"the activation of layer {layer} has {shape[1]} tokens; the layout has "
+                f"{self.prefix} prefix tokens and a grid of {self.grid}"
+            )
+
+    def grid_of(self, activation: Tensor) -> tuple[int, int]:
+        """Rows and columns of an activation's grid."""
+        if self.kind == "tokens" and self.grid is not None:
+            return self.grid
+        if self.kind in ("nchw", "nhwc"):
+            start = 2 if self.kind == "nchw" else 1
+            return int(activation.shape[start]), int(activation.shape[start + 1])
+        raise ValueError(f"layout {self.kind!r} has no grid")
+
+    def tokens(self, activation: Tensor) -> Tensor:
+        """Any layout → ``(N, positions, C)``, positions row by row after the prefix."""
+        if self.kind == "flat":
+            return activation.unsqueeze(1)
+        moved = activation.movedim(self.channel_axis, -1)
+        return moved.flatten(1, 2) if moved.ndim == 4 else moved
+
+    def arrange(self, tokens: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """``(N, positions, C)`` → the axes of this layout; the inverse of :meth:`tokens`."""
+        if self.kind == "flat":
+            return tokens.squeeze(1)
+        if self.kind in ("nchw", "nhwc"):
+            if grid is None:
+                raise ValueError(f"arranging tokens as {self.kind!r} needs their grid")
+            tokens = tokens.unflatten(1, grid)
+        return tokens.movedim(-1, self.channel_axis)
+
+    def attribution(self, values: Tensor) -> Tensor:
+        """Layer-shaped values → what ``attribute`` returns: the sum over channels, by position.
+
+        Grid ``(N, 1, h, w)`` without the prefix tokens, sequence ``(N, T)``, flat ``(N, C)``.
+        """
+        if self.kind == "flat":
+            return values
+        positions = values.sum(dim=self.channel_axis)
+        if self.kind == "tokens" and self.grid is not None:
+            positions = positions[:, self.prefix :].unflatten(1, self.grid)
+        return positions.unsqueeze(1) if self.spatial else positions
+
+    def uniform_shape(self, activation: Tensor) -> tuple[int, ...]:
+        """Shape of a damping ratio that is the same for all channels."""
+        shape = list(activation.shape)
+        if self.kind != "flat":
+            shape[self.channel_axis] = 1
+        return tuple(shape)
+
+    @staticmethod
+    def infer(
+        model: nn.Module | None,
+        layer: nn.Module,
+        activation: Tensor,
+        inputs: tuple[Tensor, ...],
+        name: str = "",
+    ) -> TokenLayout:
+        """Find the layout of ``layer``'s activation.
+
+        Args:
+            model: the whole model, where known: its patch size and prefix tokens.
+            layer: the layer that the activation belongs to.
+            activation: ``(N, …)``.
+            inputs: what the model was called with; the image's size gives the grid.
+            name: the layer's name, for the message.
+
+        Raises:
+            ValueError: when it can't tell, with what to pass as ``layout=``.
+        """
+        found = _infer(model, layer, activation, inputs)
+        if found is None:
+            raise ValueError(
+                f"can't tell the layout of layer {name or type(layer).__name__} from its "
+                f"activation's shape {tuple(activation.shape)} and inputs of shape "
+                f"{[tuple(value.shape) for value in inputs]}; pass layout=, for example "
+                "TokenLayout('tokens', prefix=1, grid=(14, 14)), TokenLayout('nchw'), "
+                "TokenLayout('nhwc') or TokenLayout('sequence')"
+            )
+        found.check(activation, name)
+        return found
+
+
+def _infer(
+    model: nn.Module | None, layer: nn.Module, activation: Tensor, inputs: tuple[Tensor, ...]
+) -> TokenLayout | None:
+    if activation.ndim == 2:
+        return TokenLayout("flat")
+    if activation.ndim == 4:
+        kind = channel_order(layer, tuple(activation.shape)) or (
+            channel_order(model, tuple(activation.shape)) if model is not None else None
+        )
+        return TokenLayout(kind) if kind else None
+    if activation.ndim != 3:
+        return None
+    if any(isinstance(module, (nn.Conv1d, nn.BatchNorm1d)) for module in layer.modules()):
+        return TokenLayout("ncl")
+    image = next((value for value in inputs if value.is_floating_point() and value.ndim == 4), None)
+    if image is None:
+        return TokenLayout("sequence")
+    return _token_grid(model, int(activation.shape[1]), (int(image.shape[2]), int(image.shape[3])))
+
+
+def channel_order(module: nn.Module, shape: tuple[int, ...]) -> str | None:
+    """``"nchw"`` or ``"nhwc"`` of a 4-D activation, from the channels its modules produce."""
+    first: list[bool] = []
+    for width, channels_first in _widths(module):
+        if shape[1] == width and shape[3] != width:
+            return "nchw"
+        if shape[3] == width and shape[1] != width:
+            return "nhwc"
+        if shape[1] == shape[3] == width:
+            first.append(channels_first)
+    if first and all(flag == first[0] for flag in first):
+        return "nchw" if first[0] else "nhwc"
+    if not first and shape[2] == shape[3] != shape[1]:
+        return "nchw"
+    if not first and shape[1] == shape[2] != shape[3]:
+        return "nhwc"
+    return None
+
+
+def _widths(module: nn.Module) -> Iterator[tuple[int, bool]]:
+    """Output widths of the modules inside, last first, and whether they come first there."""
+    for part in reversed(list(module.modules())):
+        if isinstance(part, nn.Conv2d):
+            yield part.out_channels, True
+        elif isinstance(part, (nn.BatchNorm2d, nn.GroupNorm)):
+            yield part.num_features if isinstance(part, nn.BatchNorm2d) else part.num_channels, True
+        elif isinstance(part, nn.LayerNorm) and len(part.normalized_shape) == 1:
+            yield part.normalized_shape[0], type(part).__name__.endswith("2d")
+        elif isinstance(part, nn.Linear):
+            yield part.out_features, False
+
+
+def _token_grid(model: nn.Module | None, tokens: int, image: tuple[int, int]) -> TokenLayout | None:
+    if model is None:
+        return None
+    prefixes = list(dict.fromkeys([*_declared_prefixes(model), 0]))
+    for patch in _patch_sizes(model):
+        for rows, columns in _grids(image, patch):
+            prefix = tokens - rows * columns
+            if prefix in prefixes:
+                return TokenLayout("tokens", prefix, (rows, columns))
+    return None
+
+
+def _grids(image: tuple[int, int], patch: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Grids of an image's patches: whole patches, a padded border, then merged 2×2 and so on."""
+    for reduction in (1, 2, 4, 8, 16):
+        size = (patch[0] * reduction, patch[1] * reduction)
+        floor = (image[0] // size[0], image[1] // size[1])
+        if min(floor) >= 1:
+            yield floor
+        yield -(-image[0] // size[0]), -(-image[1] // size[1])
+
+
+def _declared_prefixes(model: nn.Module) -> Iterator[int]:
+    """How many leading tokens the model says it has: timm's attribute, transformers' config."""
+    for module in model.modules():
+        prefix = getattr(module, "num_prefix_tokens", None)
+        if isinstance(prefix, int):
+            yield prefix
+        registers = getattr(getattr(module, "config", None), "num_register_tokens", None)
+        if isinstance(registers, int):
+            yield registers + 1
+        for attribute, count in (("class_token", 1), ("cls_token", 1), ("class_embedding", 1)):
+            if isinstance(getattr(module, attribute, None), Tensor):
+                yield count + int(isinstance(getattr(module, "distillation_token", None), Tensor))
+
+
+def _patch_sizes(model: nn.Module) -> Iterator[tuple[int, int]]:
+    for module in model.modules():
+        for holder in (module, getattr(module, "config", None)):
+            patch = getattr(holder, "patch_size", None)
+            if isinstance(patch, int):
+                yield patch, patch
+            elif isinstance(patch, (tuple, list)) and len(patch) == 2:
+                yield int(patch[0]), int(patch[1])

@@ -1,0 +1,62 @@
+"""One tower of a dual encoder: inputs of one modality → embeddings in the joint space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from captum_ib.models.layers import NamedLayer
+from captum_ib.models.layout import TokenLayout
+
+Embed = Callable[[Any, Tensor | None], Tensor]
+"""(inputs, mask) → embeddings; the mask is ``None`` for modalities without padding."""
+
+InferLayout = Callable[[nn.Module, Tensor, tuple[Tensor, ...], str], TokenLayout]
+"""(layer, activation, inputs, name) → layout."""
+
+
+@dataclass
+class Tower:
+    """What a dual encoder needs to know of one modality. A model family gives one per modality.
+
+    Attributes:
+        name: the modality: ``"image"``, ``"text"``, ``"audio"``, …
+        module: the encoder, to infer layouts from.
+        pooled: (inputs, mask) → ``(N, d)`` in the joint space, not yet normalised.
+        tokens: (inputs, mask) → ``(N, T, d)``: the last layer's tokens through the same head.
+        blocks: the main stack, in order, with names within the model.
+        takes_mask: whether the modality has padding.
+        token_mask: (inputs, mask) → valid tokens ``(N, T)``, or ``None`` when all are.
+        infer_layout: layout of a layer's activation; default: from the encoder.
+    """
+
+    name: str
+    module: nn.Module
+    pooled: Embed
+    tokens: Embed
+    blocks: Sequence[NamedLayer]
+    takes_mask: bool = False
+    token_mask: Callable[[Tensor, Tensor | None], Tensor | None] = lambda inputs, mask: mask
+    infer_layout: InferLayout | None = field(default=None)
+
+    def layout(
+        self, layer: nn.Module, activation: Tensor, inputs: tuple[Tensor, ...], name: str
+    ) -> TokenLayout:
+        """The layout of one of the tower's layers."""
+        if self.infer_layout is not None:
+            return self.infer_layout(layer, activation, inputs, name)
+        return TokenLayout.infer(self.module, layer, activation, inputs, name)
+
+
+def named_blocks(model: nn.Module, prefix: str) -> list[NamedLayer]:
+    """The children of the ``ModuleList`` at a dotted name, with their names.
+
+    >>> model = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)])})
+    >>> [name for name, _ in named_blocks(model, "layers")]
+    ['layers.0', 'layers.1']
+    """
+    stack = model.get_submodule(prefix)
+    return [(f"{prefix}.{key}", block) for key, block in stack.named_children()]
