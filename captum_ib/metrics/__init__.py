@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from captum_ib.metrics.localization import LocalizationIoU
     from captum_ib.metrics.plots import plot_curves
     from captum_ib.metrics.quantus_bridge import explain_func
+    from captum_ib.metrics.road import ROAD
     from captum_ib.metrics.roar import ROARPlus
 
 # Where each public name lives; a new name is one line here and one import above.
@@ -30,6 +31,7 @@ _HOME = {
     "Insertion": "insertion_deletion",
     "InsertionMinusDeletion": "insertion_deletion",
     "LocalizationIoU": "localization",
+    "ROAD": "road",
     "ROARPlus": "roar",
     "certify": "certificate",
     "difficulty_bins": "difficulty",
@@ -45,6 +47,7 @@ _HOME = {
 }
 
 __all__ = [
+    "ROAD",
     "Certificate",
     "ConfidenceDrop",
     "ConfidenceIncrease",

@@ -104,15 +104,16 @@ class TorchMetric(Metric[list[float]]):
             raise TypeError("give either a_batch (attributions) or explain_func (how to get them)")
         if model is not None and model.training:
             raise RuntimeError("the model is in training mode; call model.eval() first")
+        self._given = a_batch
         self._begin()
         return super().__call__(
             model=model,
             x_batch=x_batch,
             y_batch=y_batch,
-            a_batch=a_batch,
+            a_batch=None,  # custom_preprocess puts it in
             s_batch=s_batch,
             channel_first=channel_first,
-            explain_func=explain_func,
+            explain_func=explain_func or _never,
             # A copy: Quantus writes the device into the dictionary it is given.
             explain_func_kwargs=dict(explain_func_kwargs or {}),
             model_predict_kwargs=model_predict_kwargs,
@@ -122,6 +123,21 @@ class TorchMetric(Metric[list[float]]):
             custom_batch=custom_batch,
             **kwargs,
         )
+
+    def custom_preprocess(self, *, x_batch: np.ndarray, **kwargs) -> dict[str, Any] | None:
+        """Put given attributions in, past Quantus' assertions.
+
+        Quantus refuses a batch that is constant or negative throughout; here that is for each
+        metric to decide, sample by sample.
+        """
+        if self._given is None:
+            return None
+        maps = self._given
+        if maps.ndim == x_batch.ndim - 1:
+            maps = np.expand_dims(maps, 1)
+        if self.normalise and self.normalise_func is not None:
+            maps = self.normalise_func(maps)
+        return {"a_batch": np.abs(maps) if self.abs else maps}
 
     def _begin(self) -> None:
         """Called once before the batches of a call; for metrics that collect curves."""
@@ -134,6 +150,10 @@ class TorchMetric(Metric[list[float]]):
                 f"{self.name} has no value for {why} (samples {rows} of this batch); leave them "
                 'out, or build the metric with undefined="nan" to score them NaN'
             )
+
+
+def _never(**kwargs: Any) -> np.ndarray:
+    raise RuntimeError("attributions were given, so none should have been asked for")
 
 
 def check_array(name: str, array: np.ndarray) -> None:

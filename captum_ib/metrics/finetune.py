@@ -171,7 +171,7 @@ class SideBySide:
                 loss = self._loss(model, _take(data, chosen, model))
             if not bool(torch.isfinite(loss)):
                 raise RuntimeError(
-                    f"the training loss is {float(loss)} at step {self.progress.step}; a smaller "
+                    f"the training loss is {loss.item()} at step {self.progress.step}; a smaller "
                     "learning rate usually mends that"
                 )
             optimizer.zero_grad(set_to_none=True)

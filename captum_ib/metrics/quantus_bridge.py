@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ def explain_func(
     method: Any,
     /,
     *,
+    channels: Literal["sum", "keep"] = "sum",
     interpolation: str = "bilinear",
     conserve: bool = False,
     modality: str | None = None,
@@ -38,6 +39,8 @@ def explain_func(
               one model only.
             - A function `model → method`, for methods that need more (`NoiseTunnel`, statistics).
             - An instance: only for the model that it was built on; any other model is refused.
+        channels: `"sum"` an image's attribution over its channels, as Quantus' own bridge does and
+            its localisation metrics require, or `"keep"` them.
         interpolation: how layer maps `(N, c, h, w)` grow to the inputs' `(H, W)`, as in
             `captum.attr.LayerAttribution.interpolate`.
         conserve: divide upsampled maps by how many pixels each position became, so that their sum
@@ -55,6 +58,7 @@ def explain_func(
 
     Raises:
         TypeError: `method` is none of the three.
+        ValueError: `channels` is neither "sum" nor "keep".
         ValueError: when called: an instance and another model; maps that don't fit the inputs, hold
             NaN, or are constant over the whole batch (Quantus would refuse with an assertion; for a
             bottleneck this means that it collapsed).
@@ -62,11 +66,13 @@ def explain_func(
     >>> import numpy as np, torch
     >>> from captum.attr import Saliency
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2)).eval()
-    >>> saliency = explain_func(Saliency, abs=False)
+    >>> saliency = explain_func(Saliency)
     >>> saliency(model=model, inputs=np.ones((5, 3, 2, 2)), targets=np.zeros(5, int)).shape
-    (5, 3, 2, 2)
+    (5, 1, 2, 2)
     """
-    return ExplainFunc(method, interpolation, conserve, modality, pad_token, settings)
+    if channels not in ("sum", "keep"):
+        raise ValueError(f'channels is "sum" or "keep", got {channels!r}')
+    return ExplainFunc(method, channels, interpolation, conserve, modality, pad_token, settings)
 
 
 class ExplainFunc:
@@ -75,6 +81,7 @@ class ExplainFunc:
     def __init__(
         self,
         method: Any,
+        channels: str,
         interpolation: str,
         conserve: bool,
         modality: str | None,
@@ -82,6 +89,7 @@ class ExplainFunc:
         settings: dict[str, Any],
     ) -> None:
         self._build = _builder(method)
+        self._channels = channels
         self._interpolation, self._conserve = interpolation, conserve
         self._modality, self._pad_token, self._settings = modality, pad_token, settings
 
@@ -140,13 +148,12 @@ class ExplainFunc:
 
     def _fit(self, attribution: Tensor, inputs: Tensor, name: str) -> Tensor:
         """Bring a map to the inputs' size, or say why that can't be done."""
-        if attribution.shape == inputs.shape:
-            return attribution
         if len(attribution) == len(inputs):
             if inputs.ndim == 4 and attribution.ndim in (3, 4):
                 maps = attribution[:, None] if attribution.ndim == 3 else attribution
                 if maps.shape[1] in (1, inputs.shape[1]):
-                    return self._upsample(maps, inputs.shape[2:])
+                    maps = self._upsample(maps, inputs.shape[2:])
+                    return maps.sum(1, keepdim=True) if self._channels == "sum" else maps
             elif attribution.shape == inputs.shape[: attribution.ndim]:
                 return attribution
         raise ValueError(

@@ -1,0 +1,45 @@
+"""Quantus' ROAD for images of several channels and for more than one batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import quantus
+
+from captum_ib.metrics.base import pixel_maps
+
+
+class ROAD(quantus.ROAD):  # type: ignore[misc]  # Quantus marks it final, for type checkers only
+    """Remove and debias (Rong et al., ICML 2022) as `quantus.ROAD` computes it; lower is better.
+
+    All arguments and the result are Quantus'. Two things of Quantus 0.6 are mended: there, a map of
+    one value per pixel is repeated over the channels and its flat indices are taken for pixels,
+    which is an IndexError for RGB images; and only the first batch counts.
+
+    >>> import numpy as np, torch
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2)).eval()
+    >>> x = np.random.default_rng(0).random((4, 3, 4, 4)).astype("float32")
+    >>> road = ROAD(percentages=[25, 50], disable_warnings=True)
+    >>> scores = road(model, x, np.zeros(4, int), a_batch=x.sum(1, keepdims=True))
+    >>> sorted(scores)
+    [25, 50]
+    """
+
+    def custom_batch_preprocess(self, a_batch: np.ndarray, **kwargs) -> None:
+        """A percentage is one of the pixels, not of all channels' values."""
+        self.a_size = int(np.prod(a_batch.shape[2:]))
+
+    def evaluate_batch(self, model, x_batch, y_batch, a_batch, **kwargs):  # type: ignore[override]
+        """Scores of one batch; called by Quantus."""
+        maps = pixel_maps(a_batch, x_batch, self.name).numpy()[:, None]
+        # Pixel order in the first channel, nothing of interest in the others: now the flat indices
+        # of the best values are pixel indices.
+        rest = np.full((len(maps), x_batch.shape[1] - 1, *maps.shape[2:]), maps.min() - 1)
+        ordered = np.concatenate([maps, rest], axis=1)
+        return super().evaluate_batch(
+            model=model, x_batch=x_batch, y_batch=y_batch, a_batch=ordered
+        )
+
+    def custom_postprocess(self, **kwargs) -> None:
+        """Accuracy over all samples, not over the first batch only."""
+        self.evaluation_scores = [np.concatenate(self.evaluation_scores)]
+        super().custom_postprocess(**kwargs)
