@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from captum import log as captum_log
 from captum.attr import LayerAttribution
-from captum.log import log_usage  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor, nn
 
 from captum_ib.attr._bottlenecks import (
@@ -21,7 +21,6 @@ from captum_ib.bottleneck import ActivationStatistics
 from captum_ib.models.layers import LayerLike, NamedLayer, default_layers, resolve_layer
 from captum_ib.models.layout import TokenLayout
 
-
 __all__ = [
     "BottleneckAttribution",
     "finish",
@@ -30,6 +29,9 @@ __all__ = [
     "reference_statistics",
     "run_settings",
 ]
+
+log_usage: Callable[..., Any] = captum_log.log_usage  # pyright: ignore[reportAttributeAccessIssue]
+"""Captum's decorator of ``attribute``; ``NoiseTunnel`` needs the ``__wrapped__`` that it leaves."""
 
 
 class BottleneckAttribution(LayerAttribution):

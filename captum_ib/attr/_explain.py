@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +113,7 @@ class Plan:
 def explain(
     call: Call,
     layers: Sequence[NamedLayer],
-    target: object,
+    target: Any,
     plan: Plan,
     on_step: Callable[[], object] | None = None,
 ) -> Explained:
@@ -136,7 +137,7 @@ def explain(
     )
 
 
-def part_of_target(target: object, n: int, start: int, stop: int) -> object:
+def part_of_target(target: Any, n: int, start: int, stop: int) -> Any:
     """A call's targets for some of its samples; forms that hold for all stay as they are."""
     if isinstance(target, list) and len(target) == n:
         return target[start:stop]
