@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import types
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from torch import Tensor, nn
@@ -42,6 +44,15 @@ class Tower:
     token_mask: Callable[[Tensor, Tensor | None], Tensor | None] = lambda inputs, mask: mask
     infer_layout: InferLayout | None = field(default=None)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tower:
+        """A copy for the copied model: its functions refer to the copy, not to the original.
+
+        ``copy.deepcopy`` leaves functions as they are, so a copied dual encoder would go on
+        computing with the first one's weights.
+        """
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return Tower(**{name: _copied(value, memo) for name, value in values.items()})
+
     def layout(
         self, layer: nn.Module, activation: Tensor, inputs: tuple[Tensor, ...], name: str
     ) -> TokenLayout:
@@ -49,6 +60,20 @@ class Tower:
         if self.infer_layout is not None:
             return self.infer_layout(layer, activation, inputs, name)
         return TokenLayout.infer(self.module, layer, activation, inputs, name)
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    """A deep copy; of a function, one whose closure holds deep copies."""
+    if not isinstance(value, types.FunctionType) or value.__closure__ is None:
+        return copy.deepcopy(value, memo)
+    if id(value) not in memo:
+        cells = [types.CellType(_copied(cell.cell_contents, memo)) for cell in value.__closure__]
+        function = types.FunctionType(
+            value.__code__, value.__globals__, value.__name__, value.__defaults__, tuple(cells)
+        )
+        function.__kwdefaults__ = value.__kwdefaults__
+        memo[id(value)] = function
+    return memo[id(value)]
 
 
 def named_blocks(model: nn.Module, prefix: str) -> list[NamedLayer]:
