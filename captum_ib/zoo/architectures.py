@@ -40,7 +40,10 @@ _MAX_TOKENS = 16
 
 
 def clip_config() -> dict[str, Any]:
-    """The configuration of ``clip-scenes``, as transformers' ``CLIPConfig`` reads it."""
+    """The configuration of ``clip-scenes``, as transformers' ``CLIPConfig`` reads it.
+
+    It also says how images are normalised, which ``CLIPConfig`` keeps without using it.
+    """
     spec, words = SPECS["clip-scenes"], len(vocabulary())
     tower = {
         "hidden_size": WIDTH,
@@ -52,6 +55,7 @@ def clip_config() -> dict[str, Any]:
     return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
+        **_normalisation(spec),
         "projection_dim": WIDTH,
         "text_config": {
             **tower,
@@ -78,8 +82,8 @@ def vit_config() -> dict[str, Any]:
     """The configuration of ``vit-scenes``: arguments of timm's ``VisionTransformer``; labels."""
     spec = SPECS["vit-scenes"]
     return {
-        "architecture": "VisionTransformer",
-        "model_args": {
+        "constructor": "timm.models.vision_transformer.VisionTransformer",
+        "kwargs": {
             "img_size": spec.size,
             "patch_size": spec.patch,
             "embed_dim": WIDTH,
@@ -88,7 +92,30 @@ def vit_config() -> dict[str, Any]:
             "num_classes": len(NAMED_SHAPES),
         },
         "label_names": list(NAMED_SHAPES),
+        **_normalisation(spec),
     }
+
+
+def processor_config() -> dict[str, Any]:
+    """How pictures become inputs of ``clip-scenes``, for transformers' ``CLIPImageProcessor``."""
+    spec = SPECS["clip-scenes"]
+    side = {"height": spec.size, "width": spec.size}
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_center_crop": False,
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [spec.mean] * 3,
+        "image_std": [spec.std] * 3,
+        "resample": 2,  # bilinear, as ZooModel.preprocess
+        "size": side,
+    }
+
+
+def _normalisation(spec: Spec) -> dict[str, list[float]]:
+    return {"mean": [spec.mean] * 3, "std": [spec.std] * 3}
 
 
 def config_of(name: str) -> dict[str, Any]:
@@ -107,4 +134,4 @@ def build(config: dict[str, Any]) -> nn.Module:
         return CLIPModel(CLIPConfig(**config))
     from timm.models.vision_transformer import VisionTransformer
 
-    return VisionTransformer(**config["model_args"])
+    return VisionTransformer(**config["kwargs"])

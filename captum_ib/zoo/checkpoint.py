@@ -23,6 +23,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     part = path.with_name(path.name + ".part")
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, part, metadata=dict(metadata))
+    part.chmod(0o644)  # safetensors gives no one else the right to read
     os.replace(part, path)
 
 

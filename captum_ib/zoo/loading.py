@@ -138,6 +138,6 @@ def load(name: str, folder: str | Path | None = None) -> ZooModel:
         tokenizer=WordTokenizer.from_file(home / "words.json") if dual else None,
         labels=None if dual else list(config["label_names"]),
         image_size=(spec.size, spec.size),
-        mean=(spec.mean,) * 3,
-        std=(spec.std,) * 3,
+        mean=(spec.mean, spec.mean, spec.mean),
+        std=(spec.std, spec.std, spec.std),
     )

@@ -166,8 +166,11 @@ def _optimizers(run: Run, learner: nn.Module) -> list[Optimizer]:
 def export(run: Run, learner: learners.Learner, folder: Path) -> None:
     """Write the folder that :func:`captum_ib.zoo.load` reads: configuration, weights, words."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = architectures.config_of(run.name)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    files = {"config.json": architectures.config_of(run.name)}
+    if run.name == "clip-scenes":
+        files["preprocessor_config.json"] = architectures.processor_config()
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     if run.name == "clip-scenes":
         WordTokenizer(vocabulary()).save(folder / "words.json")
     # transformers wants to read "format" before it loads a file.

@@ -86,6 +86,17 @@ def test_the_folder_is_one_that_transformers_reads():
     assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
 
 
+def test_the_image_processor_of_transformers_does_the_same():
+    from transformers import CLIPImageProcessor
+
+    from captum_ib.zoo.loading import WEIGHTS
+
+    processor = CLIPImageProcessor.from_pretrained(WEIGHTS / "clip-scenes", local_files_only=True)
+    image = picture(zoo.scenes.captioned(1, size=(56, 56)).images[0])
+    pixels = processor(image, return_tensors="pt")["pixel_values"][0]
+    torch.testing.assert_close(pixels, zoo.load("clip-scenes").preprocess(image))
+
+
 def test_shipped_files_stay_small():
     from captum_ib.zoo.loading import WEIGHTS
 

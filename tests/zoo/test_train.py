@@ -26,7 +26,7 @@ def shallow(monkeypatch):
             config["text_config"]["num_hidden_layers"] = 2
             config["vision_config"]["num_hidden_layers"] = 2
         else:
-            config["model_args"]["depth"] = 2
+            config["kwargs"]["depth"] = 2
         return config
 
     monkeypatch.setattr(architectures, "config_of", config_of)
