@@ -25,6 +25,7 @@ app = typer.Typer(
     name="captum-ib",
     help="Explain what image classifiers and image-text models look at, in bits.",
     add_completion=False,
+    pretty_exceptions_enable=False,  # a bug gets a plain traceback, without local variables
 )
 
 Model = Annotated[
@@ -50,8 +51,8 @@ def _root(
     """Explain what image classifiers and image-text models look at, in bits."""
 
 
-@app.command()
-def explain(
+@app.command("explain")
+def explain_command(
     model: Model,
     image: Annotated[list[Path], typer.Option(help="picture(s) to explain")],
     text: Annotated[
@@ -108,8 +109,8 @@ def explain(
         run(request)
 
 
-@app.command()
-def demo(
+@app.command("demo")
+def demo_command(
     out: Annotated[Path, typer.Option(help="folder for the pictures")] = Path("demo"),
     images: Annotated[int, typer.Option(min=1, max=16, help="pictures per model")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="of the pictures and of the noise")] = 0,
@@ -124,16 +125,16 @@ def demo(
         run(out, images, seed)
 
 
-@app.command()
-def methods() -> None:
+@app.command("methods")
+def methods_command() -> None:
     """List the methods, what they explain, and the papers behind them."""
     from captum_ib.cli.listing import methods_table
 
     typer.echo(methods_table())
 
 
-@app.command()
-def layers(
+@app.command("layers")
+def layers_command(
     model: Model,
     traceback: Annotated[
         bool, typer.Option("--traceback", help="show where an error comes from")
@@ -161,7 +162,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageProblem as error:
         typer.echo(f"captum-ib: error: {' '.join(error.format_message().split())}", err=True)
         return 2
-    except (KeyboardInterrupt, typer.Abort):
-        typer.echo("captum-ib: interrupted, nothing was written", err=True)
-        return 130
     return code if isinstance(code, int) else 0

@@ -37,14 +37,18 @@ def one_line(traceback: bool = False) -> Iterator[None]:
     """Turn what can go wrong with a user's input into one line on stderr and exit code 2.
 
     A ``TypeError`` or ``AttributeError`` is no mistake that can be made on a command line: it is a
-    bug, and comes through with its traceback.
+    bug, and comes through with its traceback. Captum says some of its users' mistakes with a bare
+    ``assert``, so an ``AssertionError`` is one. An interrupt gets a line too, and exit code 130.
 
     Args:
         traceback: let everything through.
     """
     try:
         yield
-    except (ValueError, OSError, RuntimeError) as error:
+    except KeyboardInterrupt:
+        typer.echo("captum-ib: interrupted, nothing was written", err=True)
+        raise typer.Exit(130) from None
+    except (ValueError, OSError, RuntimeError, AssertionError) as error:
         if traceback or isinstance(error, (typer.Exit, typer.Abort)):
             raise
         message = " ".join(str(error).split()) or type(error).__name__

@@ -76,7 +76,7 @@ def _explain(
     jobs = [(subject, row) for subject in subjects for row in rows]
     done = [
         explain_subject(subject, row, [], settings[row.name], show_progress=False)
-        for subject, row in tqdm(jobs, desc=name, unit="map", delay=1)
+        for subject, row in tqdm(jobs, desc=name, unit="map", delay=1, disable=None)
     ]
     return [done[i : i + len(rows)] for i in range(0, len(done), len(rows))]
 

@@ -11,7 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from captum_ib.models.hubs import checked, load_transformers, one_line, pickled, wrap_timm
+from captum_ib.models.from_timm import wrap_timm
+from captum_ib.models.from_transformers import load_transformers
+from captum_ib.models.hubs import checked, one_line, pickled
 from captum_ib.models.load import Options
 from captum_ib.models.loaded import LoadedModel, Resize, Triple, triple
 

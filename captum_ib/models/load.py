@@ -104,11 +104,11 @@ def _from_folder(name: str, options: Options) -> LoadedModel:
 
 
 def _from_timm(name: str, options: Options) -> LoadedModel:
-    return import_module("captum_ib.models.hubs").load_timm(name, options)
+    return import_module("captum_ib.models.from_timm").load_timm(name, options)
 
 
 def _from_transformers(name: str, options: Options) -> LoadedModel:
-    return import_module("captum_ib.models.hubs").load_transformers(name, options)
+    return import_module("captum_ib.models.from_transformers").load_transformers(name, options)
 
 
 _SOURCES: dict[str, Callable[[str, Options], LoadedModel]] = {

@@ -1,0 +1,107 @@
+"""Load timm models: weights as safetensors, preprocessing and labels from timm's configuration."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+from torch import Tensor, nn
+
+from captum_ib.models.hubs import checked, from_disk_or_hub, pickled, unavailable
+from captum_ib.models.load import Options
+from captum_ib.models.loaded import LoadedModel, triple
+
+
+def load_timm(name: str, options: Options) -> LoadedModel:
+    """A timm classifier by name; errors as in :func:`captum_ib.models.load.load`."""
+    import timm
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
+        raise ValueError(f"timm has no model {name!r}; near: {', '.join(near) or 'none'}")
+    if not options.pretrained:
+        return wrap_timm(f"timm:{name}", timm.create_model(name, pretrained=False))
+    config = _timm_config(name)
+    file = config.hf_hub_id and _safetensors_file(config.hf_hub_id, name, options)
+    if file:
+        # custom_load is meant for the file in another format that this one stands in for.
+        overlay = {"file": file, "custom_load": False}
+    elif options.allow_pickle:
+        overlay = (
+            {"hf_hub_id": f"{config.hf_hub_id}@{options.revision}"} if options.revision else {}
+        )
+    else:
+        raise ValueError(pickled(f"timm:{name}"))
+    try:
+        model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+    except OSError as error:
+        raise unavailable(f"timm:{name}", error) from error
+    return wrap_timm(f"timm:{name}", model)
+
+
+def _timm_config(name: str) -> Any:
+    """What timm knows of the model's trained weights."""
+    import timm
+
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # an unknown tag
+        config = None
+    if config is None or not (config.hf_hub_id or config.url):
+        tags = ", ".join(timm.list_pretrained(f"{name.split('.')[0]}*")[:3]) or "none"
+        raise ValueError(f"timm has no trained weights for {name!r}; names that have: {tags}")
+    return config
+
+
+def wrap_timm(name: str, model: nn.Module, labels: Sequence[str] | None = None) -> LoadedModel:
+    """A timm model with the preprocessing that its configuration states."""
+    from timm.data.config import resolve_model_data_config
+    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
+    from timm.data.transforms_factory import create_transform
+
+    config = resolve_model_data_config(model)
+    transform: Any = create_transform(**config, is_training=False)
+    size = config["input_size"]
+
+    def preprocess(image: Image.Image) -> Tensor:
+        return transform(image.convert("RGB"))
+
+    subset = infer_imagenet_subset(model)
+    if labels is None and subset:
+        labels = list(ImageNetInfo(subset).label_descriptions())
+    loaded = LoadedModel(
+        name=name,
+        model=model.eval(),
+        kind="classifier",
+        preprocess=preprocess,
+        image_size=(size[1], size[2]),
+        mean=triple(config["mean"], "mean"),
+        std=triple(config["std"], "std"),
+        labels=None if labels is None else list(labels),
+    )
+    return checked(loaded)
+
+
+def _safetensors_file(repository: str, name: str, options: Options) -> str | None:
+    """Path of the repository's ``model.safetensors``; ``None`` when it has no such file."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
+
+    repository, _, revision = repository.partition("@")
+
+    def fetch(local_only: bool) -> str | None:
+        try:
+            return hf_hub_download(
+                repository,
+                "model.safetensors",
+                revision=options.revision or revision or None,
+                local_files_only=local_only,
+            )
+        except LocalEntryNotFoundError:
+            raise
+        except EntryNotFoundError:
+            return None
+
+    return from_disk_or_hub(f"timm:{name}", fetch)

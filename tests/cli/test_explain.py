@@ -1,0 +1,338 @@
+"""``captum-ib explain`` writes what the library gives; mistakes leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import captum.attr
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import captum_ib
+from captum_ib.cli import explain as explain_command
+from captum_ib.cli import main
+from captum_ib.cli.explain import read_image
+from captum_ib.models.load import load
+
+TEXT = "a red circle"
+
+
+@pytest.fixture
+def image(tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(array).save(tmp_path / "x.png")
+    return str(tmp_path / "x.png")
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def explain(out, *arguments) -> int:
+    return main(["explain", "--out", str(out), *map(str, arguments)])
+
+
+def names(folder) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def read(out, stem):
+    with np.load(out / f"{stem}.npz", allow_pickle=False) as arrays:
+        return dict(arrays), json.loads((out / f"{stem}.json").read_text(encoding="utf-8"))
+
+
+def inputs_of(folder, image):
+    loaded = load(str(folder))
+    return loaded, loaded.preprocess(read_image(Path(image)))[None]
+
+
+@pytest.mark.parametrize(
+    "methods", [["--method", "m2ib", "nib"], ["--method", "m2ib,nib"], ["--method", "M2IB,", "nib"]]
+)
+def test_a_pair_and_two_methods(clip_folder, image, out, methods, capsys):
+    arguments = ["--model", clip_folder, "--image", image, "--text", TEXT, *methods]
+    assert explain(out, *arguments, "--steps", 2, "--beta", 0.5, "--seed", 3) == 0
+    files = [
+        "x-compare.png",
+        *(f"x-{m}.{e}" for m in ("m2ib", "nib") for e in ("json", "npz", "png")),
+    ]
+    assert names(out) == sorted(files)
+    assert capsys.readouterr().out.split() == [str(out / name) for name in sorted(files)]
+
+    loaded, pixels = inputs_of(clip_folder, image)
+    ids, mask = loaded.tokenizer([TEXT])
+    dual = captum_ib.DualEncoder.from_model(loaded.model)
+    expected = {
+        "m2ib": captum_ib.M2IB(dual).attribute(
+            (pixels, ids), additional_forward_args=mask, n_steps=2, beta=0.5, seed=3
+        ),
+        "nib": captum_ib.NIB(dual).attribute(
+            (pixels, ids), additional_forward_args=mask, n_steps=2
+        ),
+    }
+    for name, (image_map, words) in expected.items():
+        arrays, record = read(out, f"x-{name}")
+        assert np.array_equal(arrays["image_attribution"], image_map.detach().numpy())
+        assert np.array_equal(arrays["text_attribution"], words[0].detach().numpy())
+        assert arrays["tokens"].tolist() == ["<bos>", "a", "red", "circle", "<eos>"]
+        assert np.array_equal(arrays["image"], loaded.picture(pixels[0]).numpy())
+        assert record["method"] == name and record["text"] == TEXT and record["seed"] == 3
+        assert record["cosine"] == pytest.approx(dual(pixels, ids, mask).item(), abs=1e-6)
+        assert record["settings"]["n_steps"] == 2
+    assert read(out, "x-m2ib")[1]["settings"]["beta"] == 0.5
+    assert "beta" not in read(out, "x-nib")[1]["settings"]
+    assert read(out, "x-m2ib")[1]["layers"] == [
+        "vision_model.encoder.layers.3",
+        "text_model.encoder.layers.3",
+    ]
+
+
+def test_settings_in_the_record_are_complete(vit_folder, image, out):
+    assert (
+        explain(out, "--model", vit_folder, "--image", image, "--method", "iba", "--steps", 1) == 0
+    )
+    _, record = read(out, "x-iba")
+    assert record["settings"]["n_steps"] == 1  # given
+    assert record["settings"]["beta"] == 10.0  # the class's default: Schulz et al.
+    assert record["settings"]["objective"] == "class_objective"
+    assert record["unit"] == "bits" and record["signed"] is False
+    assert record["model"] == str(vit_folder) and record["image"] == image
+    assert {"torch", "captum", "captum_ib", "python"} <= set(record["versions"])
+
+
+def test_two_pictures_of_the_same_name_and_a_target_each(vit_folder, image, out, tmp_path):
+    (tmp_path / "b").mkdir()
+    Image.new("RGB", (32, 32), (9, 99, 199)).save(tmp_path / "b" / "x.png")
+    other = tmp_path / "b" / "x.png"
+    arguments = ["--model", vit_folder, "--image", image, other, "--target", "Bird", "0"]
+    assert explain(out, *arguments, "--method", "nib") == 0
+    assert names(out) == [f"x-{m}.{e}" for m in ("2-nib", "nib") for e in ("json", "npz", "png")]
+    for path, stem, target in ((image, "x-nib", 2), (other, "x-2-nib", 0)):
+        arrays, record = read(out, stem)
+        loaded, pixels = inputs_of(vit_folder, path)
+        expected = captum_ib.NIB(loaded.model).attribute(pixels, target=target)
+        assert np.array_equal(arrays["image_attribution"], expected.detach().numpy())
+        assert record["target"] == target and record["label"] == loaded.labels[target]
+        probability = loaded.model(pixels).softmax(1)[0, target].item()
+        assert record["probability"] == pytest.approx(probability, abs=1e-6)
+
+
+def test_the_default_is_the_likeliest_class_and_coiba(vit_folder, image, out):
+    assert explain(out, "--model", vit_folder, "--image", image, "--steps", 1) == 0
+    loaded, pixels = inputs_of(vit_folder, image)
+    _, record = read(out, "x-coiba")
+    assert record["target"] == int(loaded.model(pixels).argmax())
+
+
+def test_the_default_of_pairs_is_m2ib(clip_folder, image, out):
+    arguments = ["--model", clip_folder, "--image", image, "--text", TEXT, "--samples", 2]
+    assert explain(out, *arguments) == 0
+    assert read(out, "x-m2ib")[1]["settings"]["n_samples"] == 2
+
+
+def test_layers_by_name(vit_folder, image, out):
+    arguments = ["--model", vit_folder, "--image", image, "--steps", 2]
+    layers = ["blocks.1.norm1", "blocks.2.norm1"]
+    assert explain(out, *arguments, "--method", "coiba", "--layer", *layers) == 0
+    assert read(out, "x-coiba")[1]["layers"] == layers
+    assert explain(out, *arguments, "--method", "nib", "--layer", "blocks.1") == 0
+    assert read(out, "x-nib")[1]["layers"] == ["blocks.1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("ig", captum.attr.IntegratedGradients),
+        ("saliency", captum.attr.Saliency),
+        ("inputxgradient", captum.attr.InputXGradient),
+    ],
+)
+def test_captums_own_methods(vit_folder, image, out, name, method):
+    assert (
+        explain(out, "--model", vit_folder, "--image", image, "--method", name, "--target", 1) == 0
+    )
+    arrays, record = read(out, f"x-{name}")
+    loaded, pixels = inputs_of(vit_folder, image)
+    expected = (
+        method(loaded.model).attribute(pixels.requires_grad_(), target=1).sum(1, keepdim=True)
+    )
+    assert np.allclose(arrays["image_attribution"], expected.detach().numpy(), rtol=1e-4, atol=1e-7)
+    assert record["layers"] == ["input"] and record["paper"]
+
+
+@pytest.fixture(scope="module")
+def cnn_folder(tmp_path_factory):
+    """A timm ResNet with random weights."""
+    import timm
+    from timm.models._hub import save_for_hf
+
+    folder = tmp_path_factory.mktemp("cnn")
+    torch.manual_seed(0)
+    save_for_hf(timm.create_model("resnet18", num_classes=3), folder, safe_serialization=True)
+    return folder
+
+
+def test_gradcam_of_a_cnn(cnn_folder, image, out):
+    arguments = ["--model", cnn_folder, "--image", image, "--method", "gradcam", "--target", 1]
+    assert explain(out, *arguments) == 0
+    arrays, record = read(out, "x-gradcam")
+    loaded, pixels = inputs_of(cnn_folder, image)
+    layer = loaded.model.get_submodule(record["layers"][0])
+    expected = captum.attr.LayerGradCam(loaded.model, layer).attribute(pixels, target=1)
+    assert np.allclose(arrays["image_attribution"], expected.detach().numpy(), rtol=1e-4, atol=1e-7)
+
+
+def test_bfloat16(vit_folder, image, out):
+    arguments = ["--model", vit_folder, "--image", image, "--dtype", "bfloat16", "--steps", 1]
+    assert explain(out, *arguments) == 0
+    arrays, record = read(out, "x-coiba")
+    assert record["dtype"] == "bfloat16" and arrays["image_attribution"].dtype == np.float32
+
+
+def test_the_same_seed_gives_the_same_arrays(image, tmp_path):
+    arguments = ["--model", "clip-scenes", "--image", image, "--text", TEXT]
+    for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
+        torch.rand(1)  # the global generator must not matter
+        assert explain(tmp_path / folder, *arguments, "--seed", seed) == 0
+    first, same, other = (read(tmp_path / f, "x-m2ib")[0]["image_attribution"] for f in "abc")
+    assert np.array_equal(first, same) and not np.array_equal(first, other)
+
+
+def refused(capsys, out, *arguments) -> str:
+    """The one line that these arguments get; nothing may be written."""
+    code = explain(out, *arguments)
+    output = capsys.readouterr()
+    assert code == 2 and output.out == "" and output.err.count("\n") == 1
+    assert output.err.startswith("captum-ib: error: ")
+    assert not out.exists()
+    assert not list(out.parent.glob(".captum-ib-*"))
+    return output.err
+
+
+PAIR = "--model CLIP --image IMAGE --text TEXT "
+CLASS = "--model VIT --image IMAGE "
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--model CLIP --image no.png --text TEXT", "image no.png does not exist"),
+        ("--model CLIP --image . --text TEXT", "image . does not exist or is not a file"),
+        ("--model CLIP --image BROKEN --text TEXT", "can't be read"),
+        ("--model CLIP --image TRUNCATED --text TEXT", "can't be read"),
+        ("--model CLIP --image IMAGE --text EMPTY", "--text is empty"),
+        ("--model CLIP --image IMAGE", "pass --text"),
+        ("--model CLIP --image IMAGE --target 1", "pass --text, not --target"),
+        (PAIR + "--method coiba", "coiba can't explain an image-text model"),
+        (PAIR + "--method m2iv", "unknown method 'm2iv'; nearest: m2ib"),
+        (PAIR + "--layer nothing else", "the model has no layer 'nothing'"),
+        (PAIR + "--layer vision_model.encoder.layers.1", "needs two layers"),
+        (PAIR + "--text more and more", "4 values of --text for 1 image(s)"),
+        (PAIR + "--method nib --beta 1", "beta means nothing to nib"),
+        (PAIR + "--device no-such-device", "device 'no-such-device' can't be used"),
+        (PAIR + "--device cuda:99", "device 'cuda:99' can't be used"),
+        (PAIR + "--dtype int8", "dtype 'int8' is not one of float32, bfloat16, float16"),
+        (CLASS + "--text TEXT", "is a classifier: pass --target, not --text"),
+        (CLASS + "--target 3", "target 3 is out of range"),
+        (CLASS + "--target -1", "target -1 is out of range"),
+        (CLASS + "--target brid", "'brid' is none of the 3 labels; nearest: bird"),
+        (CLASS + "--target 0 1", "2 values of --target for 1 image(s)"),
+        (CLASS + "--method m2ib", "m2ib can't explain a classifier"),
+        (CLASS + "--method ig --layer blocks.0", "ig explains the input and takes no --layer"),
+        (
+            CLASS + "--method gradcam --layer blocks.0 blocks.1",
+            "gradcam takes one --layer, given 2",
+        ),
+        (CLASS + "--method gradcam", "gradcam gives no map over the image at blocks.3"),
+        (CLASS + "--method coiba --layer blocks.9", "the model has no layer 'blocks.9'; nearest"),
+        ("--model no-such-model --image IMAGE", "unknown model 'no-such-model'"),
+        ("--model timm:vit_tiny_patch16_224 --image IMAGE", "is not on disk"),
+        ("--model hf:some/model --image IMAGE", "is not on disk"),
+        ("--model FOLDER --image IMAGE", "holds no config.json"),
+    ],
+)
+def test_mistakes(clip_folder, vit_folder, image, tmp_path, capsys, arguments, message):
+    (tmp_path / "broken.png").write_text("no picture")
+    (tmp_path / "truncated.png").write_bytes(Path(image).read_bytes()[:200])
+    values = {
+        "CLIP": clip_folder,
+        "VIT": vit_folder,
+        "IMAGE": image,
+        "TEXT": TEXT,
+        "EMPTY": "  ",
+        "BROKEN": tmp_path / "broken.png",
+        "TRUNCATED": tmp_path / "truncated.png",
+        "FOLDER": tmp_path,
+    }
+    given = [values.get(argument, argument) for argument in arguments.split()]
+    assert message in refused(capsys, tmp_path / "new" / "out", *given)
+
+
+def test_words_that_the_model_does_not_know(image, out, capsys):
+    arguments = ["--model", "clip-scenes", "--image", image, "--text", "a red elefant"]
+    assert "'elefant' in 'a red elefant' is not in the vocabulary" in refused(
+        capsys, out, *arguments
+    )
+
+
+def test_the_folder_is_a_file(vit_folder, image, out, capsys):
+    out.write_text("mine")
+    assert explain(out, "--model", vit_folder, "--image", image) == 2
+    assert "out is a file, not a folder" in capsys.readouterr().err
+    assert out.read_text() == "mine"
+
+
+def test_a_mistake_in_the_second_picture_leaves_nothing_of_the_first(
+    vit_folder, image, out, capsys
+):
+    arguments = ["--model", vit_folder, "--image", image, image, "--target", "0", "7"]
+    assert "target 7 is out of range" in refused(capsys, out, *arguments, "--method", "nib")
+
+
+def test_an_interrupt_leaves_nothing(vit_folder, image, out, capsys, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(explain_command, "compare", interrupt)
+    assert explain(out, "--model", vit_folder, "--image", image, "--method", "nib") == 130
+    assert capsys.readouterr().err == "captum-ib: interrupted, nothing was written\n"
+    assert not out.exists()
+
+
+def test_a_traceback_on_demand(vit_folder, out):
+    with pytest.raises(FileNotFoundError, match="no.png does not exist"):
+        explain(out, "--model", vit_folder, "--image", "no.png", "--traceback")
+
+
+def test_pictures_are_turned_upright(tmp_path):
+    picture = Image.new("RGB", (4, 2))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    picture.save(tmp_path / "x.jpg", exif=exif)
+    assert read_image(tmp_path / "x.jpg").size == (2, 4)
+
+
+def test_huge_pictures_are_refused(tmp_path, monkeypatch):
+    Image.new("RGB", (40, 40)).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match="can't be read: .*decompression bomb"):
+        read_image(tmp_path / "x.png")
+
+
+def test_as_a_process(image, tmp_path):
+    command = [sys.executable, "-m", "captum_ib.cli", "explain", "--model", "clip-scenes"]
+    command += ["--image", image, "--text", TEXT, "--method", "m2ib", "nib", "--out", "out"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(names(tmp_path / "out")) == 7
+    command[command.index(image)] = "missing.png"
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    expected = "captum-ib: error: image missing.png does not exist or is not a file\n"
+    assert done.stderr == expected
