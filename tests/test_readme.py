@@ -1,0 +1,42 @@
+"""The README's Python runs as it stands, and its table and commands are those of the package."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from captum_ib.methods import METHODS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_python_runs_and_gives_the_shapes_it_says():
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["maps"].shape == (2, 1, 64, 64) and names["maps"].min() >= 0
+    assert names["image_bits"].shape == (2, 1, 7, 7)
+    assert names["word_bits"].shape == names["ids"].shape
+
+
+def test_table_of_methods_is_that_of_the_package():
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", README, flags=re.MULTILINE))
+    ours = {name: row for name, row in METHODS.items() if row.cls_path.startswith("captum_ib.")}
+    assert rows == {name: row.title for name, row in ours.items()}
+    for name, row in ours.items():
+        line = next(line for line in README.splitlines() if line.startswith(f"| `{name}` |"))
+        assert row.paper in line and row.unit.split()[0].rstrip("s") in line
+        assert ("signed" in line) == row.signed
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+
+
+def test_folders_exist():
+    table = README.split("## Where things are")[1].split("\n\n")[1]
+    for folder in re.findall(r"`([\w/]+/)`", table):
+        assert (ROOT / folder).is_dir(), folder
