@@ -1,0 +1,175 @@
+"""The table of the contract tests: every method on every kind of model. A new method is one row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from captum.testing.helpers.basic_models import BasicModel_ConvNet, BasicModel_MultiLayer
+from timm.models.resnet import BasicBlock, ResNet
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTForImageClassification
+
+from captum_ib.attr import IBA, M2IB, NIB, CoIBA
+from captum_ib.models.dual_encoder import DualEncoder
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model with the inputs of three samples and the layers that the methods take on it."""
+
+    model: nn.Module
+    inputs: Any
+    layers: list[str]
+    shape: tuple
+    target: int | None = 1
+    extra: Any = None
+    half: bool = True  # whether its operations exist in half precision on the CPU
+
+    @property
+    def pair(self) -> bool:
+        return isinstance(self.model, DualEncoder)
+
+
+def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build().eval()
+
+
+def _images(size: int, channels: int = 3) -> torch.Tensor:
+    return torch.rand(3, channels, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def conv() -> Subject:
+    model = _seeded(BasicModel_ConvNet)
+    return Subject(model, _images(10, 1), ["conv1", "conv2"], (3, 1, 8, 8))
+
+
+def linear() -> Subject:
+    model = _seeded(BasicModel_MultiLayer)
+    return Subject(model, _images(1, 3).flatten(1), ["linear0", "linear1"], (3, 3))
+
+
+def vit() -> Subject:
+    model = _seeded(
+        lambda: VisionTransformer(
+            img_size=16, patch_size=4, embed_dim=16, depth=4, num_heads=2, num_classes=5
+        )
+    )
+    return Subject(model, _images(16), ["blocks.1.norm1", "blocks.2.norm1"], (3, 1, 4, 4))
+
+
+def swin() -> Subject:
+    model = _seeded(
+        lambda: SwinTransformer(
+            img_size=32, patch_size=4, window_size=4, embed_dim=8, depths=(2, 2), num_heads=(2, 2),
+            num_classes=5,
+        )
+    )  # fmt: skip
+    return Subject(model, _images(32), ["layers.0.blocks.1", "layers.1.blocks.0"], (3, 1, 8, 8))
+
+
+def resnet() -> Subject:
+    model = _seeded(lambda: ResNet(BasicBlock, [1, 1, 1, 1], channels=(8, 8, 16, 16), num_classes=5))
+    return Subject(model, _images(64), ["layer2.0", "layer3.0"], (3, 1, 8, 8))
+
+
+def hf_vit() -> Subject:
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32,
+        image_size=16, patch_size=4, num_labels=5,
+    )  # fmt: skip
+    model = _seeded(lambda: ViTForImageClassification(config))
+    blocks = "vit.layers" if hasattr(model.vit, "layers") else "vit.encoder.layer"
+    return Subject(model, _images(16), [f"{blocks}.1", f"{blocks}.2"], (3, 1, 4, 4))
+
+
+def clip() -> Subject:
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4,
+             "num_attention_heads": 2, "projection_dim": 8}  # fmt: skip
+    config = CLIPConfig(
+        text_config={**tower, "vocab_size": 20, "max_position_embeddings": 8, "eos_token_id": 19,
+                     "bos_token_id": 18, "pad_token_id": 0},
+        vision_config={**tower, "image_size": 16, "patch_size": 4},
+        projection_dim=8,
+    )  # fmt: skip
+    dual = DualEncoder.from_model(_seeded(lambda: CLIPModel(config)))
+    ids = torch.tensor([[18, 3, 4, 5, 19], [18, 7, 19, 0, 0], [18, 9, 2, 19, 0]])
+    layers = ["vision_model.encoder.layers.2", "text_model.encoder.layers.2"]
+    shape = ((3, 1, 4, 4), (3, 5))
+    return Subject(dual, (_images(16), ids), layers, shape, None, (ids != 0).long())
+
+
+SUBJECTS = {
+    builder.__name__: cache(builder)
+    for builder in (conv, linear, vit, swin, resnet, hf_vit, clip)
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method is built on a subject, and what is said of its results."""
+
+    build: Callable[[Subject], Any]
+    signed: bool = False
+    random: bool = True  # takes a seed
+    settings: dict = field(default_factory=dict)
+    subjects: tuple[str, ...] = tuple(name for name in SUBJECTS if name != "clip")
+
+
+METHODS = {
+    "IBA": Method(lambda s: IBA(s.model, s.layers[0])),
+    "IBA*": Method(lambda s: IBA(s.model, s.layers), subjects=("vit", "hf_vit")),
+    "CoIBA": Method(lambda s: CoIBA(s.model, s.layers)),
+    "NIB": Method(lambda s: NIB(s.model, s.layers[0]), signed=True, random=False,
+                  settings={"attribute_to_layer_input": False}),
+    "M2IB": Method(lambda s: M2IB(s.model, s.layers), subjects=("clip",)),
+    "NIB-pair": Method(lambda s: NIB(s.model, s.layers), signed=True, random=False,
+                       subjects=("clip",)),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table: a method on a model."""
+
+    method: Method
+    subject: Subject
+
+    def build(self) -> Any:
+        return self.method.build(self.subject)
+
+    def attribute(self, instance: Any, inputs: Any = None, **kwargs: Any) -> Any:
+        settings = {**self.method.settings, **kwargs}
+        if self.method.random:
+            settings.setdefault("seed", 0)
+            settings.setdefault("n_steps", 3)
+            settings.setdefault("n_samples", 2)
+        settings.setdefault("target", self.subject.target)
+        settings.setdefault("additional_forward_args", self.subject.extra)
+        return instance.attribute(self.subject.inputs if inputs is None else inputs, **settings)
+
+
+def maps(result: Any) -> tuple[torch.Tensor, ...]:
+    """A result as a tuple of tensors."""
+    return result if isinstance(result, tuple) else (result,)
+
+
+def table(**wanted: bool) -> pytest.MarkDecorator:
+    """Parametrise ``case`` over the table; ``pair`` and ``random`` choose rows."""
+    rows = []
+    for name, method in METHODS.items():
+        for subject in method.subjects:
+            case = Case(method, SUBJECTS[subject]())
+            traits = {"pair": case.subject.pair, "random": method.random}
+            if all(traits[trait] == value for trait, value in wanted.items()):
+                rows.append(pytest.param(case, id=f"{name}-{subject}"))
+    return pytest.mark.parametrize("case", rows)
+

@@ -1,0 +1,112 @@
+"""The noise stream and the loop: seeds, pairs, chunks, and Adam written out as the oracle."""
+
+import pytest
+import torch
+
+from captum_ib.bottleneck import FitSettings, NoiseStream, fit
+
+
+def stream(seed=0, n_samples=4, antithetic=False, shape=(3,)):
+    return NoiseStream(seed, [shape], n_samples, antithetic)
+
+
+def test_one_seed_one_stream_and_the_global_generator_is_left_alone():
+    torch.manual_seed(1)
+    expected = torch.rand(())
+    torch.manual_seed(1)
+    first, second = stream(7), stream(7)
+    assert all(torch.equal(first.draw()[0], second.draw()[0]) for _ in range(3))
+    assert not torch.equal(stream(7).draw()[0], stream(8).draw()[0])
+    assert torch.rand(()) == expected
+
+
+@pytest.mark.parametrize(("n_samples", "paired"), [(4, 4), (5, 4)])
+def test_antithetic_draws_come_in_pairs(n_samples, paired):
+    draws = stream(n_samples=n_samples, antithetic=True).draw()[0]
+    assert draws.shape == (n_samples, 3)
+    assert torch.equal(draws[0:paired:2], -draws[1:paired:2])
+
+
+def quadratic(alpha):
+    """A noisy loss with a known minimum, per sample, and how often it was asked for."""
+    calls = []
+
+    def evaluate(draws):
+        calls.append(draws[0].shape[0])
+        fit_term = (alpha.unsqueeze(0) - 1 + 0.1 * draws[0]).square()
+        return fit_term, 0.5 * alpha.abs().expand_as(fit_term)
+
+    return evaluate, calls
+
+
+def by_hand(alpha, noise, n_steps, lr):
+    """The same loop in plain torch."""
+    alpha = alpha.detach().clone().requires_grad_()
+    optimizer = torch.optim.Adam([alpha], lr=lr)
+    losses = []
+    for step in range(n_steps):
+        draws = noise.draw()[0]
+        loss = (alpha - 1 + 0.1 * draws).square().mean(0) + 0.5 * alpha.abs()
+        losses.append(loss.detach())
+        if step < n_steps - 1:
+            optimizer.zero_grad()
+            loss.sum().backward()
+            optimizer.step()
+    return alpha.detach(), torch.stack(losses)
+
+
+def test_fit_equals_adam_written_out():
+    alpha = torch.tensor([5.0, -3.0, 0.5], requires_grad=True)
+    expected, losses = by_hand(alpha, stream(3), 6, 0.7)
+    evaluate, _ = quadratic(alpha)
+    settings = FitSettings(n_steps=6, n_samples=4, antithetic=False, lr=0.7)
+    trace = fit([{"params": [alpha]}], evaluate, stream(3), settings, evaluate_last=True)
+    assert torch.allclose(alpha.detach(), expected, atol=1e-6)
+    assert trace is not None
+    assert torch.allclose(trace.loss, losses, atol=1e-6)
+    assert torch.equal(trace.loss, trace.fit + trace.compression)
+
+
+def test_the_last_loss_is_evaluated_only_for_the_trace():
+    alpha = torch.tensor([5.0, -3.0, 0.5], requires_grad=True)
+    evaluate, calls = quadratic(alpha)
+    assert fit([{"params": [alpha]}], evaluate, stream(), FitSettings(n_steps=4), False) is None
+    assert len(calls) == 3
+
+
+def test_draws_in_parts_give_the_same_result():
+    results = []
+    for at_once in (None, 3, 1):
+        alpha = torch.tensor([5.0, -3.0, 0.5], requires_grad=True)
+        evaluate, calls = quadratic(alpha)
+        settings = FitSettings(n_steps=5, n_samples=4, antithetic=False, draws_per_pass=at_once)
+        fit([{"params": [alpha]}], evaluate, stream(), settings, evaluate_last=False)
+        results.append(alpha.detach())
+        assert max(calls) == (at_once or 4)
+    assert torch.allclose(results[0], results[1], atol=1e-5)
+    assert torch.allclose(results[0], results[2], atol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_names_step_and_sample():
+    alpha = torch.zeros(2, requires_grad=True)
+
+    def evaluate(draws):
+        value = alpha.unsqueeze(0) + torch.tensor([0.0, float("inf")])
+        return value, value * 0
+
+    with pytest.raises(RuntimeError, match=r"not finite at step 0 for sample\(s\) \[1\]"):
+        fit([{"params": [alpha]}], evaluate, stream(shape=(2,)), FitSettings(), False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"n_steps": 0}, ValueError, "n_steps must be at least 1, given 0"),
+        ({"n_steps": 2.0}, TypeError, "n_steps must be an int, given float"),
+        ({"n_samples": 0}, ValueError, "n_samples must be at least 1"),
+        ({"lr": 0.0}, ValueError, "lr must be positive"),
+    ],
+)
+def test_settings_are_checked(arguments, error, message):
+    with pytest.raises(error, match=message):
+        FitSettings(**arguments)
