@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -60,11 +60,14 @@ def restore(
         The number of steps already done.
 
     Raises:
-        ValueError: If the checkpoint is of a run with other settings.
+        ValueError: If the file is no checkpoint, or that of a run with other settings.
     """
-    with safe_open(path, "pt") as file:
-        found = dict(file.metadata() or {})
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(path, "pt") as file:
+            found = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no checkpoint ({error}); remove it.") from error
     other = {
         name: (found.get(name), value)
         for name, value in settings.items()

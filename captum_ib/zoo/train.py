@@ -35,7 +35,7 @@ class Run:
         matrix_lr: The same of Muon, which takes the matrices of the transformers' blocks.
         warmup: Share of the steps.
         weight_decay: AdamW's, on matrices only.
-        auxiliary: Weight of the per-patch loss at the start; it goes linearly to 0.
+        auxiliary: Weight of the per-patch losses at the start; it goes linearly to 0.
     """
 
     name: str
@@ -56,6 +56,11 @@ class Run:
         if self.steps < 1 or self.batch < 2:
             raise ValueError(
                 f"steps must be at least 1 and batch at least 2; got {self.steps}, {self.batch}."
+            )
+        if not (self.lr > 0 and self.matrix_lr > 0 and self.auxiliary >= 0):
+            raise ValueError(
+                f"lr and matrix_lr must be above 0 and auxiliary at least 0; got {self.lr}, "
+                f"{self.matrix_lr}, {self.auxiliary}."
             )
 
     def settings(self, step: int) -> dict[str, str]:
@@ -94,6 +99,8 @@ def train(
         ValueError: If the checkpoint is of a run with other settings.
         RuntimeError: If the loss is no longer finite.
     """
+    if save_every < 1:
+        raise ValueError(f"save_every must be at least 1; got {save_every}.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         learner = learners.LEARNERS[run.name]()
@@ -178,14 +185,24 @@ def export(run: Run, learner: learners.Learner, folder: Path) -> None:
     checkpoint.write_tensors(folder / "model.safetensors", learner.model.state_dict(), metadata)
 
 
+_OPTIONS = {
+    "seed": "of the initial weights and the images",
+    "steps": "optimiser steps",
+    "batch": "images per step",
+    "lr": "highest learning rate of AdamW",
+    "matrix_lr": "highest learning rate of Muon",
+    "auxiliary": "weight of the per-patch losses at the start",
+}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m captum_ib.zoo.train", description=__doc__)
     parser.add_argument("name", choices=sorted(learners.LEARNERS), help="which model")
-    parser.add_argument("--seed", type=int, default=Run.seed)
-    parser.add_argument("--steps", type=int, default=Run.steps)
-    parser.add_argument("--batch", type=int, default=Run.batch)
-    parser.add_argument("--lr", type=float, default=Run.lr)
-    parser.add_argument("--matrix-lr", type=float, default=Run.matrix_lr)
+    for name, meaning in _OPTIONS.items():
+        default = getattr(Run, name)
+        option = "--" + name.replace("_", "-")
+        explanation = f"{meaning} (default: {default})"
+        parser.add_argument(option, type=type(default), default=default, help=explanation)
     parser.add_argument("--out", type=Path, help="folder to write to (default: zoo-NAME)")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     parser.add_argument("--save-every", type=int, default=200, help="steps between checkpoints")
@@ -200,11 +217,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     state = folder / "checkpoint.safetensors"
     if state.exists() and not given.resume:
         parser.error(f"{state} exists; pass --resume to go on from there, or another --out.")
+    if given.resume and not state.exists():
+        parser.error(f"there is no {state} to resume from; leave out --resume.")
     try:
-        run = Run(given.name, given.seed, given.steps, given.batch, given.lr, given.matrix_lr)
+        run = Run(given.name, **{option: getattr(given, option) for option in _OPTIONS})
         learner = train(run, state, save_every=given.save_every)
     except (ValueError, RuntimeError) as error:
         parser.error(str(error))
+    except KeyboardInterrupt:
+        parser.exit(130, f"\ninterrupted; go on with --resume --out {folder}\n")
     export(run, learner, folder)
     sys.stdout.write(f"{given.name}: {run.steps} steps done, written to {folder}\n")
 

@@ -39,6 +39,18 @@ def test_similarities_are_those_of_the_model():
         evaluate.similarities(zoo.load("vit-scenes"), data)
 
 
+def test_the_shipped_vit_reaches_what_the_docs_state():
+    # The smallest margin between the two highest logits is 0.98: no rounding changes this count.
+    assert evaluate.correct(zoo.load("vit-scenes"), 500).sum() == 499
+
+
+def test_the_shipped_clip_reaches_what_the_docs_state():
+    values = evaluate.caption_aucs(zoo.load("clip-scenes"), 300)
+    # Rounding may swap images whose similarities differ in the seventh digit.
+    assert values.mean().item() == pytest.approx(0.999666, abs=2e-5)
+    assert values.min().item() == pytest.approx(0.9833, abs=1e-3)
+
+
 @pytest.mark.parametrize("batch", [7, 30])
 def test_correct_does_not_depend_on_the_batch(batch):
     model = zoo.load("vit-scenes")

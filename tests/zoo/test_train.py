@@ -81,6 +81,13 @@ def test_a_checkpoint_of_another_run_is_refused(shallow, tmp_path):
         quiet(Run("vit-scenes", seed=1, steps=3, batch=4), file)
 
 
+def test_a_file_that_is_no_checkpoint_is_refused(shallow, tmp_path):
+    file = tmp_path / "state.safetensors"
+    file.write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match=r"state.safetensors is no checkpoint \(.*\); remove it"):
+        quiet(Run("vit-scenes", steps=3, batch=4), file)
+
+
 def test_a_loss_that_is_not_finite_stops_the_training(shallow, tmp_path, monkeypatch):
     monkeypatch.setattr(
         learners.VitLearner,
@@ -174,12 +181,26 @@ def test_the_command_line_trains_and_writes_a_folder_that_loads(name, shallow, t
     main([*arguments, "--resume"])  # nothing left to do
 
 
+def test_the_command_line_can_be_interrupted(shallow, tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("captum_ib.zoo.train._step", interrupted)
+    with pytest.raises(SystemExit, match="130"):
+        main(["vit-scenes", "--out", str(tmp_path / "out")])
+    assert f"interrupted; go on with --resume --out {tmp_path / 'out'}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["clip"], "invalid choice: 'clip'"),
         (["vit-scenes", "--steps", "0"], "steps must be at least 1"),
         (["vit-scenes", "--batch", "1"], "batch at least 2; got 3000, 1"),
+        (["vit-scenes", "--lr", "0"], "lr and matrix_lr must be above 0"),
+        (["vit-scenes", "--save-every", "0"], "save_every must be at least 1; got 0"),
+        (["vit-scenes", "--seed", "-1", "--steps", "1"], "seed must be in 0..2**64 - 1; got -1"),
+        (["vit-scenes", "--resume"], "to resume from; leave out --resume"),
     ],
 )
 def test_the_command_line_refuses(arguments, message, tmp_path, capsys):
