@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from captum_ib.attr._bottlenecks import Bottlenecks, BottleneckSettings, Prior
-from captum_ib.attr._call import Call, Objective, class_objective, require_finite, target_index
+from captum_ib.attr._call import Call, Objective, class_objective, target_index
 from captum_ib.bottleneck import ActivationStatistics, FitSettings, FitTrace, NoiseStream, fit
 from captum_ib.hooks import CompositeHook, Session, borrowed, open_session, roots
 from captum_ib.models.dual_encoder import TowerView
 from captum_ib.models.layers import NamedLayer
-from captum_ib.models.layout import TokenLayout
+from captum_ib.models.layout import ModelView, TokenLayout
 
 MakePrior = Callable[[str, Tensor, TokenLayout, Tensor | None, BottleneckSettings], Prior]
 """(layer's name, activation, layout, valid tokens, settings) → noise and prior of the layer."""
@@ -203,10 +203,10 @@ def require_finite_bits(session: Session, bits: Sequence[Tensor]) -> None:
 def session_layouts(
     call: Call, session: Session, layout: TokenLayout | Sequence[TokenLayout] | None
 ) -> list[TokenLayout]:
-    """The layout of every layer of a session, given or inferred; activations are checked.
+    """The layout of every layer of a session, given or inferred.
 
     Raises:
-        ValueError: NaN or inf in an activation, no sample axis, or a layout that does not fit.
+        ValueError: no sample axis, or a layout that does not fit.
     """
     given = [layout] * len(session.layers) if isinstance(layout, TokenLayout) else layout
     if given is not None and len(given) != len(session.layers):
@@ -215,7 +215,6 @@ def session_layouts(
     for index, (module, name, activation) in enumerate(
         zip(session.layers, session.names, session.activations, strict=True)
     ):
-        require_finite(activation, f"the activation of layer {name}")
         if activation.shape[0] != call.n:
             raise ValueError(
                 f"the activation of layer {name} has shape {tuple(activation.shape)}, without "
@@ -231,8 +230,8 @@ def session_layouts(
 
 
 def _infer(call: Call, layer: nn.Module, activation: Tensor, name: str) -> TokenLayout:
-    """The layout as the forward function knows it (a tower does), else from the model."""
-    if isinstance(call.forward_func, TowerView):
+    """The layout as the forward function knows it (a tower does), else from the model's modules."""
+    if isinstance(call.forward_func, ModelView):
         return call.forward_func.layout(layer, activation, call.inputs, name)
     model = call.forward_func if isinstance(call.forward_func, nn.Module) else None
     return TokenLayout.infer(model, layer, activation, call.inputs, name)

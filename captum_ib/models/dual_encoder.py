@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from captum_ib.hooks import borrowed
 from captum_ib.models.clip import clip_towers
 from captum_ib.models.layers import NamedLayer
-from captum_ib.models.layout import TokenLayout
+from captum_ib.models.layout import ModelView, TokenLayout
 from captum_ib.models.tower import Tower
 
 FAMILIES: dict[str, Callable[[Any], list[Tower]]] = {
@@ -145,7 +145,7 @@ class DualEncoder(nn.Module):
         return blocks[min(len(blocks) - 1, int(share * len(blocks)))]
 
 
-class TowerView(nn.Module):
+class TowerView(ModelView):
     """One tower as a plain forward function: inputs → cosine to a constant embedding, ``(N,)``.
 
     While one tower is explained, the other is a constant. ``view(inputs, mask)`` takes any
@@ -177,6 +177,10 @@ class TowerView(nn.Module):
         """The layout of one of the tower's layers."""
         return self.tower.layout(layer, activation, inputs, name)
 
+    def blocks(self) -> list[NamedLayer]:
+        """The tower's blocks, with their names within the dual encoder's model."""
+        return list(self.tower.blocks)
+
     def valid_tokens(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:
         """Valid tokens ``(N, T)`` of the inputs, or ``None`` when there is no padding."""
         return self.tower.token_mask(inputs, mask)
@@ -186,7 +190,7 @@ class TowerView(nn.Module):
         return TowerView(self.dual, self.modality, self.other_embedding[start:stop])
 
 
-class ZeroShotClassifier(nn.Module):
+class ZeroShotClassifier(ModelView):
     """Images (or other inputs of the first modality) → logits over prompts: a plain classifier.
 
     Args:
@@ -232,3 +236,15 @@ class ZeroShotClassifier(nn.Module):
         """Logits ``(N, classes)``."""
         embedding = self.dual.encode(self.dual.modalities[0], inputs, mask)
         return self.scale * embedding @ self.weights.to(embedding.dtype).T
+
+    def layout(
+        self, layer: nn.Module, activation: Tensor, inputs: tuple[Tensor, ...], name: str
+    ) -> TokenLayout:
+        """The layout of one of the first tower's layers."""
+        tower = self.dual.tower(self.dual.modalities[0])
+        return tower.layout(layer, activation, inputs, name)
+
+    def blocks(self) -> list[NamedLayer]:
+        """The blocks of the first tower, with their names within this module."""
+        tower = self.dual.tower(self.dual.modalities[0])
+        return [(f"dual.model.{name}", block) for name, block in tower.blocks]

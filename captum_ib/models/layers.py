@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
-LayerLike = nn.Module | str
-NamedLayer = tuple[str, nn.Module]
+from captum_ib.models.architectures import NamedLayer, Stages, stages
+from captum_ib.models.layout import ModelView
 
-FIRST_NORMS = ("norm1", "layernorm_before", "layer_norm1", "ln_1", "norm", "attention_norm")
-"""Names of a transformer block's first normalisation, in the order in which they are tried."""
+LayerLike = nn.Module | str
 
 
 def resolve_layer(model: nn.Module | None, layer: LayerLike) -> NamedLayer:
@@ -57,39 +56,19 @@ def _name_of(model: nn.Module | None, layer: nn.Module) -> str:
 
 
 def blocks(model: nn.Module) -> list[NamedLayer]:
-    """The main stack of an architecture: the deepest run of equal blocks, in order.
-
-    A ViT's encoder blocks; of a Swin, ConvNeXt or ResNet the blocks of its longest stage (of two
-    equally long ones the later, which is the larger).
+    """The blocks of a model in order, over all its stages (:mod:`captum_ib.models.architectures`).
 
     Raises:
-        ValueError: when the model has no such stack.
+        ValueError: when the model has no such blocks, or several stacks of them.
     """
-    best: list[NamedLayer] = []
-    for name, container in model.named_modules():
-        if not isinstance(container, (nn.ModuleList, nn.Sequential)):
-            continue
-        children = list(container.named_children())
-        kinds = {type(child) for _, child in children}
-        compound = all(len(list(child.children())) > 1 for _, child in children)
-        if len(kinds) == 1 and compound and len(children) >= max(2, len(best)):
-            best = [(f"{name}.{key}" if name else key, child) for key, child in children]
-    if not best:
-        raise ValueError(
-            f"{type(model).__name__} has no stack of equal blocks to choose a layer from; pass "
-            "layer= (a module or a dotted name)"
-        )
-    return best
+    return blocks_of(model).blocks
 
 
-def first_norm(block: NamedLayer) -> NamedLayer:
-    """A block's first normalisation, or the block itself where it has none by a known name."""
-    name, module = block
-    children = dict(module.named_children())
-    for candidate in FIRST_NORMS:
-        if candidate in children and not isinstance(children[candidate], nn.Identity):
-            return f"{name}.{candidate}", children[candidate]
-    return block
+def blocks_of(model: nn.Module) -> Stages:
+    """The blocks of a model, as a wrapper names them, else as its architecture has them."""
+    if isinstance(model, ModelView):
+        return Stages([model.blocks()], "plain", None)
+    return stages(model)
 
 
 def at_depth(stack: Sequence[NamedLayer], share: float) -> NamedLayer:
@@ -98,13 +77,29 @@ def at_depth(stack: Sequence[NamedLayer], share: float) -> NamedLayer:
 
 
 def default_layers(model: nn.Module, method: str) -> list[NamedLayer]:
-    """The layers that a method takes when none are given.
+    """The layers that a method takes when none are given: the papers' choice.
 
-    ``"iba"``: the block at half depth. ``"coiba"``: the first normalisation of the blocks in the
-    last two thirds (``blocks.4…11.norm1`` of a ViT-B, Hong et al.; the blocks themselves where
-    they have no such layer). ``"nib"``: the block at ⌊0.75 · depth⌋ (Zhu et al.).
+    - ``"coiba"`` (Hong et al.): in a plain transformer the first normalisation of the blocks in
+      the last two thirds (ViT-B: ``blocks.4…11.norm1``); in a staged one (Swin) of all blocks of
+      the deepest-but-one stage; in a CNN the blocks of the second half of the stages
+      (ResNet: ``layer3`` and ``layer4``). Blocks that normalise
+      last are taken whole.
+    - ``"iba"`` (Schulz et al.): the block at half depth; in a CNN the last block of the stage at
+      half depth (ResNet-50: ``layer2.3``, conv3_4 of the paper).
+    - ``"nib"`` (Zhu et al.): the block at ⌊0.75 · depth⌋.
+
+    Raises:
+        ValueError: when the model has no stack of blocks, or several.
     """
-    stack = blocks(model)
+    found = blocks_of(model)
     if method == "coiba":
-        return [first_norm(block) for block in stack[len(stack) // 3 :]]
-    return [at_depth(stack, {"iba": 0.5}.get(method, 0.75))]
+        if found.kind == "convolutional":
+            chosen = [block for stage in found.stages[len(found.stages) // 2 :] for block in stage]
+        elif found.kind == "staged":
+            chosen = found.main
+        else:
+            chosen = found.blocks[len(found.blocks) // 3 :]
+        return [found.site(block) for block in chosen]
+    if method == "iba" and found.kind == "convolutional":
+        return [found.stages[(len(found.stages) - 1) // 2][-1]]
+    return [at_depth(found.blocks, {"iba": 0.5}.get(method, 0.75))]

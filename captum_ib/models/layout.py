@@ -16,10 +16,15 @@ class TokenLayout:
     """The axes of one layer's activation.
 
     Attributes:
-        kind: ``"tokens"`` ``(N, prefix + h·w, C)``; ``"sequence"`` ``(N, T, C)`` without a grid;
-            ``"nchw"``, ``"nhwc"`` feature maps; ``"ncl"`` ``(N, C, T)``; ``"flat"`` ``(N, C)``.
+        kind: ``"tokens"`` ``(N, prefix + h·w + suffix, C)``; ``"sequence"`` ``(N, T, C)`` without
+            a grid; ``"nchw"``, ``"nhwc"`` feature maps; ``"ncl"`` ``(N, C, T)``; ``"flat"``
+            ``(N, C)``.
         prefix: leading tokens that are no patches (class, register, distillation tokens).
         grid: rows and columns of the patches; required for ``"tokens"``.
+        suffix: tokens behind the patches (a question behind an image).
+        fold: the grid's rows hold so many stretches of one time axis below each other, each
+            (frequency, time), as CLAP folds a spectrogram into a square; the map is unfolded to
+            (time, frequency).
 
     >>> layout = TokenLayout("tokens", prefix=1, grid=(2, 3))
     >>> import torch
@@ -30,6 +35,8 @@ class TokenLayout:
     kind: str
     prefix: int = 0
     grid: tuple[int, int] | None = None
+    suffix: int = 0
+    fold: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -38,6 +45,10 @@ class TokenLayout:
             raise ValueError("layout 'tokens' needs grid=(rows, columns)")
         if self.prefix < 0 or (self.prefix and self.kind not in ("tokens", "sequence")):
             raise ValueError(f"layout {self.kind!r} can't have {self.prefix} prefix tokens")
+        if self.suffix < 0 or (self.suffix and self.kind != "tokens"):
+            raise ValueError(f"layout {self.kind!r} can't have {self.suffix} suffix tokens")
+        if self.fold is not None and not (self.spatial and self.fold > 0):
+            raise ValueError(f"layout {self.kind!r} can't hold {self.fold} stretches of time")
 
     @property
     def ndim(self) -> int:
@@ -66,10 +77,18 @@ class TokenLayout:
                 f"layout {self.kind!r} has {self.ndim} axes, the activation of layer {layer} has "
                 f"shape {shape}; pass another layout"
             )
-        if self.kind == "tokens" and shape[1] != self.prefix + math.prod(self.grid or ()):
+        if self.kind == "tokens":
+            expected = self.prefix + math.prod(self.grid or ()) + self.suffix
+            if shape[1] != expected:
+                raise ValueError(
+                    f"the activation of layer {layer} has {shape[1]} tokens; the layout has "
+                    f"{self.prefix} prefix tokens, a grid of {self.grid} and {self.suffix} tokens "
+                    "behind it"
+                )
+        if self.fold is not None and self.grid_of(activation)[0] % self.fold:
             raise ValueError(
-                f"the activation of layer {layer} has {shape[1]} tokens; the layout has "
-                f"{self.prefix} prefix tokens and a grid of {self.grid}"
+                f"the grid {self.grid_of(activation)} of layer {layer} does not hold {self.fold} "
+                "stretches of time"
             )
 
     def grid_of(self, activation: Tensor) -> tuple[int, int]:
@@ -101,13 +120,18 @@ class TokenLayout:
     def attribution(self, values: Tensor) -> Tensor:
         """Layer-shaped values → what ``attribute`` returns: the sum over channels, by position.
 
-        Grid ``(N, 1, h, w)`` without the prefix tokens, sequence ``(N, T)``, flat ``(N, C)``.
+        Grid ``(N, 1, h, w)`` without prefix and suffix tokens (a folded one: time, frequency),
+        sequence ``(N, T)``, flat ``(N, C)``.
         """
         if self.kind == "flat":
             return values
         positions = values.sum(dim=self.channel_axis)
         if self.kind == "tokens" and self.grid is not None:
-            positions = positions[:, self.prefix :].unflatten(1, self.grid)
+            patches = positions[:, self.prefix : self.prefix + math.prod(self.grid)]
+            positions = patches.unflatten(1, self.grid)
+        if self.fold is not None:
+            stretches = positions.unflatten(1, (self.fold, -1))
+            positions = stretches.transpose(2, 3).flatten(1, 2)
         return positions.unsqueeze(1) if self.spatial else positions
 
     def uniform_shape(self, activation: Tensor) -> tuple[int, ...]:
@@ -148,6 +172,24 @@ class TokenLayout:
             )
         found.check(activation, name)
         return found
+
+
+class ModelView(nn.Module):
+    """A forward function around a model that knows the model's layers itself.
+
+    What it says goes before what :meth:`TokenLayout.infer` and
+    :func:`~captum_ib.models.layers.default_layers` would find out from the modules.
+    """
+
+    def layout(
+        self, layer: nn.Module, activation: Tensor, inputs: tuple[Tensor, ...], name: str
+    ) -> TokenLayout:
+        """The layout of one of the model's layers."""
+        raise NotImplementedError(f"{type(self).__name__} defines no layout")
+
+    def blocks(self) -> list[tuple[str, nn.Module]]:
+        """The main stack of blocks with their names, in order."""
+        raise NotImplementedError(f"{type(self).__name__} defines no blocks")
 
 
 def _infer(

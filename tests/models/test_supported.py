@@ -1,0 +1,83 @@
+"""Every supported model under every method: shape, finite, not constant, replayed, restored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captum_ib import methods
+from tests.models.supported import ROWS, Row
+
+QUICK = {"n_steps": 2, "n_samples": 2, "seed": 0}
+"""Settings of a fit that is only looked at for its form."""
+
+
+def cases() -> list[Any]:
+    return [
+        pytest.param(
+            row,
+            method,
+            marks=[pytest.mark.slow] if row.slow else [],
+            id=f"{row.library}-{row.name}-{method}".replace(" ", "_"),
+        )
+        for row in ROWS
+        for method in row.shapes
+    ]
+
+
+def state(model: nn.Module) -> list[tuple]:
+    """Everything of a model that a method might leave behind."""
+    modules = [
+        (
+            name,
+            module.training,
+            "forward" in vars(module),
+            len(module._forward_hooks) + len(module._forward_pre_hooks),
+        )
+        for name, module in model.named_modules()
+    ]
+    parameters = [(name, p.requires_grad, p.grad) for name, p in model.named_parameters()]
+    return modules + parameters
+
+
+def attribute(row: Row, model: nn.Module, method: str) -> Any:
+    row_settings = dict(QUICK)
+    if method == "nib":
+        row_settings = {"n_steps": 2}
+    if row.target is not None:
+        row_settings["target"] = row.target
+    explainer = methods.get(method).cls(row.forward(model))
+    return explainer.attribute(
+        row.inputs(), additional_forward_args=row.additional(), **row_settings
+    )
+
+
+@pytest.mark.parametrize(("row", "method"), cases())
+def test_supported(row: Row, method: str) -> None:
+    missing = row.missing()
+    if missing:
+        pytest.skip(missing)
+    model = row.model()
+    before, values = state(model), [value.clone() for value in model.state_dict().values()]
+
+    # Warnings are errors here, so that running without replay fails where the table has it not.
+    if method in row.fallback:
+        with pytest.warns(RuntimeWarning, match="running without replay"):
+            result = attribute(row, model, method)
+    else:
+        result = attribute(row, model, method)
+
+    paired = isinstance(result, tuple)
+    shapes = row.shapes[method] if paired else (row.shapes[method],)
+    maps: tuple[Tensor, ...] = result if paired else (result,)
+    assert [tuple(each.shape) for each in maps] == list(shapes)
+    for each in maps:
+        assert torch.isfinite(each).all()
+        assert (each.flatten(1).std(dim=1) > 0).all()
+        assert method == "nib" or (each >= 0).all()
+    assert state(model) == before
+    after = model.state_dict().values()
+    assert all(torch.equal(new, old) for new, old in zip(after, values, strict=True))
