@@ -57,6 +57,10 @@ class BottleneckAttribution(LayerAttribution):
         LayerAttribution.__init__(self, forward_func, self.layers[0][1])
         self.statistics: ActivationStatistics | None = None
 
+    def get_name(self) -> str:
+        """The class's name, e.g. ``"CoIBA"``."""
+        return type(self).__name__
+
     def estimate(
         self, loader: Iterable[Any], attribute_to_layer_input: bool = False
     ) -> ActivationStatistics:

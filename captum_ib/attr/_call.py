@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_ib.hooks.values import require_finite
 from captum_ib.models.dual_encoder import TowerView
 
 Target = int | tuple[int, ...] | Tensor | Sequence[int] | Sequence[tuple[int, ...]] | None
@@ -120,16 +121,6 @@ def prepare(
         value.detach().clone() if value.is_inference() else value.detach() for value in given
     )
     return Call(forward_func, detached, extra, None, isinstance(inputs, tuple))
-
-
-def require_finite(value: Tensor, name: str) -> None:
-    """Raise ``ValueError`` naming the tensor when it holds NaN or inf."""
-    if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-        count = int((~torch.isfinite(value)).sum())
-        raise ValueError(
-            f"{name} holds {count} NaN or infinite value(s) of {value.numel()}; attributions of "
-            "them would mean nothing"
-        )
 
 
 def output_tensor(output: Any) -> Tensor:

@@ -65,6 +65,10 @@ class M2IB(LayerAttribution):
         self.statistics: ActivationStatistics | None = None
         LayerAttribution.__init__(self, forward_func, self.layers[0][1])
 
+    def get_name(self) -> str:
+        """``"M2IB"``."""
+        return type(self).__name__
+
     @log_usage()
     def attribute(
         self,

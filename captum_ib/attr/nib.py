@@ -11,7 +11,7 @@ from captum.attr import GradientAttribution, LayerAttribution
 from torch import Tensor, nn
 
 from captum_ib.attr._base import log_usage, named_layers, run_settings
-from captum_ib.attr._call import Call, prepare, require_finite, select, target_index
+from captum_ib.attr._call import Call, prepare, select, target_index
 from captum_ib.attr._explain import (
     RunSettings,
     part_of_target,
@@ -23,6 +23,7 @@ from captum_ib.attr._path import Path, integrate, value_at
 from captum_ib.attr._progress import progress
 from captum_ib.attr._towers import pair_calls, tower_layers
 from captum_ib.hooks import open_session
+from captum_ib.hooks.values import require_finite
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import LayerLike, NamedLayer
 from captum_ib.models.layout import TokenLayout
@@ -67,6 +68,10 @@ class NIB(LayerAttribution, GradientAttribution):
                 raise ValueError(f"NIB takes one layer, given {len(self.layers)}")
         LayerAttribution.__init__(self, forward_func, self.layers[0][1])
         GradientAttribution.__init__(self, forward_func)
+
+    def get_name(self) -> str:
+        """``"NIB"``."""
+        return type(self).__name__
 
     def has_convergence_delta(self) -> bool:
         """Whether ``return_convergence_delta`` is offered: yes."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from captum_ib.hooks.composite import CompositeHook, LayerFunction
 from captum_ib.hooks.isolate import borrowed, roots
 from captum_ib.hooks.replay import Recorder, Replay
+from captum_ib.hooks.values import require_finite
 
 Run = Callable[[int], Tensor]
 """Forward pass of the model on its inputs repeated so many times, draw by draw → its output."""
@@ -63,6 +64,9 @@ class Session:
         recorder = Recorder(n)
         with recorder.recording():
             output = self.run(1, capture)
+        for index, activation in found.items():
+            require_finite(activation, f"the activation of layer {self.names[index]}")
+        require_finite(output, "the model's output")
         order = list(found)
         self.layers = [self.layers[index] for index in order]
         self.names = [self.names[index] for index in order]

@@ -9,7 +9,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from captum_ib.hooks import CompositeHook
 
-Pair = namedtuple("Pair", "hidden extra")  # noqa: PYI024 - the kind that models return
+Pair = namedtuple("Pair", "hidden extra")
 
 
 class Returns(nn.Module):
@@ -28,9 +28,7 @@ def double(index, activation):
 
 
 def hooks_of(module):
-    return sum(
-        len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules()
-    )
+    return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules())
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,9 @@ class Residual(nn.Module):
 
 def session_of(model, layers, n, x, **kwargs):
     names = [str(index) for index in range(len(layers))]
-    return open_session(model, lambda repeats: model(x.repeat(repeats, 1)), layers, names, n, **kwargs)
+    return open_session(
+        model, lambda repeats: model(x.repeat(repeats, 1)), layers, names, n, **kwargs
+    )
 
 
 def noisy(seed):
