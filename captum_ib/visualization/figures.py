@@ -151,23 +151,37 @@ def grid(
             f"need at least one image, and for each a row of panels and a title: got {len(images)} "
             f"images, rows of {[len(row) for row in rows]} panels and {len(titles)} titles"
         )
-    lines = max(
-        (_wrap(p.tokens, CAPTION_COLUMNS)[1] for row in rows for p in row if p.tokens), default=0
-    )
-    text_height = lines * _LINE + _BAR if lines else 0.0
-    shown = [*titles, *(panel.title for row in rows for panel in row)]
-    title_height = _TITLE_TOP + _TITLE_LINE * max(len(_title(text).splitlines()) for text in shown)
-    row_height = title_height + _CELL + _BAR + text_height
     columns = 1 + max(len(row) for row in rows)
-    width, height = columns * (_CELL + _GAP) + _GAP, len(images) * row_height
-    figure = Figure(figsize=(width, height))
-    for i, (image, row, title) in enumerate(zip(images, rows, titles, strict=True)):
-        top = height - i * row_height - title_height
+    heights = [_Heights.of(row, title) for row, title in zip(rows, titles, strict=True)]
+    top = sum(height.total for height in heights)
+    figure = Figure(figsize=(columns * (_CELL + _GAP) + _GAP, top))
+    for image, row, title, height in zip(images, rows, titles, heights, strict=True):
         pixels = checked_image(image)
-        _picture(_axes(figure, 0, top - _CELL, _CELL), pixels, title)
+        bottom = top - height.title - _CELL
+        _picture(_axes(figure, 0, bottom, _CELL), pixels, title)
         for column, panel in enumerate(row, start=1):
-            _draw_panel(figure, panel, pixels, column, top, lines)
+            _draw_panel(figure, panel, pixels, column, bottom, height.words)
+        top -= height.total
     return figure
+
+
+@dataclass(frozen=True)
+class _Heights:
+    """Heights of a row's parts, in inches: its titles, and its captions without colour bar."""
+
+    title: float
+    words: float
+
+    @classmethod
+    def of(cls, row: Sequence[Panel], title: str) -> _Heights:
+        titles = [title, *(panel.title for panel in row)]
+        title_lines = max(len(_title(text).splitlines()) for text in titles)
+        lines = [_wrap(panel.tokens, CAPTION_COLUMNS)[1] for panel in row if panel.tokens]
+        return cls(_TITLE_TOP + _TITLE_LINE * title_lines, _LINE * max(lines, default=0))
+
+    @property
+    def total(self) -> float:
+        return self.title + _CELL + _BAR + (self.words + _BAR if self.words else 0)
 
 
 def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150) -> Path:
@@ -197,17 +211,17 @@ def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150) -> Pat
 
 
 def _draw_panel(
-    figure: Figure, panel: Panel, pixels: np.ndarray, column: int, top: float, lines: int
+    figure: Figure, panel: Panel, pixels: np.ndarray, column: int, bottom: float, words: float
 ) -> None:
-    bottom = top - _CELL
+    """Overlay and caption with their colour bars; places and heights in inches."""
     scale = Scale.of(panel.attribution, panel.signed)
     ax = _axes(figure, column, bottom, _CELL)
     _picture(ax, overlay(pixels, panel.attribution, scale=scale), panel.title)
     _colorbar(figure, scale, column, bottom, panel.unit)
     if panel.tokens is not None and panel.token_attribution is not None:
-        bottom -= _BAR + lines * _LINE
+        bottom -= _BAR + words
         scale = Scale.of(panel.token_attribution, panel.signed)
-        ax = _axes(figure, column, bottom, lines * _LINE)
+        ax = _axes(figure, column, bottom, words)
         caption(ax, panel.tokens, panel.token_attribution, scale=scale)
         _colorbar(figure, scale, column, bottom, panel.unit)
 
