@@ -1,8 +1,9 @@
 """Insertion + Deletion on 64 images, over the time of their model forwards alone (at most 1.2).
 
 The metric's time holds everything: ranking, blurring, composing every step's images, softmax, the
-area, and the way through Quantus. The denominator is the same number of forward passes, 2 · (steps +
-1), of the same batches through the model and nothing else.
+area, and the way through Quantus. The denominator is the same number of forward passes,
+2 · (steps + 1), of the same batches through the model and nothing else. On CPU both are CPU time of
+this process (so that other load on the machine does not count), on CUDA wall time.
 
     python benchmarks/insertion_deletion.py --model vit_tiny_patch16_224
 """
@@ -21,16 +22,14 @@ import torch
 from captum_ib.metrics import Deletion, Insertion
 
 
-def measure(run, repeats: int) -> list[float]:
-    """Seconds of each of `repeats` runs."""
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    return seconds
+def measure(run, device: str) -> float:
+    """Seconds of one run."""
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    started = clock()
+    run()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return clock() - started
 
 
 def main() -> None:
@@ -69,7 +68,9 @@ def main() -> None:
     with torch.no_grad():
         model(batches[0])  # the first pass allocates
     # In turns, so that whatever else the machine does meets both.
-    pairs = [(measure(scores, 1)[0], measure(forwards, 1)[0]) for _ in range(args.repeats)]
+    pairs = [
+        (measure(scores, args.device), measure(forwards, args.device)) for _ in range(args.repeats)
+    ]
     ratios = sorted(metric / alone for metric, alone in pairs)
     print(
         json.dumps(

@@ -82,14 +82,14 @@ class ROARPlus(TorchMetric):
         checkpoint_dir: folder for one safetensors file per seed, saved after every epoch and at the
             end of the budget; the same call continues from it.
         kwargs: see `TorchMetric`; with `undefined="nan"`, samples with a constant map or without
-            content tokens are trained on as they are.
+            content tokens are trained on as they are, and a validation loss l_o of 0 scores NaN.
 
     Attributes:
         runs: the last call's `RoarRun` per seed.
 
     Raises:
-        ValueError: too few samples for the split; text without `special_tokens` and `blank_token`;
-            a checkpoint of another run.
+        ValueError: too few samples for the split; a validation loss l_o of 0; text without
+            `special_tokens` and `blank_token`; a checkpoint of another run.
         RuntimeError: the training diverged.
     """
 
@@ -185,7 +185,14 @@ class ROARPlus(TorchMetric):
         progress = tuning.run()
         table = np.array(progress.validation)
         before, after = table[-1, 1:].tolist()
-        score = 100 * (after - before) / before
+        score = float("nan")
+        if before > 0:
+            score = 100 * (after - before) / before
+        elif self.undefined == "raise":
+            raise ValueError(
+                "the copy trained on the originals has a validation loss of 0, so ROAR+ has no "
+                "relative increase; validate on more samples (x_batch, train_fraction)"
+            )
         return RoarRun(schedule.seed, score, before, after, progress.step, progress.finished, table)
 
     def _degrade(

@@ -12,6 +12,7 @@ from torch import nn
 from captum_ib.metrics import ROARPlus
 
 PAD, BEGIN, END, BLANK, RED, ROUND = range(6)
+ONE_HOT = torch.tensor([-1.0, 1.0])
 
 
 def labelled(n: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -141,6 +142,21 @@ class TestBadInput:
     def test_settings(self, settings, message):
         with pytest.raises(ValueError, match=message):
             ROARPlus(**settings)
+
+    def test_nothing_left_to_lose(self):
+        class Sure(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.bias = nn.Parameter(torch.zeros(2))
+
+            def forward(self, x):
+                return self.bias + 1e4 * (2 * (x[:, 0, 0, 0] > 0)[:, None] - 1) * ONE_HOT
+
+        x, y, right = labelled(20)
+        x[:, 0, 0] = 2 * y[:, None] - 1
+        with pytest.raises(ValueError, match="validation loss of 0"):
+            ROARPlus(epochs=1)(Sure().eval(), x, y, right)
+        assert np.isnan(ROARPlus(epochs=1, undefined="nan")(Sure().eval(), x, y, right)).all()
 
     def test_too_few_samples(self):
         x, y, right = labelled(4)
