@@ -1,0 +1,214 @@
+"""Attention probabilities of a forward pass, whatever attention implementation the model uses.
+
+A function mode sees the calls that a model makes: fused attention is computed openly instead, the
+softmax of an open implementation is recorded where it is. Nothing in the model is switched, so
+there is nothing to restore; transformers' ``sdpa`` and ``eager``, timm's ``fused_attn``, open_clip
+and ``nn.MultiheadAttention`` all pass through here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
+MATMUL = (torch.matmul, torch.bmm, Tensor.matmul, Tensor.bmm, Tensor.__matmul__)
+
+Transform = Callable[[int, Tensor], Tensor]
+"""(index of the attention layer, its probabilities) → the probabilities to go on with."""
+
+
+@dataclass
+class AttentionLayer:
+    """One self-attention of a forward pass.
+
+    Attributes:
+        probabilities: ``(N, heads, T, T)``, part of the autograd graph; rows are queries.
+        values: ``(N, heads, T, d)``.
+        projection: weight ``(C, heads · d)`` of the linear map behind the heads.
+    """
+
+    probabilities: Tensor
+    values: Tensor | None = None
+    projection: Tensor | None = None
+
+
+@dataclass
+class _Expect:
+    """What of the last recorded attention is still to come."""
+
+    values: AttentionLayer | None = None
+    projection: AttentionLayer | None = None
+
+
+@dataclass(eq=False)
+class AttentionRecorder(TorchFunctionMode):
+    """While open, every self-attention is recorded in :attr:`layers`, in the order of calls.
+
+    Only softmax results ``(N, heads, T, T)`` count: pooling heads with one query and
+    cross-attention are no maps between a sequence's own tokens.
+
+    The first recorded probabilities are made a leaf that requires grad when nothing before them
+    does, so gradients reach all maps and nothing below.
+
+    Args:
+        transform: changes the probabilities on their way, e.g. to scale them.
+
+    >>> import torch
+    >>> q = torch.zeros(1, 1, 2, 3)
+    >>> with AttentionRecorder() as recorder:
+    ...     out = F.scaled_dot_product_attention(q, q, q)
+    >>> recorder.layers[0].probabilities[0, 0]
+    tensor([[0.5000, 0.5000],
+            [0.5000, 0.5000]], grad_fn=<SelectBackward0>)
+    """
+
+    transform: Transform | None = None
+    layers: list[AttentionLayer] = field(default_factory=list, init=False)
+    _expect: _Expect = field(default_factory=_Expect, init=False)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        """See the class."""
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return self._fused(*args, **kwargs)
+        if func is F.multi_head_attention_forward:
+            return self._multi_head(*args, **kwargs)
+        if func is F.linear:
+            self._projection(args)
+        elif func in MATMUL:
+            self._values(args)
+        result = func(*args, **kwargs)
+        if func in SOFTMAX and is_map(result):
+            return self._record(result)
+        return result
+
+    def _record(self, probabilities: Tensor, values: Tensor | None = None) -> Tensor:
+        if self.transform is not None:
+            probabilities = self.transform(len(self.layers), probabilities)
+        if not probabilities.requires_grad and torch.is_grad_enabled():
+            probabilities = probabilities.detach().requires_grad_()
+        layer = AttentionLayer(probabilities, values)
+        self.layers.append(layer)
+        if values is None:
+            self._expect = _Expect(values=layer)
+        else:
+            self._expect = _Expect(projection=layer)
+        return probabilities
+
+    def _values(self, args: tuple) -> None:
+        layer = self._expect.values
+        if layer is not None and len(args) > 1 and args[0].shape == layer.probabilities.shape:
+            layer.values = args[1]
+            self._expect = _Expect(projection=layer)
+
+    def _projection(self, args: tuple) -> None:
+        layer = self._expect.projection
+        if layer is None or layer.values is None or len(args) < 2:
+            return
+        _, heads, _, width = layer.values.shape
+        if args[1].shape[1] == heads * width:
+            layer.projection = args[1]
+        self._expect = _Expect()
+
+    def _fused(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        """``softmax(Q Kᵀ · scale + mask) V``; dropout is off in a borrowed model."""
+        if enable_gqa:
+            key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+            value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
+        factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+        query = self.unchanged(lambda q: q * factor, query)
+        scores = self.product(query, key.transpose(-2, -1))
+        probabilities = self.unchanged(
+            lambda s: _masked(s, attn_mask, is_causal).softmax(dim=-1).to(value.dtype), scores
+        )
+        if is_map(probabilities):
+            probabilities = self._record(probabilities, value)
+        return self.product(probabilities, value)
+
+    def _multi_head(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        """``nn.MultiheadAttention``'s function, for self-attention without its rarer options."""
+        given = {**dict(zip(_MULTI_HEAD_NAMES, args, strict=False)), **kwargs}
+        query = given["query"]
+        plain = (
+            given["key"] is query
+            and given["value"] is query
+            and given["in_proj_weight"] is not None
+            and query.ndim == 3
+            and given["bias_k"] is None
+            and not given["add_zero_attn"]
+            and given.get("key_padding_mask") is None
+        )
+        if not plain:
+            return F.multi_head_attention_forward(*args, **kwargs)
+        heads = given["num_heads"]
+        tokens, n, width = query.shape
+        packed = self.linear(query, given["in_proj_weight"], given["in_proj_bias"])
+        split = packed.view(tokens, n, 3, heads, width // heads).permute(2, 1, 3, 0, 4)
+        mask = given.get("attn_mask")
+        if mask is not None and mask.ndim == 3:
+            mask = mask.view(n, heads, tokens, tokens)
+        if mask is not None and mask.dtype == torch.bool:
+            mask = ~mask  # there True forbids, in scaled_dot_product_attention it allows
+        mixed = self._fused(*split.unbind(0), attn_mask=mask)
+        joined = mixed.permute(2, 0, 1, 3).reshape(tokens, n, width)
+        self._projection((joined, given["out_proj_weight"]))
+        weights = self.layers[-1].probabilities if given.get("need_weights", True) else None
+        if weights is not None and given.get("average_attn_weights", True):
+            weights = weights.mean(dim=1)
+        return self.linear(joined, given["out_proj_weight"], given["out_proj_bias"]), weights
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """A linear map inside an attention; a mode with other derivatives overrides these three."""
+        return F.linear(x, weight, bias)
+
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        """A matrix product of two activations."""
+        return a @ b
+
+    def unchanged(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """An elementwise function or a normalisation."""
+        return function(x)
+
+
+def _masked(scores: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
+    if is_causal:
+        allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        scores = scores.masked_fill(~allowed, -torch.inf)
+    if mask is None:
+        return scores
+    return scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+
+
+_MULTI_HEAD_NAMES = (
+    "query key value embed_dim_to_check num_heads in_proj_weight in_proj_bias bias_k bias_v "
+    "add_zero_attn dropout_p out_proj_weight out_proj_bias training key_padding_mask need_weights "
+    "attn_mask"
+).split()
+
+
+def is_map(value: Tensor) -> bool:
+    """Probabilities between the tokens of one sequence: more than one query, square."""
+    return value.ndim == 4 and value.shape[-1] == value.shape[-2] > 1

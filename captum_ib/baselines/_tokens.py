@@ -1,0 +1,255 @@
+"""What the attention methods share: maps with gradients, the rows that are read, maps per token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_ib.attr._call import Call, prepare, require_finite, select, target_index
+from captum_ib.attr._explain import part_of_target
+from captum_ib.attr._pairs import require_no_target
+from captum_ib.attr._towers import pair_calls
+from captum_ib.baselines._recorder import AttentionLayer, AttentionRecorder, Transform
+from captum_ib.hooks import borrowed, roots
+from captum_ib.models.dual_encoder import DualEncoder, TowerView
+from captum_ib.models.layout import TokenLayout
+
+Relevance = Callable[[Call, Any], Tensor]
+"""(call with some of the samples, their target) → relevance per token, ``(N, T)``."""
+
+Readout = int | Tensor | None
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """Attention of one call, with the gradients of the explained output.
+
+    Attributes:
+        probabilities: per layer ``(N, heads, T, T)``, float32, detached.
+        gradients: of the output with respect to them; the same shapes.
+        layers: what the recorder saw of each layer.
+        output: the model's output, detached.
+    """
+
+    probabilities: list[Tensor]
+    gradients: list[Tensor]
+    layers: list[AttentionLayer]
+    output: Tensor
+
+    def readout(self, readout: Readout) -> Tensor:
+        """Weights ``(N, T)`` of the tokens that the output is read from.
+
+        ``None``: the tokens that the output depends on behind the last attention, in equal parts:
+        the class token, the end token, or all patches of a model with mean pooling. Their rows of
+        the last map have a gradient, all other rows have exactly none.
+
+        Raises:
+            TypeError: neither an int nor a tensor of ints.
+            ValueError: an index that is out of range, or no row with a gradient.
+        """
+        last = self.gradients[-1]
+        n, tokens = last.shape[0], last.shape[-1]
+        if readout is None:
+            used = (last != 0).any(dim=-1).any(dim=1).float()
+            if not bool((used.sum(dim=1) > 0).all()):
+                raise ValueError(
+                    "the output of at least one sample has no gradient at the last attention map, "
+                    "so the tokens it is read from are unknown; pass readout= (0: the class token)"
+                )
+            return used / used.sum(dim=1, keepdim=True)
+        index = torch.as_tensor(readout, device=last.device)
+        if index.is_floating_point() or index.dtype == torch.bool:
+            raise TypeError(f"readout must be an int or a tensor of ints, given {readout!r}")
+        index = index.expand(n) if index.ndim == 0 else index
+        if index.shape != (n,) or bool(((index < -tokens) | (index >= tokens)).any()):
+            raise ValueError(
+                f"readout must be the index of one of {tokens} tokens, or {n} of them, given "
+                f"{readout!r}"
+            )
+        return nn.functional.one_hot(index % tokens, tokens).to(last.dtype)
+
+
+def attention_maps(
+    call: Call,
+    target: Any,
+    *,
+    start_layer: int = 0,
+    any_output: bool = False,
+    transform: Transform | None = None,
+    repeats: int = 1,
+) -> AttentionMaps:
+    """Run the model once and return its attention maps from ``start_layer`` on, with gradients.
+
+    Args:
+        call: the inputs.
+        target: the output to explain.
+        start_layer: the first map; negative counts from the end.
+        any_output: without a target, follow all outputs (Σ output²): enough to see which tokens
+            are read.
+        transform: see :class:`~captum_ib.baselines._recorder.AttentionRecorder`.
+        repeats: rows per sample, draw by draw.
+
+    Raises:
+        ValueError: no attention maps, maps of windows, or a ``start_layer`` that does not exist.
+    """
+    with borrowed(roots(call.forward_func, call.run)):
+        recorder = AttentionRecorder(transform)
+        with recorder:
+            output = call.run(repeats)
+        layers = _checked(recorder.layers, call.n * repeats, start_layer)
+        if any_output and target is None:
+            followed = output.float().square().sum()
+        else:
+            plain = output[: call.n]
+            followed = select(output, target_index(target, plain)).sum()
+        graph = [layer.probabilities for layer in layers]
+        gradients = torch.autograd.grad(followed, graph, allow_unused=True, materialize_grads=True)
+    maps = [value.detach().float() for value in graph]
+    for number, value in enumerate(maps):
+        require_finite(value, f"attention map {number}")
+    return AttentionMaps(maps, [g.float() for g in gradients], layers, output.detach())
+
+
+def _checked(layers: list[AttentionLayer], n: int, start_layer: int) -> list[AttentionLayer]:
+    if not layers:
+        raise ValueError(
+            "the forward pass gave no attention maps: the model has no self-attention over its "
+            "tokens, or hides it in a kernel (flash attention, a compiled or scripted module); "
+            'load it with attn_implementation="sdpa" or "eager", or choose a method that needs '
+            "no attention, such as RISE or LayerGradCAM"
+        )
+    shapes = [tuple(layer.probabilities.shape) for layer in layers]
+    if any(shape[0] != n for shape in shapes) or len({shape[-1] for shape in shapes}) > 1:
+        raise ValueError(
+            f"the attention maps have shapes {sorted(set(shapes))} for {n} samples: attention in "
+            "windows or over several resolutions gives no maps between all tokens; choose a "
+            "method that needs no attention, such as RISE or LayerGradCAM"
+        )
+    return layers[layer_start(start_layer, len(layers)) :]
+
+
+def layer_start(start_layer: int, depth: int) -> int:
+    """``start_layer`` as an index from the front.
+
+    Raises:
+        TypeError: no int.
+        ValueError: no such layer.
+    """
+    if isinstance(start_layer, bool) or not isinstance(start_layer, int):
+        raise TypeError(f"start_layer must be an int, given {type(start_layer).__name__}")
+    if not -depth <= start_layer < depth:
+        raise ValueError(f"start_layer {start_layer} is not one of the {depth} attention layers")
+    return start_layer % depth
+
+
+def follow(row: Tensor, maps: list[Tensor]) -> Tensor:
+    """``row · M_L · … · M_1`` for row weights ``(N, T)`` and maps ``(N, T, T)`` from first to last.
+
+    The product's rows that are not read need not be computed.
+    """
+    for matrix in reversed(maps):
+        row = torch.einsum("ni,nij->nj", row, matrix)
+    return row
+
+
+def follow_residual(row: Tensor, maps: list[Tensor]) -> Tensor:
+    """``row · (I + M_L) · … · (I + M_1)``."""
+    for matrix in reversed(maps):
+        row = row + torch.einsum("ni,nij->nj", row, matrix)
+    return row
+
+
+@dataclass(frozen=True)
+class TokenSettings:
+    """How token relevance becomes what ``attribute`` returns.
+
+    Attributes:
+        internal_batch_size: at most so many samples at once.
+        layout: the tokens' layout where it can't be inferred; for a pair one per tower.
+    """
+
+    internal_batch_size: int | None = None
+    layout: Any = None
+
+    def __post_init__(self) -> None:
+        check_batch_size(self.internal_batch_size, "internal_batch_size")
+
+
+def check_batch_size(value: int | None, name: str) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless the value is a positive int or ``None``."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise TypeError(f"{name} must be an int, given {type(value).__name__}")
+    if value is not None and value < 1:
+        raise ValueError(f"{name} must be at least 1, given {value}")
+
+
+def explain_tokens(
+    forward_func: Callable[..., Any],
+    inputs: Any,
+    target: Any,
+    additional_forward_args: Any,
+    relevance: Relevance,
+    settings: TokenSettings,
+) -> Any:
+    """``relevance`` for all samples, by position: a map, or one per tower of a pair."""
+    if isinstance(forward_func, DualEncoder):
+        require_no_target(target)
+        calls = pair_calls(forward_func, inputs, additional_forward_args)
+        layouts = settings.layout if isinstance(settings.layout, (tuple, list)) else [None, None]
+        return tuple(
+            _positions(call, None, relevance, settings.internal_batch_size, layout)
+            for call, layout in zip(calls, layouts, strict=True)
+        )
+    call = prepare(forward_func, inputs, additional_forward_args)
+    result = _positions(call, target, relevance, settings.internal_batch_size, settings.layout)
+    return (result,) if call.tuple_in else result
+
+
+def _positions(
+    call: Call, target: Any, relevance: Relevance, size: int | None, layout: TokenLayout | None
+) -> Tensor:
+    size = call.n if size is None else size
+    values = torch.cat(
+        [
+            relevance(
+                call.part(start, start + size), part_of_target(target, call.n, start, start + size)
+            )
+            for start in range(0, call.n, size)
+        ]
+    )
+    require_finite(values, "the attribution")
+    return by_position(call, values, layout)
+
+
+def by_position(call: Call, values: Tensor, layout: TokenLayout | None = None) -> Tensor:
+    """Token values ``(N, T)`` → ``(N, 1, h, w)`` without prefix tokens, or ``(N, T)`` with
+    padding 0."""
+    shaped = torch.empty(*values.shape, 1, device="meta")
+    if layout is None:
+        layout = token_layout(call, shaped)
+    else:
+        layout.check(shaped, "attention")
+    if layout.kind == "sequence":
+        mask = valid_tokens(call, int(values.shape[1]))
+        values = values if mask is None else values * mask
+    return layout.attribution(values.unsqueeze(-1))
+
+
+def token_layout(call: Call, activation: Tensor) -> TokenLayout:
+    """Where the tokens ``(N, T, C)`` of a call's model lie."""
+    if isinstance(call.forward_func, TowerView):
+        return call.forward_func.layout(nn.Identity(), activation, call.inputs, "attention")
+    model = call.forward_func if isinstance(call.forward_func, nn.Module) else None
+    return TokenLayout.infer(model, nn.Identity(), activation, call.inputs, "attention")
+
+
+def valid_tokens(call: Call, tokens: int) -> Tensor | None:
+    """Which of the tokens are no padding, ``(N, T)``; ``None``: all."""
+    if not isinstance(call.forward_func, TowerView):
+        return call.token_mask(tokens)
+    mask = call.forward_func.valid_tokens(*call.inputs, *call.additional)
+    return mask if mask is None or mask.shape[1] == tokens else None

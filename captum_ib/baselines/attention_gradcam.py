@@ -1,0 +1,105 @@
+"""Grad-CAM on an attention map, the comparator of Chefer et al."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from captum.attr import Attribution
+from torch import Tensor
+
+from captum_ib.attr._base import log_usage
+from captum_ib.attr._call import Call
+from captum_ib.baselines._tokens import (
+    Readout,
+    TokenSettings,
+    attention_maps,
+    explain_tokens,
+    token_layout,
+    valid_tokens,
+)
+from captum_ib.models.layout import TokenLayout
+
+
+class AttentionGradCAM(Attribution):
+    """Grad-CAM on one layer's attention, as in Chefer et al. (CVPR 2021, section 4, "GradCAM").
+
+    The heads are the channels: with a_h the attention of head h from the token that is read to all
+    patches, and g_h its gradient, the map is (E_h[ḡ_h · a_h])⁺ with ḡ_h the mean of g_h over the
+    patches (Selvaraju et al., ICCV 2017, eq. 1–2). Values are ≥ 0, in units of the output.
+
+    Args:
+        forward_func: the model, a function that calls it, or a
+            :class:`~captum_ib.models.dual_encoder.DualEncoder`.
+
+    >>> import torch
+    >>> from captum_ib import zoo
+    >>> model = zoo.load("vit-scenes").model
+    >>> size = model.patch_embed.img_size
+    >>> AttentionGradCAM(model).attribute(torch.rand(2, 3, *size), target=0).shape[:2]
+    torch.Size([2, 1])
+    """
+
+    def __init__(self, forward_func: Callable[..., Any]) -> None:
+        super().__init__(forward_func)
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Any = None,
+        additional_forward_args: Any = None,
+        *,
+        attention_layer: int = -1,
+        relu_attributions: bool = True,
+        readout: Readout = None,
+        layout: TokenLayout | None = None,
+        internal_batch_size: int | None = None,
+    ) -> Any:
+        """Weighted attention per token.
+
+        Args:
+            inputs: tensor or tuple of tensors, samples on axis 0; for a ``DualEncoder`` a pair.
+            target: output to explain, in any of Captum's forms; none for a ``DualEncoder``.
+            additional_forward_args: passed on to ``forward_func`` behind the inputs.
+            attention_layer: whose attention; negative counts from the end (Chefer et al.: -1).
+            relu_attributions: drop negative values, as Grad-CAM does.
+            readout: index of the token that is read, for all samples or one each; default: the
+                tokens that the output depends on behind the last attention.
+            layout: where the tokens lie, if it can't be inferred; for a pair one per tower.
+            internal_batch_size: samples per forward pass; default all.
+
+        Returns:
+            ``(N, 1, h, w)``, or ``(N, T)`` for sequences; a pair of both for a ``DualEncoder``.
+
+        Raises:
+            ValueError: a model without attention maps; NaN; a target or layer out of range.
+            TypeError: arguments of a wrong type.
+        """
+
+        def relevance(call: Call, wanted: Any) -> Tensor:
+            maps = attention_maps(call, wanted, start_layer=attention_layer)
+            row = maps.readout(readout)
+            attention = torch.einsum("ni,nhij->nhj", row, maps.probabilities[0])
+            gradient = torch.einsum("ni,nhij->nhj", (row > 0).float(), maps.gradients[0])
+            counted = _counted(call, row.shape[1], layout).to(gradient.device)
+            weight = (gradient * counted).sum(-1, keepdim=True) / counted.sum(-1, keepdim=True)
+            values = (weight * attention).mean(dim=1)
+            return values.clamp_min(0) if relu_attributions else values
+
+        settings = TokenSettings(internal_batch_size, layout)
+        return explain_tokens(
+            self.forward_func, inputs, target, additional_forward_args, relevance, settings
+        )
+
+
+def _counted(call: Call, tokens: int, layout: Any) -> Tensor:
+    """Positions over which the gradient is averaged, ``(1 or N, 1, T)``: patches, valid tokens."""
+    known = layout if isinstance(layout, TokenLayout) else None
+    if known is None:
+        known = token_layout(call, torch.empty(call.n, tokens, 1, device="meta"))
+    counted = torch.ones(1, 1, tokens)
+    counted[..., : known.prefix] = 0
+    valid = valid_tokens(call, tokens) if known.kind == "sequence" else None
+    return counted if valid is None else valid.float().unsqueeze(1)

@@ -1,0 +1,115 @@
+"""Relevance of attention, weighted with its gradients and followed through the layers (Chefer)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from captum.attr import Attribution
+from torch import Tensor
+
+from captum_ib.attr._base import log_usage
+from captum_ib.attr._call import Call, select, target_index
+from captum_ib.baselines._relevance import RelevanceMode
+from captum_ib.baselines._tokens import (
+    Readout,
+    TokenSettings,
+    attention_maps,
+    explain_tokens,
+    follow_residual,
+)
+from captum_ib.hooks import borrowed, roots
+from captum_ib.models.dual_encoder import DualEncoder
+from captum_ib.models.layout import TokenLayout
+
+
+class TransformerAttribution(Attribution):
+    """Transformer attribution (Chefer et al., CVPR 2021).
+
+    Relevance R of the target's output is propagated to the attention maps by the LRP rules of
+    :mod:`captum_ib.baselines._relevance` (α = 1). Ā_l = I + E_heads[(∇A_l ⊙ R_{A_l})⁺] (eq. 13) and
+    C = Ā_L · … · Ā_1 (eq. 14); the result is the row of C of the token that the output is read
+    from. Rows are not normalised, as in the authors' code. Values are ≥ 0 and relative.
+
+    Covers encoders made of linear layers, layer normalisation, softmax attention, elementwise
+    activations, residual sums and class-token or mean pooling: timm's ViT and DeiT, transformers'
+    ViT and BERT.
+
+    Args:
+        forward_func: the model, or a function that calls it.
+
+    >>> import torch
+    >>> from captum_ib import zoo
+    >>> model = zoo.load("vit-scenes").model
+    >>> size = model.patch_embed.img_size
+    >>> TransformerAttribution(model).attribute(torch.rand(2, 3, *size), target=0).shape[:2]
+    torch.Size([2, 1])
+    """
+
+    def __init__(self, forward_func: Callable[..., Any]) -> None:
+        if isinstance(forward_func, DualEncoder):
+            raise TypeError(
+                "TransformerAttribution explains classifiers: its rules have none for a cosine "
+                "similarity; use GenericAttention for a DualEncoder"
+            )
+        super().__init__(forward_func)
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Any = None,
+        additional_forward_args: Any = None,
+        *,
+        start_layer: int = 0,
+        readout: Readout = None,
+        layout: TokenLayout | None = None,
+        internal_batch_size: int | None = None,
+    ) -> Any:
+        """Relevance per token.
+
+        Args:
+            inputs: tensor or tuple of tensors, samples on axis 0.
+            target: output to explain, in any of Captum's forms.
+            additional_forward_args: passed on to ``forward_func`` behind the inputs.
+            start_layer: first attention layer of the product; negative counts from the end.
+            readout: index of the token that is read, for all samples or one each; default: the
+                tokens that the output depends on behind the last attention.
+            layout: where the tokens lie, if it can't be inferred.
+            internal_batch_size: samples per forward pass; default all.
+
+        Returns:
+            ``(N, 1, h, w)``, or ``(N, T)`` for sequences.
+
+        Raises:
+            ValueError: a model without attention maps; NaN; a target or layer out of range.
+            TypeError: arguments of a wrong type.
+            RuntimeError: the model holds an operation that has no relevance rule.
+        """
+
+        def relevance(call: Call, wanted: Any) -> Tensor:
+            maps = attention_maps(call, wanted, start_layer=start_layer)
+            shares = _relevance_of_maps(call, wanted)[-len(maps.gradients) :]
+            weighted = [
+                (gradient * share).clamp_min(0).mean(dim=1)
+                for gradient, share in zip(maps.gradients, shares, strict=True)
+            ]
+            return follow_residual(maps.readout(readout), weighted)
+
+        settings = TokenSettings(internal_batch_size, layout)
+        return explain_tokens(
+            self.forward_func, inputs, target, additional_forward_args, relevance, settings
+        )
+
+
+def _relevance_of_maps(call: Call, target: Any) -> list[Tensor]:
+    """Relevance of every layer's attention probabilities; 1 at the target's output."""
+    with borrowed(roots(call.forward_func, call.run)):
+        mode = RelevanceMode()
+        with mode:
+            output = call.run()
+        total = select(output, target_index(target, output)).sum()
+        graph = [layer.probabilities for layer in mode.layers]
+        found = torch.autograd.grad(total, graph, allow_unused=True, materialize_grads=True)
+    return [value.float() for value in found]
