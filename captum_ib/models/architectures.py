@@ -116,6 +116,7 @@ ARCHITECTURES = (
             "timm:Bottleneck",
             "torchvision:BasicBlock",
             "torchvision:Bottleneck",
+            "open_clip:Bottleneck",
             "transformers:ResNetBasicLayer",
             "transformers:ResNetBottleNeckLayer",
         ),

@@ -1,4 +1,4 @@
-"""transformers CLIP: towers of ``CLIPModel``, in transformers 4.x and 5.x."""
+"""transformers CLIP and what is built like it: MetaCLIP 2, AltCLIP and Chinese-CLIP."""
 
 from __future__ import annotations
 
@@ -7,57 +7,89 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_ib.models.tower import Tower, named_blocks
+from captum_ib.models.tower import Tower, image_tower, named_blocks, text_tower
 
 
 def clip_towers(model: Any) -> list[Tower]:
     """The image and the text tower of a transformers ``CLIPModel``."""
+    end = int(model.config.text_config.eos_token_id)
 
-    def image_pooled(pixel_values: Tensor, mask: Tensor | None) -> Tensor:
-        return model.visual_projection(model.vision_model(pixel_values=pixel_values).pooler_output)
+    def valid(input_ids: Tensor, mask: Tensor | None) -> Tensor:
+        # Checkpoints with the historic end token 2 pool the highest id instead.
+        return mask.bool() if mask is not None else up_to_end(input_ids, None if end == 2 else end)
 
-    def image_tokens(pixel_values: Tensor, mask: Tensor | None) -> Tensor:
-        hidden = model.vision_model(pixel_values=pixel_values).last_hidden_state
-        return model.visual_projection(model.vision_model.post_layernorm(hidden))
+    return [_image(model), _causal_text(model, valid)]
 
-    def text(input_ids: Tensor, mask: Tensor | None) -> Any:
-        return model.text_model(input_ids=input_ids, attention_mask=mask)
 
-    def text_mask(input_ids: Tensor, mask: Tensor | None) -> Tensor:
-        if mask is not None:
-            return mask.bool()
-        return up_to_end(input_ids, int(model.config.text_config.eos_token_id))
+def metaclip2_towers(model: Any) -> list[Tower]:
+    """The image and the text tower of a transformers ``MetaClip2Model``."""
+    end = int(model.config.text_config.eos_token_id)
 
-    return [
-        Tower(
-            "image",
-            model.vision_model,
-            image_pooled,
-            image_tokens,
-            named_blocks(model, "vision_model.encoder.layers"),
+    def valid(input_ids: Tensor, mask: Tensor | None) -> Tensor:
+        return mask.bool() if mask is not None else up_to_end(input_ids, end)
+
+    return [_image(model), _causal_text(model, valid)]
+
+
+def altclip_towers(model: Any) -> list[Tower]:
+    """The image and the text tower of a transformers ``AltCLIPModel``; texts go through XLM-R."""
+    text = text_tower(
+        model.text_model,
+        named_blocks(
+            model, "text_model.roberta.encoder.layers", "text_model.roberta.encoder.layer"
         ),
-        Tower(
-            "text",
-            model.text_model,
-            lambda ids, mask: model.text_projection(text(ids, mask).pooler_output),
-            lambda ids, mask: model.text_projection(text(ids, mask).last_hidden_state),
-            named_blocks(model, "text_model.encoder.layers"),
-            takes_mask=True,
-            token_mask=text_mask,
+        lambda output: model.text_projection(output.last_hidden_state[:, 0]),
+        lambda output: model.text_projection(output.last_hidden_state),
+    )
+    return [_image(model), text]
+
+
+def chinese_clip_towers(model: Any) -> list[Tower]:
+    """Image and text tower of a transformers ``ChineseCLIPModel``; texts go through BERT."""
+    text = text_tower(
+        model.text_model,
+        named_blocks(model, "text_model.encoder.layer"),
+        lambda output: model.text_projection(output.last_hidden_state[:, 0]),
+        lambda output: model.text_projection(output.last_hidden_state),
+    )
+    return [_image(model), text]
+
+
+def _image(model: Any) -> Tower:
+    encoder = model.vision_model
+    inner = getattr(encoder, "vision_model", encoder)  # AltCLIP in transformers 4.x wraps it
+    return image_tower(
+        encoder,
+        named_blocks(
+            model, "vision_model.encoder.layers", "vision_model.vision_model.encoder.layers"
         ),
-    ]
+        lambda output: model.visual_projection(output.pooler_output),
+        lambda output: model.visual_projection(inner.post_layernorm(output.last_hidden_state)),
+    )
 
 
-def up_to_end(input_ids: Tensor, eos_token_id: int) -> Tensor:
-    """Tokens up to the end token, which a causal tower pools; those behind it have no effect.
+def _causal_text(model: Any, valid: Any) -> Tower:
+    return text_tower(
+        model.text_model,
+        named_blocks(model, "text_model.encoder.layers"),
+        lambda output: model.text_projection(output.pooler_output),
+        lambda output: model.text_projection(output.last_hidden_state),
+        valid,
+    )
 
-    CLIP checkpoints with the historic ``eos_token_id`` 2 pool the highest id instead.
+
+def up_to_end(input_ids: Tensor, end: int | None) -> Tensor:
+    """Tokens up to the first end token, which a causal tower pools; later ones have no effect.
+
+    Args:
+        input_ids: ``(N, T)``.
+        end: the end token; ``None``: the highest id of each row.
 
     >>> up_to_end(torch.tensor([[7, 5, 9, 0]]), 9)
     tensor([[ True,  True,  True, False]])
     """
-    if eos_token_id == 2:
-        end = input_ids.argmax(dim=1)
+    if end is None:
+        position = input_ids.argmax(dim=1)
     else:
-        end = (input_ids == eos_token_id).int().argmax(dim=1)
-    return torch.arange(input_ids.shape[1], device=input_ids.device)[None] <= end[:, None]
+        position = (input_ids == end).int().argmax(dim=1)
+    return torch.arange(input_ids.shape[1], device=input_ids.device)[None] <= position[:, None]

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from captum_ib.hooks import borrowed
-from captum_ib.models.clip import clip_towers
+from captum_ib.models.families import towers_of
 from captum_ib.models.layers import NamedLayer
 from captum_ib.models.layout import ModelView, TokenLayout
 from captum_ib.models.tower import Tower
-
-FAMILIES: dict[str, Callable[[Any], list[Tower]]] = {
-    "clip": clip_towers,
-}
-"""transformers' ``config.model_type`` → the towers of that family."""
 
 
 class DualEncoder(nn.Module):
     """A dual encoder as a forward function: ``dual(first, second, *masks)`` → cosine ``(N,)``.
 
     So Captum's own methods take it as ``forward_func``. Made by :meth:`from_model` for the known
-    families, or from towers.
+    families (:mod:`captum_ib.models.families`), or from any two or more towers.
 
     Args:
         model: the module that holds both encoders.
@@ -61,13 +55,7 @@ class DualEncoder(nn.Module):
         """
         if isinstance(model, DualEncoder):
             return model
-        family = getattr(getattr(model, "config", None), "model_type", None)
-        if family not in FAMILIES:
-            raise TypeError(
-                f"{type(model).__name__} is of no known family of dual encoders "
-                f"({', '.join(FAMILIES)}); build DualEncoder(model, towers) from two Tower objects"
-            )
-        return DualEncoder(model, FAMILIES[family](model))
+        return DualEncoder(model, towers_of(model))
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -16,12 +16,12 @@ class TokenLayout:
     """The axes of one layer's activation.
 
     Attributes:
-        kind: ``"tokens"`` ``(N, prefix + h·w + suffix, C)``; ``"sequence"`` ``(N, T, C)`` without
-            a grid; ``"nchw"``, ``"nhwc"`` feature maps; ``"ncl"`` ``(N, C, T)``; ``"flat"``
-            ``(N, C)``.
+        kind: ``"tokens"`` ``(N, prefix + h·w + suffix, C)``; ``"sequence"``
+            ``(N, prefix + T + suffix, C)`` without a grid; ``"nchw"``, ``"nhwc"`` feature maps;
+            ``"ncl"`` ``(N, C, T)``; ``"flat"`` ``(N, C)``.
         prefix: leading tokens that are no patches (class, register, distillation tokens).
         grid: rows and columns of the patches; required for ``"tokens"``.
-        suffix: tokens behind the patches (a question behind an image).
+        suffix: tokens behind them (a question behind an image, an appended class token).
         fold: the grid's rows hold so many stretches of one time axis below each other, each
             (frequency, time), as CLAP folds a spectrogram into a square; the map is unfolded to
             (time, frequency).
@@ -45,7 +45,7 @@ class TokenLayout:
             raise ValueError("layout 'tokens' needs grid=(rows, columns)")
         if self.prefix < 0 or (self.prefix and self.kind not in ("tokens", "sequence")):
             raise ValueError(f"layout {self.kind!r} can't have {self.prefix} prefix tokens")
-        if self.suffix < 0 or (self.suffix and self.kind != "tokens"):
+        if self.suffix < 0 or (self.suffix and self.kind not in ("tokens", "sequence")):
             raise ValueError(f"layout {self.kind!r} can't have {self.suffix} suffix tokens")
         if self.fold is not None and not (self.spatial and self.fold > 0):
             raise ValueError(f"layout {self.kind!r} can't hold {self.fold} stretches of time")
@@ -129,6 +129,8 @@ class TokenLayout:
         if self.kind == "tokens" and self.grid is not None:
             patches = positions[:, self.prefix : self.prefix + math.prod(self.grid)]
             positions = patches.unflatten(1, self.grid)
+        if self.kind == "sequence":
+            positions = positions[:, self.prefix : positions.shape[1] - self.suffix]
         if self.fold is not None:
             stretches = positions.unflatten(1, (self.fold, -1))
             positions = stretches.transpose(2, 3).flatten(1, 2)

@@ -76,12 +76,85 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     return memo[id(value)]
 
 
-def named_blocks(model: nn.Module, prefix: str) -> list[NamedLayer]:
+def image_tower(
+    encoder: Any,
+    blocks: Sequence[NamedLayer],
+    pooled: Callable[[Any], Tensor],
+    tokens: Callable[[Any], Tensor],
+) -> Tower:
+    """The tower of a transformers vision encoder.
+
+    Args:
+        encoder: called with ``pixel_values``; its positions are interpolated for images of
+            another size than the configured one.
+        blocks: see :class:`Tower`.
+        pooled, tokens: the encoder's output → embeddings in the joint space.
+    """
+
+    def run(pixel_values: Tensor) -> Any:
+        size = encoder.config.image_size
+        expected = (size, size) if isinstance(size, int) else tuple(size)
+        if tuple(pixel_values.shape[-2:]) == expected:
+            return encoder(pixel_values=pixel_values)
+        return encoder(pixel_values=pixel_values, interpolate_pos_encoding=True)
+
+    return Tower(
+        "image",
+        encoder,
+        lambda pixels, mask: pooled(run(pixels)),
+        lambda pixels, mask: tokens(run(pixels)),
+        blocks,
+    )
+
+
+def text_tower(
+    encoder: Any,
+    blocks: Sequence[NamedLayer],
+    pooled: Callable[[Any], Tensor],
+    tokens: Callable[[Any], Tensor],
+    token_mask: Callable[[Tensor, Tensor | None], Tensor | None] | None = None,
+) -> Tower:
+    """The tower of a transformers text encoder, called with ``input_ids`` and ``attention_mask``.
+
+    Args:
+        encoder, blocks, pooled, tokens: as for :func:`image_tower`.
+        token_mask: see :class:`Tower`; default: the attention mask, where one is given.
+    """
+
+    def run(input_ids: Tensor, mask: Tensor | None) -> Any:
+        return encoder(input_ids=input_ids, attention_mask=mask)
+
+    return Tower(
+        "text",
+        encoder,
+        lambda ids, mask: pooled(run(ids, mask)),
+        lambda ids, mask: tokens(run(ids, mask)),
+        blocks,
+        takes_mask=True,
+        token_mask=token_mask or (lambda ids, mask: None if mask is None else mask.bool()),
+    )
+
+
+def named_blocks(model: nn.Module, *prefixes: str) -> list[NamedLayer]:
     """The children of the ``ModuleList`` at a dotted name, with their names.
 
+    Args:
+        model: the model.
+        prefixes: where the list is; the first name that exists counts (libraries rename them).
+
+    Raises:
+        ValueError: none of them exists.
+
     >>> model = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)])})
-    >>> [name for name, _ in named_blocks(model, "layers")]
+    >>> [name for name, _ in named_blocks(model, "layer", "layers")]
     ['layers.0', 'layers.1']
     """
-    stack = model.get_submodule(prefix)
-    return [(f"{prefix}.{key}", block) for key, block in stack.named_children()]
+    modules = dict(model.named_modules())
+    for prefix in prefixes:
+        if prefix in modules:
+            children = modules[prefix].named_children()
+            return [(f"{prefix}.{key}", block) for key, block in children]
+    raise ValueError(
+        f"{type(model).__name__} has its blocks at none of {', '.join(prefixes)}; build "
+        "DualEncoder(model, towers) with the blocks of this version of the model"
+    )

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from captum_ib import IBA, TokenLayout
 from captum_ib.hooks import CompositeHook
 from captum_ib.models.layers import blocks
-from tests.models.supported import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS, Row, images
+from tests.models.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS
+from tests.models.rows import Row, images
 
 
 def activation_of(model: nn.Module, layer: nn.Module, inputs: Tensor) -> Tensor:
@@ -91,7 +92,7 @@ def test_a_folded_spectrogram_is_unfolded_to_time_and_frequency() -> None:
         ({"kind": "grid"}, "unknown layout 'grid', expected one of tokens, sequence"),
         ({"kind": "tokens"}, r"layout 'tokens' needs grid=\(rows, columns\)"),
         ({"kind": "nchw", "prefix": 1}, "layout 'nchw' can't have 1 prefix tokens"),
-        ({"kind": "sequence", "suffix": 1}, "layout 'sequence' can't have 1 suffix tokens"),
+        ({"kind": "nhwc", "suffix": 1}, "layout 'nhwc' can't have 1 suffix tokens"),
         ({"kind": "flat", "fold": 2}, "layout 'flat' can't hold 2 stretches of time"),
     ],
 )

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_ib import methods
-from tests.models.supported import ROWS, Row
+from tests.models.rows import Row
+from tests.models.supported import ROWS
 
 QUICK = {"n_steps": 2, "n_samples": 2, "seed": 0}
 """Settings of a fit that is only looked at for its form."""

@@ -1,0 +1,55 @@
+"""The table of dual encoders: which family a model is of, and what makes its towers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from captum_ib.models.align import align_towers
+from captum_ib.models.blip import blip_towers
+from captum_ib.models.clap import clap_towers
+from captum_ib.models.clip import (
+    altclip_towers,
+    chinese_clip_towers,
+    clip_towers,
+    metaclip2_towers,
+)
+from captum_ib.models.open_clip import open_clip_towers
+from captum_ib.models.siglip import siglip2_towers, siglip_towers
+from captum_ib.models.tower import Tower
+
+FAMILIES: dict[str, Callable[[Any], list[Tower]]] = {
+    "clip": clip_towers,
+    "metaclip_2": metaclip2_towers,
+    "siglip": siglip_towers,
+    "siglip2": siglip2_towers,
+    "align": align_towers,
+    "altclip": altclip_towers,
+    "chinese_clip": chinese_clip_towers,
+    "blip": blip_towers,
+    "clap": clap_towers,
+    "open_clip": open_clip_towers,
+}
+"""Family → its towers. The key is transformers' ``config.model_type``, or the library's name."""
+
+
+def towers_of(model: nn.Module) -> list[Tower]:
+    """The towers of a model of a known family.
+
+    Raises:
+        TypeError: another model, with the families that are known and what to do instead.
+    """
+    library = type(model).__module__.partition(".")[0]
+    family = library if library in FAMILIES else getattr(_config(model), "model_type", None)
+    if family not in FAMILIES:
+        raise TypeError(
+            f"{type(model).__name__} is of no known family of dual encoders "
+            f"({', '.join(FAMILIES)}); build DualEncoder(model, towers) from two Tower objects"
+        )
+    return FAMILIES[family](model)
+
+
+def _config(model: nn.Module) -> Any:
+    return getattr(model, "config", None)
