@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from captum_ib.attr._base import BottleneckAttribution
-from captum_ib.attr._bottlenecks import BottleneckSettings, Prior, standard_prior
+from captum_ib.attr._bottlenecks import BottleneckSettings, standard_prior
 from captum_ib.attr._call import Call, prepare, select, target_index
 from captum_ib.attr._explain import MakePrior, session_layouts, session_mask
 from captum_ib.attr._pairs import PairNoise
 from captum_ib.attr._towers import pair_calls
-from captum_ib.bottleneck import MIN_STD, ActivationStatistics, NoiseStream
-from captum_ib.hooks import Session, open_session
+from captum_ib.bottleneck import MIN_STD, ActivationStatistics
+from captum_ib.hooks import open_session
+from captum_ib.metrics.cut import at_layer, cut_outputs
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import NamedLayer
 from captum_ib.models.layout import TokenLayout
@@ -225,36 +225,15 @@ def _certify(
         ]
         low = attr.to(call.device) < settings.bits
         replace = [
-            _at_layer(low, activation, one, name)
+            at_layer(low, activation, one, name)
             for activation, one, name in zip(
                 session.activations, layouts, session.names, strict=True
             )
         ]
-        outputs = torch.cat(list(_outputs(session, replace, priors, settings)))
+        outputs = cut_outputs(
+            session, replace, priors, settings.n_draws, settings.draws_per_pass, settings.seed
+        )
         return _sum_up(session.output, outputs, target, low.flatten(1), settings)
-
-
-def _outputs(
-    session: Session, replace: list[Tensor], priors: list[Prior], settings: _Settings
-) -> Iterator[Tensor]:
-    """The model's outputs `(draws, N, …)`, some draws at a time."""
-    n = session.activations[0].shape[0]
-    shapes = [tuple(activation.shape[1:]) for activation in session.activations]
-    # One draw of the stream at a time: the result does not depend on draws_per_pass.
-    noise = NoiseStream(settings.seed, shapes, 1, False, session.activations[0].device)
-    for start in range(0, settings.n_draws, settings.draws_per_pass):
-        count = min(settings.draws_per_pass, settings.n_draws - start)
-        draws = [torch.cat(layer) for layer in zip(*(noise.draw() for _ in range(count)))]  # noqa: B905
-
-        def put(index: int, activation: Tensor, draws=draws, count=count) -> Tensor:
-            signal = activation.float().unflatten(0, (count, n))
-            prior = priors[index]
-            noisy = prior.mean + prior.std * draws[index].unsqueeze(1)
-            mixed = torch.where(replace[index], noisy, signal)
-            return mixed.flatten(0, 1).to(activation.dtype)
-
-        with torch.no_grad():
-            yield session.run(count, put).unflatten(0, (count, n)).float()
 
 
 def _sum_up(
@@ -284,28 +263,6 @@ def _sum_up(
         high=upper,
         change=change.mean(0),
         change_error=change.std(0) / math.sqrt(settings.n_draws),
-    )
-
-
-def _at_layer(low: Tensor, activation: Tensor, layout: TokenLayout, name: str) -> Tensor:
-    """Where to replace, broadcastable to the activation; what the map leaves out stays."""
-    if low.shape == activation.shape:
-        return low
-    if layout.spatial and low.ndim == 4 and low.shape[1] == 1:
-        rows, columns = layout.grid_of(activation)
-        if low.shape[2] >= rows and low.shape[3] >= columns and low.shape[2] % rows == 0:
-            # A coarser layer's cell goes only where all finer cells that it covers go.
-            kept = F.adaptive_max_pool2d((~low).float(), (rows, columns))
-            cells = (kept == 0).flatten(2).movedim(1, -1)
-            prefix = cells.new_zeros(len(cells), layout.prefix, 1)
-            return layout.arrange(torch.cat([prefix, cells], 1), (rows, columns))
-    if layout.kind in ("sequence", "ncl") and low.ndim == 2:
-        positions = layout.tokens(activation).shape[1]
-        if low.shape[1] == positions:
-            return low.unsqueeze(layout.channel_axis)
-    raise ValueError(
-        f"attr of shape {tuple(low.shape)} does not fit layer {name}, whose activation is "
-        f"{tuple(activation.shape)}; give what attribute() returned, before any upsampling"
     )
 
 

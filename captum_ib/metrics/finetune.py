@@ -6,7 +6,6 @@ import copy
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
+
+from captum_ib.metrics.checkpoint import load, save
 
 Batch = tuple[Tensor, ...]
 Loss = Callable[[nn.Module, Batch], Tensor]
@@ -197,50 +196,15 @@ class SideBySide:
         self.progress.validation.append(row)
 
     def _save(self) -> None:
-        if self._checkpoint is None:
-            return
-        tensors: dict[str, Tensor] = {}
-        for number, (model, optimizer) in enumerate(
-            zip(self.models, self._optimizers, strict=True)
-        ):
-            for name, value in model.state_dict().items():
-                tensors[f"{number}.model.{name}"] = value.detach().cpu().clone().contiguous()
-            for index, state in optimizer.state_dict()["state"].items():
-                for name, value in state.items():
-                    tensors[f"{number}.adam.{index}.{name}"] = value.detach().cpu().clone()
-        header = {"fingerprint": self._fingerprint, "progress": json.dumps(asdict(self.progress))}
-        self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        # Written beside and then renamed: an interrupted save leaves the last whole one in place.
-        beside = self._checkpoint.with_name(f"{self._checkpoint.name}.{os.getpid()}.tmp")
-        try:
-            save_file(tensors, beside, metadata=header)
-            os.replace(beside, self._checkpoint)
-        finally:
-            beside.unlink(missing_ok=True)
+        if self._checkpoint is not None:
+            header = {
+                "fingerprint": self._fingerprint,
+                "progress": json.dumps(asdict(self.progress)),
+            }
+            save(self._checkpoint, header, self.models, self._optimizers)
 
     def _load(self, path: Path) -> None:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("fingerprint") != self._fingerprint:
-                raise ValueError(
-                    f"{path} belongs to another run (other model, data or settings); delete it or "
-                    "choose another checkpoint folder"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        for number, (model, optimizer) in enumerate(
-            zip(self.models, self._optimizers, strict=True)
-        ):
-            prefix = f"{number}.model."
-            model.load_state_dict(
-                {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-            )
-            state: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in tensors.items():
-                if name.startswith(f"{number}.adam."):
-                    index, entry = name.split(".", 3)[2:]
-                    state.setdefault(int(index), {})[entry] = tensor
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": state, "param_groups": groups})
+        header = load(path, self._fingerprint, self.models, self._optimizers)
         self.progress = Progress(**json.loads(header["progress"]))
 
 

@@ -98,7 +98,7 @@ def test_an_interrupted_save_leaves_the_last_one(tmp_path, monkeypatch):
     def broken(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("captum_ib.metrics.finetune.os.replace", broken)
+    monkeypatch.setattr("captum_ib.metrics.checkpoint.os.replace", broken)
     with pytest.raises(KeyboardInterrupt):
         tuning(build(), Schedule(epochs=2, batch_size=4), file).run()
     assert file.read_bytes() == before
