@@ -259,6 +259,15 @@ def _is_run(children: list[nn.Module]) -> bool:
     return not any(True for child in children for _ in _stacks(child))
 
 
+def norm_name(block: nn.Module) -> str | None:
+    """The name of a block's first normalisation, or ``None`` where CoIBA takes the block whole.
+
+    >>> norm_name(nn.TransformerEncoderLayer(4, 1))
+    'norm1'
+    """
+    return (_row(block) or _guess(block)).norm
+
+
 def _guess(block: nn.Module) -> Architecture:
     """A row for a block that the table does not know."""
     attends = any(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from captum_ib.models.architectures import NamedLayer, Stages, stages
+from captum_ib.models.architectures import NamedLayer, Stages, norm_name, stages
 from captum_ib.models.layout import ModelView
 
 LayerLike = nn.Module | str
@@ -67,7 +67,8 @@ def blocks(model: nn.Module) -> list[NamedLayer]:
 def blocks_of(model: nn.Module) -> Stages:
     """The blocks of a model, as a wrapper names them, else as its architecture has them."""
     if isinstance(model, ModelView):
-        return Stages([model.blocks()], "plain", None)
+        named = model.blocks()
+        return Stages([named], "plain", norm_name(named[0][1]))
     return stages(model)
 
 

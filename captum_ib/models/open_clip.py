@@ -96,7 +96,7 @@ def _image_tokens(model: Any, blocks: list[NamedLayer], pixels: Tensor) -> Tenso
         ValueError: a tower that pools tokens in a way that has no counterpart for single ones.
     """
     visual = model.visual
-    trunk = getattr(visual, "trunk", None)
+    trunk: Any = getattr(visual, "trunk", None)
     hidden = _last_hidden(blocks, lambda: model.encode_image(pixels, normalize=False))
     if hasattr(visual, "ln_post") and getattr(visual, "attn_pool", None) is None:
         return _project(visual.ln_post(hidden), visual.proj)
