@@ -30,7 +30,9 @@ app = typer.Typer(
 
 Model = Annotated[
     str,
-    typer.Option(help="clip-scenes, vit-scenes, timm:NAME, hf:ID-or-folder, or a folder"),
+    typer.Option(
+        help="clip-scenes, vit-scenes, timm:NAME, hf:ID-or-folder, open_clip:NAME/TAG, or a folder"
+    ),
 ]
 
 

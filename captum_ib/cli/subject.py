@@ -131,9 +131,10 @@ def _pair(loaded: LoadedModel, pixels: Tensor, seen: Tensor, text: str) -> Subje
         dual = DualEncoder.from_model(loaded.model)
     except TypeError as error:  # the user's mistake is the value of --model
         raise ValueError(str(error)) from error
-    ids, mask = (tensor.to(pixels.device) for tensor in loaded.tokenizer([text]))
+    ids, mask = loaded.tokenizer([text])
+    ids, mask = ids.to(pixels.device), None if mask is None else mask.to(pixels.device)
     with torch.no_grad():
-        cosine = float(dual(pixels, ids, mask))
+        cosine = float(dual(pixels, ids, *(() if mask is None else (mask,))))
     return Subject(
         dual,
         pixels,

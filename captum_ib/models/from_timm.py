@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
-from captum_ib.models.hubs import checked, from_disk_or_hub, pickled, unavailable
+from captum_ib.models.hubs import checked, pickled, safetensors_file, unavailable
 from captum_ib.models.load import Options
 from captum_ib.models.loaded import LoadedModel, triple
 
@@ -24,7 +24,9 @@ def load_timm(name: str, options: Options) -> LoadedModel:
     if not options.pretrained:
         return wrap_timm(f"timm:{name}", timm.create_model(name, pretrained=False))
     config = _timm_config(name)
-    file = config.hf_hub_id and _safetensors_file(config.hf_hub_id, name, options)
+    file = config.hf_hub_id and safetensors_file(
+        config.hf_hub_id, "model.safetensors", f"timm:{name}", options.revision
+    )
     if file:
         # custom_load is meant for the file in another format that this one stands in for.
         overlay = {"file": file, "custom_load": False}
@@ -82,26 +84,3 @@ def wrap_timm(name: str, model: nn.Module, labels: Sequence[str] | None = None) 
         labels=None if labels is None else list(labels),
     )
     return checked(loaded)
-
-
-def _safetensors_file(repository: str, name: str, options: Options) -> str | None:
-    """Path of the repository's ``model.safetensors``; ``None`` when it has no such file."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
-
-    repository, _, revision = repository.partition("@")
-
-    def fetch(local_only: bool) -> str | None:
-        try:
-            return hf_hub_download(
-                repository,
-                "model.safetensors",
-                revision=options.revision or revision or None,
-                local_files_only=local_only,
-            )
-        except LocalEntryNotFoundError:
-            raise
-        except EntryNotFoundError:
-            return None
-
-    return from_disk_or_hub(f"timm:{name}", fetch)

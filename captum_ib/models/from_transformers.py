@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from captum_ib.models.hubs import SIZES, checked, from_disk_or_hub, one_line, pickled
 from captum_ib.models.load import Options
-from captum_ib.models.loaded import LoadedModel, triple
+from captum_ib.models.loaded import LoadedModel, Resize, Triple, triple
 
 
 def load_transformers(name: str, options: Options) -> LoadedModel:
@@ -45,7 +45,7 @@ def _read(name: str, options: Options, local_only: bool) -> LoadedModel:
             f"hf:{name} is a {'/'.join(heads) or config.model_type}; only image classifiers "
             "(…ForImageClassification) and image-text dual encoders can be explained"
         )
-    auto = transformers.AutoModel if dual else transformers.AutoModelForImageClassification
+    auto = _class_for(config, heads, dual)
     if options.pretrained:
         weights = {"use_safetensors": None if options.allow_pickle else True}
         with _no_bars() if local_only else nullcontext():
@@ -57,26 +57,42 @@ def _read(name: str, options: Options, local_only: bool) -> LoadedModel:
     return wrap_transformers(f"hf:{name}", model, processor, tokenizer)
 
 
+def _class_for(config: Any, heads: list[str], dual: bool) -> Any:
+    """The class of transformers to load a checkpoint as."""
+    import transformers
+
+    if not dual:
+        return transformers.AutoModelForImageClassification
+    if "BlipForImageTextRetrieval" in heads:  # AutoModel would drop its contrastive head
+        return transformers.BlipForImageTextRetrieval
+    return transformers.AutoModel
+
+
 def wrap_transformers(
     name: str, model: Any, processor: Any, tokenizer: Any | None = None
 ) -> LoadedModel:
     """A transformers model with its image processor and, for a dual encoder, its tokenizer."""
 
-    def preprocess(image: Image.Image) -> Tensor:
-        return processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
-
+    family = getattr(model.config, "model_type", "")
     normalised = getattr(processor, "do_normalize", True)
+    mean = triple(processor.image_mean if normalised else [0.0] * 3, "mean")
+    std = triple(processor.image_std if normalised else [1.0] * 3, "std")
+    preprocess = _preprocess(model, processor, mean, std)
     labels = getattr(model.config, "id2label", None)
     size = preprocess(Image.new("RGB", SIZES[0])).shape
-    words = None if tokenizer is None else HubTokenizer(tokenizer)
+    words = None
+    if tokenizer is not None:
+        # SigLIP was trained on texts padded to full length, with no mask.
+        full = model.config.text_config.max_position_embeddings if "siglip" in family else None
+        words = HubTokenizer(tokenizer, full)
     loaded = LoadedModel(
         name=name,
         model=model.eval(),
         kind="classifier" if words is None else "dual",
         preprocess=preprocess,
         image_size=(size[-2], size[-1]),
-        mean=triple(processor.image_mean if normalised else [0.0] * 3, "mean"),
-        std=triple(processor.image_std if normalised else [1.0] * 3, "std"),
+        mean=mean,
+        std=std,
         labels=[labels[i] for i in sorted(labels)] if labels and words is None else None,
         tokenizer=words,
         tokens=None if words is None else words.tokens,
@@ -85,28 +101,56 @@ def wrap_transformers(
     return checked(loaded)
 
 
-class HubTokenizer:
-    """A transformers tokenizer in the form of :class:`captum_ib.models.loaded.LoadedModel`."""
+def _preprocess(
+    model: Any, processor: Any, mean: Triple, std: Triple
+) -> Callable[[Image.Image], Tensor]:
+    """Picture → the model's input ``(3, H, W)``."""
+    if getattr(model.config, "model_type", "") == "siglip2":
+        # Its processor cuts patches; our image tower takes images, and does that itself.
+        vision = model.config.vision_config
+        side = math.isqrt(vision.num_patches) * vision.patch_size
+        return Resize((side, side), mean, std)
 
-    def __init__(self, tokenizer: Any) -> None:
+    def preprocess(image: Image.Image) -> Tensor:
+        return processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
+
+    return preprocess
+
+
+class HubTokenizer:
+    """A transformers tokenizer in the form of :class:`captum_ib.models.loaded.LoadedModel`.
+
+    Args:
+        tokenizer: of transformers.
+        full_length: pad every text to this length and give no mask, for models that were trained
+            so; default: pad to the longest text of the batch.
+    """
+
+    def __init__(self, tokenizer: Any, full_length: int | None = None) -> None:
         self.tokenizer = tokenizer
+        self.full_length = full_length
         self.special_tokens = frozenset(tokenizer.all_special_tokens)
 
-    def __call__(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+    def __call__(self, texts: list[str]) -> tuple[Tensor, Tensor | None]:
         """``input_ids`` and ``attention_mask``, both ``(N, T)``, padded at the end.
 
         Raises:
             ValueError: a text is longer than the model takes.
         """
-        batch = self.tokenizer(list(texts), padding=True, return_tensors="pt")
-        ids = batch["input_ids"]
-        if ids.shape[1] > self.tokenizer.model_max_length:
+        length = self.full_length
+        batch = self.tokenizer(
+            list(texts),
+            padding=True if length is None else "max_length",
+            max_length=length,
+            return_tensors="pt",
+        )
+        ids, most = batch["input_ids"], length or self.tokenizer.model_max_length
+        if ids.shape[1] > most:
             raise ValueError(
-                f"the text has {ids.shape[1]} tokens, but the model takes at most "
-                f"{self.tokenizer.model_max_length}; shorten it"
+                f"the text has {ids.shape[1]} tokens, but the model takes at most {most}; "
+                "shorten it"
             )
-        # Some tokenizers give no mask where the model attends to padding too (SigLIP).
-        return ids, batch.get("attention_mask", torch.ones_like(ids))
+        return ids, batch["attention_mask"] if length is None else None
 
     def tokens(self, ids: Tensor) -> list[str]:
         """The tokens of one row of ids as words, without marks of word boundaries."""

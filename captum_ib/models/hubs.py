@@ -49,6 +49,41 @@ def from_disk_or_hub(name: str, read: Callable[[bool], T]) -> T:
         raise unavailable(name, error) from error
 
 
+def safetensors_file(
+    repository: str, file: str, name: str, revision: str | None = None
+) -> str | None:
+    """Where a file of a hub repository lies on disk; fetched if need be.
+
+    Args:
+        repository: its id, maybe with ``@revision``.
+        file: name in the repository.
+        name: what errors call the model.
+        revision: branch, tag or commit, before the one in ``repository``.
+
+    Returns:
+        The path; ``None`` when the repository has no such file.
+
+    Raises:
+        ModelUnavailableError: not on disk, and the hub can't be reached.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
+
+    repository, _, tagged = repository.partition("@")
+
+    def fetch(local_only: bool) -> str | None:
+        try:
+            return hf_hub_download(
+                repository, file, revision=revision or tagged or None, local_files_only=local_only
+            )
+        except LocalEntryNotFoundError:
+            raise
+        except EntryNotFoundError:
+            return None
+
+    return from_disk_or_hub(name, fetch)
+
+
 def checked(loaded: LoadedModel) -> LoadedModel:
     """``loaded``, after seeing that its preprocessing gives the same shape for every picture.
 

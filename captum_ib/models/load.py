@@ -15,7 +15,7 @@ from captum_ib.models.loaded import LoadedModel, ModelUnavailableError
 
 __all__ = ["FORMS", "LoadedModel", "ModelUnavailableError", "load"]
 
-FORMS = "a zoo name or zoo:NAME, timm:NAME, hf:ID (hub id or folder), or a folder"
+FORMS = "a zoo name, timm:NAME, hf:ID (hub id or folder), open_clip:NAME/TAG, or a folder"
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,10 @@ def load(
     """The model that ``spec`` names, in evaluation mode, with its preprocessing and words.
 
     Args:
-        spec: ``"zoo:NAME"`` (or the bare name), ``"timm:NAME"``, ``"hf:ID"``, or a folder with
-            ``config.json`` and ``model.safetensors`` as transformers or timm write them. A hub
-            model that was downloaded before is found on disk when there is no network.
+        spec: ``"zoo:NAME"`` (or the bare name), ``"timm:NAME"``, ``"hf:ID"``,
+            ``"open_clip:NAME/TAG"`` (extra ``open_clip``), or a folder with ``config.json`` and
+            ``model.safetensors`` as transformers or timm write them. A hub model that was
+            downloaded before is found on disk when there is no network.
         pretrained: load weights (default); otherwise they are random, and timm needs no network.
         allow_pickle: accept weights that exist in pickled form only. Unpickling can execute code:
             do this for sources that you trust. Default: refuse.
@@ -79,7 +80,7 @@ def load(
 def _from_zoo(name: str, options: Options) -> LoadedModel:
     # Imported late and by name: the zoo is built on models/, not the other way round.
     if not options.pretrained:
-        raise ValueError(f"zoo:{name} comes trained; pretrained=False is for timm: and hf:")
+        raise ValueError(f"zoo:{name} comes trained; pretrained=False is for other models")
     if options.revision is not None:
         raise ValueError(f"zoo:{name} comes with the package; it has no revision")
     zoo = import_module("captum_ib.zoo.loading").load(name)
@@ -111,8 +112,13 @@ def _from_transformers(name: str, options: Options) -> LoadedModel:
     return import_module("captum_ib.models.from_transformers").load_transformers(name, options)
 
 
+def _from_open_clip(name: str, options: Options) -> LoadedModel:
+    return import_module("captum_ib.models.from_open_clip").load_open_clip(name, options)
+
+
 _SOURCES: dict[str, Callable[[str, Options], LoadedModel]] = {
     "zoo": _from_zoo,
     "timm": _from_timm,
     "hf": _from_transformers,
+    "open_clip": _from_open_clip,
 }

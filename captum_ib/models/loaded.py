@@ -33,7 +33,8 @@ class LoadedModel:
         mean: per channel, what ``preprocess`` subtracts from values in [0, 1].
         std: per channel, what ``preprocess`` divides by.
         labels: name of each class; ``None`` when unknown.
-        tokenizer: texts to ``(input_ids, attention_mask)``, both ``(N, T)``; ``None`` without text.
+        tokenizer: texts to ``(input_ids, attention_mask)``, both ``(N, T)``; the mask is ``None``
+            for models that take none. ``None`` without text.
         tokens: one row of ``input_ids`` to its words, for display; ``None`` without text.
         special_tokens: words that stand for no text (begin, end, padding).
     """
@@ -46,7 +47,7 @@ class LoadedModel:
     mean: Triple
     std: Triple
     labels: list[str] | None = None
-    tokenizer: Callable[[list[str]], tuple[Tensor, Tensor]] | None = None
+    tokenizer: Callable[[list[str]], tuple[Tensor, Tensor | None]] | None = None
     tokens: Callable[[Tensor], list[str]] | None = None
     special_tokens: frozenset[str] = frozenset()
 

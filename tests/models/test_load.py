@@ -20,7 +20,7 @@ from captum_ib.models.loaded import LoadedModel
     [
         ("clip-scene", "unknown model 'clip-scene': expected .* did you mean 'clip-scenes'"),
         ("qqq", "the zoo has clip-scenes, vit-scenes"),
-        ("open_clip:ViT-B-32", "unknown model 'open_clip:ViT-B-32'"),
+        ("openclip:ViT-B-32", "unknown model 'openclip:ViT-B-32'"),
         ("timm:", "unknown model 'timm:'"),
         ("zoo:nothing", "unknown model 'nothing'"),
         ("timm:vit_tiny_patch16_225", "timm has no model .* near: vit_tiny_patch16_224"),

@@ -1,0 +1,122 @@
+"""Load open_clip models: weights as safetensors, preprocessing of their pretraining, tokenizers."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from captum_ib.models.hubs import checked, one_line, pickled, safetensors_file, unavailable
+from captum_ib.models.load import Options
+from captum_ib.models.loaded import LoadedModel, ModelUnavailableError, triple
+
+_FILE = "open_clip_model.safetensors"
+
+
+def load_open_clip(name: str, options: Options) -> LoadedModel:
+    """An open_clip model by ``NAME/TAG``; errors as in :func:`captum_ib.models.load.load`."""
+    spec = f"open_clip:{name}"
+    try:
+        import open_clip
+    except ImportError as error:
+        raise ModelUnavailableError(
+            f"{spec} needs the package open_clip_torch: pip install 'captum_ib[open_clip]'"
+        ) from error
+    name, _, tag = name.partition("/")
+    if name not in open_clip.list_models():
+        near = difflib.get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.4)
+        raise ValueError(f"open_clip has no model {name!r}; near: {', '.join(near) or 'none'}")
+    settings: dict[str, Any] = {"pretrained": None}
+    if options.pretrained:
+        settings = _pretrained(spec, name, tag, options)
+    try:
+        model, _, transform = open_clip.create_model_and_transforms(name, **settings)
+        tokenizer = open_clip.get_tokenizer(name)
+    except OSError as error:
+        raise unavailable(spec, error) from error
+    except RuntimeError as error:
+        raise ValueError(f"{spec}: the weights do not fit the model: {one_line(error)}") from error
+    return wrap_open_clip(spec, model.eval(), transform, tokenizer)
+
+
+def _pretrained(spec: str, name: str, tag: str, options: Options) -> dict[str, Any]:
+    """Arguments of ``create_model_and_transforms`` for the weights of a tag."""
+    from open_clip import pretrained
+
+    config = pretrained.get_pretrained_cfg(name, tag)
+    if not config:
+        tags = pretrained.list_pretrained_tags_by_model(name)
+        raise ValueError(
+            f"{spec}: open_clip has no weights {tag!r} for {name}; write {name}/TAG with one of "
+            f"its tags: {', '.join(tags[:5]) or 'none'}"
+        )
+    # An entry ends in a slash, or in the name of the repository's only file.
+    repository = "/".join(config.get("hf_hub", "").split("/")[:2])
+    file = repository and safetensors_file(repository, _FILE, spec, options.revision)
+    if not file and not options.allow_pickle:
+        raise ValueError(pickled(spec))
+    return {
+        "pretrained": file or tag,
+        "force_quick_gelu": bool(config.get("quick_gelu", tag == "openai")),
+        "image_mean": config.get("mean"),
+        "image_std": config.get("std"),
+        "image_interpolation": config.get("interpolation"),
+        "image_resize_mode": config.get("resize_mode"),
+    }
+
+
+def wrap_open_clip(name: str, model: Any, transform: Any, tokenizer: Any) -> LoadedModel:
+    """An open_clip model with its transform (that for inference) and its tokenizer."""
+    words = OpenClipTokenizer(tokenizer)
+    config = model.visual.preprocess_cfg
+
+    def preprocess(image: Image.Image) -> Tensor:
+        return transform(image)
+
+    size = config["size"] if isinstance(config["size"], (tuple, list)) else (config["size"],) * 2
+    return checked(
+        LoadedModel(
+            name=name,
+            model=model,
+            kind="dual",
+            preprocess=preprocess,
+            image_size=(int(size[0]), int(size[1])),
+            mean=triple(config["mean"], "mean"),
+            std=triple(config["std"], "std"),
+            tokenizer=words,
+            tokens=words.tokens,
+            special_tokens=words.special_tokens,
+        )
+    )
+
+
+class OpenClipTokenizer:
+    """An open_clip tokenizer in the form of :class:`captum_ib.models.loaded.LoadedModel`.
+
+    open_clip pads to full length, cuts what is longer, and gives no mask: its models find the end
+    of a text themselves.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        inner = getattr(tokenizer, "tokenizer", None)  # where it comes from transformers
+        self._inner = inner
+        special = ("<pad>", "<start_of_text>", "<end_of_text>")
+        self.special_tokens = frozenset(inner.all_special_tokens if inner else special)
+
+    def __call__(self, texts: list[str]) -> tuple[Tensor, None]:
+        """``input_ids`` ``(N, T)``, padded to full length, and no mask."""
+        return self.tokenizer(list(texts)), None
+
+    def tokens(self, ids: Tensor) -> list[str]:
+        """The tokens of one row of ids as words, without marks of word boundaries."""
+        row = ids.tolist()
+        if self._inner is not None:
+            words = self._inner.convert_ids_to_tokens(row)
+        else:
+            # Padding has the id of a word (0), but stands behind the end.
+            end = row.index(self.tokenizer.eot_token_id) + 1
+            words = [self.tokenizer.decoder[i] for i in row[:end]] + ["<pad>"] * (len(row) - end)
+        return [word.replace("</w>", "").strip("Ġ▁") or word for word in words]
