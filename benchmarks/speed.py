@@ -1,0 +1,248 @@
+"""The table of speed ratios, plain loops against the library, interleaved in one run.
+
+    python benchmarks/speed.py [--rows m2ib nib coiba iba overhead statistics memory import]
+        [--repeats 3] [--threads 2]
+
+Every ratio is the median over the repeats of (plain loop's time / our time), both measured one
+after the other. Models are built from configurations with random weights (seed 0): speed does not
+depend on them. Memory is the peak resident set of a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from benchmarks.plain import bottleneck_loop, path_loop, statistics_loop
+from captum_ib import IBA, M2IB, NIB, ActivationStatistics, CoIBA, DualEncoder
+
+AUTHORS = {"n_steps": 10, "n_samples": 10, "antithetic": False, "seed": 0}
+COIBA_LAYERS = [f"blocks.{index}.norm1" for index in range(4, 12)]
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Wall-clock time of one call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def ratio(plain: Callable[[], object], ours: Callable[[], object], repeats: int) -> list[float]:
+    """plain / ours, pair by pair, after one call of ours to warm up the allocator and the model."""
+    ours()
+    return [seconds(plain) / seconds(ours) for _ in range(repeats)]
+
+
+def vit() -> nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model("vit_base_patch16_224", pretrained=False).eval()
+
+
+def clip() -> DualEncoder:
+    from transformers import CLIPConfig, CLIPModel
+
+    torch.manual_seed(0)
+    return DualEncoder.from_model(CLIPModel(CLIPConfig()).eval())  # its defaults are ViT-B/32's
+
+
+def cross_entropy(logits: Tensor) -> Tensor:
+    return -torch.log_softmax(logits, dim=1)[:, 0]
+
+
+def pair() -> tuple[Tensor, Tensor]:
+    """One image and one caption of 12 tokens, begin and end included."""
+    torch.manual_seed(0)
+    ids = torch.randint(1000, 40000, (1, 12))
+    ids[:, 0], ids[:, -1] = 49406, 49407
+    return torch.randn(1, 3, 224, 224), ids
+
+
+def towers(dual: DualEncoder, pixels: Tensor, ids: Tensor):
+    """Per tower: forward to the cosine, input, layer."""
+    model = dual.model
+    model.config.text_config.eos_token_id = 49407
+    with torch.no_grad():
+        other = {"image": dual.encode("text", ids), "text": dual.encode("image", pixels)}
+    for name, value in (("image", pixels), ("text", ids)):
+        block = dual.default_layer(name)[1]
+        yield lambda v, n=name: (dual.encode(n, v) * other[n]).sum(-1), value, block
+
+
+def m2ib(repeats: int, options: dict) -> list[float]:
+    dual, (pixels, ids) = clip(), pair()
+
+    def plain() -> None:
+        for forward, value, block in towers(dual, pixels, ids):
+            bottleneck_loop(forward, value, [block], lambda cosine: -cosine, 0.1, standard=True)
+
+    method = M2IB(dual)
+    return ratio(plain, lambda: method.attribute((pixels, ids), **options), repeats)
+
+
+def nib(repeats: int) -> list[float]:
+    dual, (pixels, ids) = clip(), pair()
+
+    def plain() -> None:
+        for forward, value, block in towers(dual, pixels, ids):
+            path_loop(forward, value, block)
+
+    method = NIB(dual)
+    return ratio(plain, lambda: method.attribute((pixels, ids)), repeats)
+
+
+def coiba(repeats: int, options: dict) -> list[float]:
+    model, x = vit(), torch.randn(1, 3, 224, 224)
+    layers = [model.get_submodule(name) for name in COIBA_LAYERS]
+    plain = partial(bottleneck_loop, model, x, layers, cross_entropy, 1.0, uniform=True)
+    method = CoIBA(model, COIBA_LAYERS)
+    return ratio(plain, lambda: method.attribute(x, target=0, **options), repeats)
+
+
+def coiba_batch(repeats: int) -> list[float]:
+    model, x = vit(), torch.randn(8, 3, 224, 224)
+    method = CoIBA(model, COIBA_LAYERS)
+    options = {"target": 0, "seed": 0, "n_steps": 4}
+    return [
+        8 * single / batch
+        for single, batch in (
+            (
+                seconds(lambda: method.attribute(x[:1], **options)),
+                seconds(lambda: method.attribute(x, **options)),
+            )
+            for _ in range(repeats)
+        )
+    ]
+
+
+def iba(repeats: int, options: dict) -> list[float]:
+    model, x = vit(), torch.randn(1, 3, 224, 224)
+    plain = partial(bottleneck_loop, model, x, [model.blocks[6]], cross_entropy, 10.0)
+    method = IBA(model, "blocks.6")
+    return ratio(plain, lambda: method.attribute(x, target=0, **options), repeats)
+
+
+def overhead(repeats: int) -> list[float]:
+    """IBA's fit over the pure forward and backward passes of blocks 7–11 and the head."""
+    model, x = vit().requires_grad_(False), torch.randn(1, 3, 224, 224)
+    hidden = torch.randn(4, 197, 768)
+
+    def pure() -> None:
+        for _ in range(10):
+            state = hidden.clone().requires_grad_()
+            out = state
+            for block in model.blocks[7:]:
+                out = block(out)
+            loss = cross_entropy(model.head(model.fc_norm(model.norm(out)[:, 0]))).sum()
+            torch.autograd.grad(loss, state)
+
+    method = IBA(model, "blocks.6")
+    options = {"target": 0, "seed": 0, "return_trace": True}  # evaluates the last loss, too
+    return [1 / value for value in ratio(pure, lambda: method.attribute(x, **options), repeats)]
+
+
+def activation_statistics(repeats: int) -> list[float]:
+    values = torch.randn(1000, 197, 768)
+
+    def ours() -> None:
+        kept = ActivationStatistics()
+        for batch in values.split(50):
+            kept.update("layer", batch)
+
+    return ratio(lambda: statistics_loop(values), ours, repeats)
+
+
+def memory_probe(which: str) -> None:
+    """Peak memory over that of the model and its input, MiB, of CoIBA at the default settings."""
+    model, x = vit(), torch.randn(1, 3, 224, 224)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if which == "plain":
+        layers = [model.get_submodule(name) for name in COIBA_LAYERS]
+        bottleneck_loop(model, x, layers, cross_entropy, 1.0, uniform=True, n_steps=2, n_samples=4)
+    else:
+        CoIBA(model, COIBA_LAYERS).attribute(x, target=0, n_steps=3, seed=0)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def memory(repeats: int) -> list[float]:
+    def peak(which: str) -> float:
+        command = [sys.executable, __file__, "--probe", which]
+        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    return [peak("ours") / peak("plain") for _ in range(repeats)]
+
+
+def import_time(repeats: int) -> list[float]:
+    def run(module: str) -> Callable[[], object]:
+        return lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+
+    return [seconds(run("captum_ib")) / seconds(run("captum.attr")) for _ in range(repeats)]
+
+
+def rows(repeats: int) -> dict[str, tuple[str, str, Callable[[], list[float]]]]:
+    """Key → (what, goal, measurement)."""
+    own = {"seed": 0}
+    return {
+        "m2ib": ("M2IB, CLIP ViT-B/32, one pair, equal settings: times faster", "≥ 9",
+                 lambda: m2ib(repeats, AUTHORS)),
+        "nib": ("NIB, CLIP ViT-B/32, both towers, 10 steps: times faster", "≥ 1.9",
+                lambda: nib(repeats)),
+        "coiba": ("CoIBA, ViT-B/16, blocks.4…11.norm1, equal settings: times faster", "≥ 2",
+                  lambda: coiba(repeats, AUTHORS)),
+        "coiba-batch": ("CoIBA, batch of 8 against 8 single calls: times faster", "≥ 1",
+                        lambda: coiba_batch(repeats)),
+        "iba": ("IBA, ViT-B/16, block 6, equal settings: times faster", "≥ 3",
+                lambda: iba(repeats, AUTHORS)),
+        "overhead": ("IBA's fit over the forward+backward of what depends on it", "≤ 1.15",
+                     lambda: overhead(repeats)),
+        "statistics": ("statistics of 1,000 ViT-B activations: times faster", "≥ 4",
+                       lambda: activation_statistics(repeats)),
+        "memory": ("peak memory of CoIBA, over the plain loop's", "≤ 1.0",
+                   lambda: memory(repeats)),
+        "import": ("import captum_ib over import captum.attr", "≤ 1.2",
+                   lambda: import_time(repeats)),
+        "m2ib-maps": ("M2IB, our defaults against the authors' settings: times faster", "≥ 20",
+                      lambda: m2ib(repeats, own)),
+        "coiba-maps": ("CoIBA, our defaults against the authors' settings: times faster", "≥ 5",
+                       lambda: coiba(repeats, own)),
+        "iba-maps": ("IBA, our defaults against the authors' settings: times faster", "≥ 7",
+                     lambda: iba(repeats, own)),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", nargs="+", choices=list(rows(1)), default=list(rows(1)))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--probe", choices=["plain", "ours"], help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.probe:
+        memory_probe(arguments.probe)
+        return
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "timm"))
+    print(f"{platform.machine()}, {arguments.threads} thread(s), {packages}\n")
+    print("| what | goal | median | least–most |\n|---|---|---|---|", flush=True)
+    table = rows(arguments.repeats)
+    for key in arguments.rows:
+        what, goal, measure = table[key]
+        values = sorted(measure())
+        median = statistics.median(values)
+        print(f"| {what} | {goal} | {median:.2f} | {values[0]:.2f}–{values[-1]:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
