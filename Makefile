@@ -75,7 +75,7 @@ wheel: $(VENV)/.installed-dev
 	@ls -l build/wheel
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.speed $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) $(OLDEST) $(DEMO) build dist *.egg-info .pytest_cache .ruff_cache .benchmarks
