@@ -120,6 +120,7 @@ def certify(
     is put to the test: at the method's layer(s) every such position becomes ε ~ N(μ, σ²), all
     others stay exactly as they are, `n_draws` times. Prefix tokens (class token, registers), which
     a spatial map leaves out, stay; a map from `reduce="none"` decides on every element instead.
+    With several layers (CoIBA, IBA*) all of them are cut, at the same positions.
 
     Args:
         method: an IBA, CoIBA or M2IB, as it was used for `attr` (same layers, same statistics).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ class Scorer:
                     "y_batch must hold one class index per sample, got "
                     f"{self.targets.dtype} of shape {tuple(self.targets.shape)}"
                 )
-            self._call = model.get_softmax_arg_model()
+            self._call = _as_quantus_calls(model)
 
     def input(self, array: np.ndarray | Tensor) -> Tensor:
         """`array` on the model's device, in its precision."""
@@ -112,6 +113,22 @@ class Scorer:
                 f"but the model has classes 0 to {classes - 1}"
             )
         return outputs.gather(1, self.targets[:, None]).squeeze(1).float()
+
+
+def _as_quantus_calls(model: ModelInterface) -> Callable[..., Tensor]:
+    """The model's outputs with or without softmax, as Quantus decides it.
+
+    For transformers' models Quantus asks for a tokenizer's output; image classifiers have none.
+    """
+    module = model.get_model()
+    if not any(base.__name__ == "PreTrainedModel" for base in type(module).__mro__):
+        return model.get_softmax_arg_model()
+
+    def call(inputs: Tensor, **kwargs: Any) -> Tensor:
+        logits = module(inputs, **kwargs).logits
+        return logits.softmax(-1) if model.softmax else logits
+
+    return call
 
 
 def token_mask(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision.transforms.functional import gaussian_blur as torchvision_blur
+from transformers import ViTConfig, ViTForImageClassification
 
 from captum_ib.metrics import Deletion, Insertion, InsertionMinusDeletion
 from captum_ib.metrics.insertion_deletion import gaussian_blur, rank_pixels
@@ -152,6 +153,27 @@ def test_a_dual_encoder_scores_its_cosine(dual):
     scores = metric(dual, x.astype(np.float32), ids, right_first.astype(np.float32))
     np.testing.assert_allclose(metric.curves, [[0.6, 1.0, 0.0]], atol=1e-6)
     assert scores == pytest.approx([65.0], abs=1e-4)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_a_transformers_classifier(softmax, images, targets, maps):
+    torch.manual_seed(0)
+    config = ViTConfig(
+        image_size=32,
+        patch_size=8,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_labels=3,
+    )
+    model = ViTForImageClassification(config).eval()
+    metric = Deletion(steps=2)
+    metric(model, images, targets, maps, softmax=softmax)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(images)).logits
+    expected = (logits.softmax(1) if softmax else logits)[range(6), targets]
+    np.testing.assert_allclose(metric.curves[:, 0], expected, rtol=1e-5)
 
 
 class TestBadInput:

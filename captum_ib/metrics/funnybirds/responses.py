@@ -42,7 +42,8 @@ class Responses:
             chunk = missing[start : start + self.batch_size]
             pictures = torch.stack([self._picture(bird, change) for bird, change in chunk])
             with torch.no_grad():
-                logits = self.model(pictures.to(device)).detach().float().cpu()
+                output = self.model(pictures.to(device))
+            logits = getattr(output, "logits", output).detach().float().cpu()
             self._check(logits, len(chunk))
             for (bird, change), row in zip(chunk, logits, strict=True):
                 self._known[bird.index, change] = row
