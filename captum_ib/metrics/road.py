@@ -41,5 +41,7 @@ class ROAD(quantus.ROAD):  # type: ignore[misc]  # Quantus marks it final, for t
 
     def custom_postprocess(self, **kwargs) -> None:
         """Accuracy over all samples, not over the first batch only."""
-        self.evaluation_scores = [np.concatenate(self.evaluation_scores)]
-        super().custom_postprocess(**kwargs)
+        # Quantus 0.6 gives one table per batch, 0.5 one row per sample.
+        rows = [np.atleast_2d(np.asarray(entry, dtype=float)) for entry in self.evaluation_scores]
+        kept = np.concatenate(rows).mean(0).tolist()
+        self.evaluation_scores = dict(zip(self.percentages, kept, strict=True))
