@@ -6,8 +6,14 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import captum_ib.metrics
+
+# Quantus 0.5 turns arrays of one element into numbers in a way that numpy 1.25 deprecates.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Conversion of an array with ndim:DeprecationWarning"
+)
 
 PAGE = (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import quantus
 from captum.attr import IntegratedGradients, Saliency
 
@@ -17,6 +18,11 @@ from captum_ib.metrics import (
     LocalizationIoU,
     ROARPlus,
     explain_func,
+)
+
+# Quantus 0.5 turns arrays of one element into numbers in a way that numpy 1.25 deprecates.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Conversion of an array with ndim:DeprecationWarning"
 )
 
 QUIET = {"disable_warnings": True, "display_progressbar": False}

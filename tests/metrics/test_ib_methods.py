@@ -23,6 +23,11 @@ from captum_ib.metrics import (
     explain_func,
 )
 
+# Quantus 0.5 turns arrays of one element into numbers in a way that numpy 1.25 deprecates.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Conversion of an array with ndim:DeprecationWarning"
+)
+
 QUIET = {"disable_warnings": True, "display_progressbar": False}
 FAST = {"n_steps": 3, "n_samples": 2, "seed": 0}
 PAD, BEGIN, END, BLANK = 0, 29, 30, 3

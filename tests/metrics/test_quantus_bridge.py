@@ -19,8 +19,10 @@ from torch import nn
 
 from captum_ib.metrics import ROAD, explain_func
 
-# Quantus and its plotting import warn by themselves; what they say of our calls is still an error.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:quantus")
+# Quantus 0.5 turns arrays of one element into numbers in a way that numpy 1.25 deprecates.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Conversion of an array with ndim:DeprecationWarning"
+)
 
 QUIET = {"disable_warnings": True, "display_progressbar": False}
 
