@@ -11,7 +11,15 @@ from torch import nn
 
 NamedLayer = tuple[str, nn.Module]
 
-FIRST_NORMS = ("norm1", "layernorm_before", "layer_norm1", "ln_1", "norm", "attention_norm")
+FIRST_NORMS = (
+    "norm1",
+    "layernorm_before",
+    "layer_norm1",
+    "ln_1",
+    "norm",
+    "attention_norm",
+    "input_layernorm",
+)
 """Names of a transformer block's first normalisation, tried in this order in unknown blocks."""
 
 

@@ -249,12 +249,23 @@ def _widths(module: nn.Module) -> Iterator[tuple[int, bool]]:
 def _token_grid(model: nn.Module | None, tokens: int, image: tuple[int, int]) -> TokenLayout | None:
     if model is None:
         return None
-    prefixes = list(dict.fromkeys([*_declared_prefixes(model), 0]))
+    for prefix in dict.fromkeys([*_declared_prefixes(model), 0]):
+        grid = _grid_of(model, tokens - prefix, image)
+        if grid is not None:
+            return TokenLayout("tokens", prefix, grid)
+    return None
+
+
+def patch_grid(model: nn.Module, patches: int, image: Tensor) -> tuple[int, int] | None:
+    """Rows and columns of an image's patches, by the model's patch size; ``None``: can't tell."""
+    return _grid_of(model, patches, (int(image.shape[-2]), int(image.shape[-1])))
+
+
+def _grid_of(model: nn.Module, patches: int, image: tuple[int, int]) -> tuple[int, int] | None:
     for patch in _patch_sizes(model):
         for rows, columns in _grids(image, patch):
-            prefix = tokens - rows * columns
-            if prefix in prefixes:
-                return TokenLayout("tokens", prefix, (rows, columns))
+            if rows * columns == patches:
+                return rows, columns
     return None
 
 

@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from tests.models.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS
 from tests.models.duals import DUAL_ENCODERS
+from tests.models.generators import GENERATORS
 
-ROWS = (*IMAGE_CLASSIFIERS, *TEXT_CLASSIFIERS, *DUAL_ENCODERS)
+ROWS = (*IMAGE_CLASSIFIERS, *TEXT_CLASSIFIERS, *GENERATORS, *DUAL_ENCODERS)

@@ -44,6 +44,16 @@ def state(model: nn.Module) -> list[tuple]:
     return modules + parameters
 
 
+def run_once(row: Row, model: nn.Module) -> None:
+    """A plain pass: in some models transformers then installs hooks of its own, for good."""
+    inputs, additional = row.inputs(), row.additional()
+    with torch.no_grad():
+        row.forward(model)(
+            *(inputs if isinstance(inputs, tuple) else (inputs,)),
+            *(() if additional is None else (additional,)),
+        )
+
+
 def attribute(row: Row, model: nn.Module, method: str) -> Any:
     row_settings = dict(QUICK)
     if method == "nib":
@@ -62,6 +72,7 @@ def test_supported(row: Row, method: str) -> None:
     if missing:
         pytest.skip(missing)
     model = row.model()
+    run_once(row, model)
     before, values = state(model), [value.clone() for value in model.state_dict().values()]
 
     # Warnings are errors here, so that running without replay fails where the table has it not.
