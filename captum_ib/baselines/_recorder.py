@@ -78,7 +78,7 @@ class AttentionRecorder(TorchFunctionMode):
         super().__init__()
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict | None = None
     ) -> Any:
         """See the class."""
         kwargs = kwargs or {}
@@ -150,12 +150,12 @@ class AttentionRecorder(TorchFunctionMode):
 
     def _multi_head(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """``nn.MultiheadAttention``'s function, for self-attention without its rarer options."""
-        given = {**dict(zip(_MULTI_HEAD_NAMES, args, strict=False)), **kwargs}
-        query = given["query"]
+        given: dict[str, Any] = {**dict(zip(_MULTI_HEAD_NAMES, args, strict=False)), **kwargs}
+        query, weight = given["query"], given["in_proj_weight"]
         plain = (
             given["key"] is query
             and given["value"] is query
-            and given["in_proj_weight"] is not None
+            and weight is not None
             and query.ndim == 3
             and given["bias_k"] is None
             and not given["add_zero_attn"]
@@ -163,9 +163,9 @@ class AttentionRecorder(TorchFunctionMode):
         )
         if not plain:
             return F.multi_head_attention_forward(*args, **kwargs)
-        heads = given["num_heads"]
+        heads: int = given["num_heads"]
         tokens, n, width = query.shape
-        packed = self.linear(query, given["in_proj_weight"], given["in_proj_bias"])
+        packed = self.linear(query, weight, given["in_proj_bias"])
         split = packed.view(tokens, n, 3, heads, width // heads).permute(2, 1, 3, 0, 4)
         mask = given.get("attn_mask")
         if mask is not None and mask.ndim == 3:

@@ -156,7 +156,7 @@ class RelevanceMode(AttentionRecorder):
     """
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict | None = None
     ) -> Any:
         """See the class."""
         kwargs = kwargs or {}
@@ -180,7 +180,7 @@ class RelevanceMode(AttentionRecorder):
         """See the base class."""
         return _Unchanged.apply(x, function(x.detach()))
 
-    def _ruled(self, func: Any, args: tuple, kwargs: dict, tracked: list) -> Any:
+    def _ruled(self, func: Any, args: tuple[Any, ...], kwargs: dict, tracked: list) -> Any:
         """The result of an operation on tracked tensors, with the backward of its rule."""
         if func is F.linear:
             return _Linear.apply(*args, *([None] if len(args) + len(kwargs) < 3 else []), **kwargs)
@@ -192,8 +192,9 @@ class RelevanceMode(AttentionRecorder):
                 return _Add.apply(*args)
             return _Unchanged.apply(tracked[0], result)  # a number, or a mask on the scores
         if func in MEAN and (len(args) > 1 or "dim" in kwargs):
-            kept = func(args[0].detach(), *args[1:2], **{**kwargs, "keepdim": True})
-            return _Mean.apply(args[0], func(args[0].detach(), *args[1:], **kwargs), kept)
+            x, *axes = args
+            kept = func(x.detach(), *axes[:1], **{**kwargs, "keepdim": True})
+            return _Mean.apply(x, func(x.detach(), *axes, **kwargs), kept)
         if func in UNCHANGED or (func in SCALE and len(tracked) == 1):
             result = func(*(_detached(a) for a in args), **kwargs)
             return _Unchanged.apply(tracked[0], result)

@@ -16,7 +16,7 @@ from captum_ib.attr._towers import pair_calls
 from captum_ib.baselines._recorder import AttentionLayer, AttentionRecorder, Transform
 from captum_ib.hooks import borrowed, roots
 from captum_ib.models.dual_encoder import DualEncoder, TowerView
-from captum_ib.models.layout import TokenLayout
+from captum_ib.models.layout import ModelView, TokenLayout
 
 Relevance = Callable[[Call, Any], Tensor]
 """(call with some of the samples, their target) → relevance per token, ``(N, T)``."""
@@ -106,6 +106,7 @@ def attention_maps(
         else:
             plain = output[: call.n]
             followed = select(output, target_index(target, plain)).sum()
+        require_finite(output, "the output of forward_func")
         graph = [layer.probabilities for layer in layers]
         gradients = torch.autograd.grad(followed, graph, allow_unused=True, materialize_grads=True)
     maps = [value.detach().float() for value in graph]
@@ -187,6 +188,14 @@ def check_batch_size(value: int | None, name: str) -> None:
         raise ValueError(f"{name} must be at least 1, given {value}")
 
 
+def check_steps(value: int) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless ``n_steps`` is a positive int."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"n_steps must be an int, given {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"n_steps must be at least 1, given {value}")
+
+
 def explain_tokens(
     forward_func: Callable[..., Any],
     inputs: Any,
@@ -239,12 +248,18 @@ def by_position(call: Call, values: Tensor, layout: TokenLayout | None = None) -
     return layout.attribution(values.unsqueeze(-1))
 
 
+def infer_layout(call: Call, layer: nn.Module, activation: Tensor, name: str) -> TokenLayout:
+    """The layout of an activation, as the forward function knows it, else from the model."""
+    forward = call.forward_func
+    if isinstance(forward, ModelView):
+        return forward.layout(layer, activation, call.inputs, name)
+    model = forward if isinstance(forward, nn.Module) else None
+    return TokenLayout.infer(model, layer, activation, call.inputs, name)
+
+
 def token_layout(call: Call, activation: Tensor) -> TokenLayout:
     """Where the tokens ``(N, T, C)`` of a call's model lie."""
-    if isinstance(call.forward_func, TowerView):
-        return call.forward_func.layout(nn.Identity(), activation, call.inputs, "attention")
-    model = call.forward_func if isinstance(call.forward_func, nn.Module) else None
-    return TokenLayout.infer(model, nn.Identity(), activation, call.inputs, "attention")
+    return infer_layout(call, nn.Identity(), activation, "attention")
 
 
 def valid_tokens(call: Call, tokens: int) -> Tensor | None:

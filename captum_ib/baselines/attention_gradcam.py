@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_ib.attr._base import log_usage
 from captum_ib.attr._call import Call
+from captum_ib.baselines._names import Named
 from captum_ib.baselines._tokens import (
     Readout,
     TokenSettings,
@@ -22,7 +23,7 @@ from captum_ib.baselines._tokens import (
 from captum_ib.models.layout import TokenLayout
 
 
-class AttentionGradCAM(Attribution):
+class AttentionGradCAM(Named, Attribution):
     """Grad-CAM on one layer's attention, as in Chefer et al. (CVPR 2021, section 4, "GradCAM").
 
     The heads are the channels: with a_h the attention of head h from the token that is read to all

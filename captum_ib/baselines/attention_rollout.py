@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_ib.attr._base import log_usage
 from captum_ib.attr._call import Call
+from captum_ib.baselines._names import Named
 from captum_ib.baselines._tokens import (
     Readout,
     TokenSettings,
@@ -21,7 +22,7 @@ from captum_ib.baselines._tokens import (
 from captum_ib.models.layout import TokenLayout
 
 
-class AttentionRollout(Attribution):
+class AttentionRollout(Named, Attribution):
     """Attention rollout (Abnar & Zuidema, ACL 2020, section 3).
 
     Ã_l = ½ E_heads[A_l] + ½ I, and the rollout is the product Ã_L · … · Ã_1; the result is the row

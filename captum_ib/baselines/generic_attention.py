@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum_ib.attr._base import log_usage
 from captum_ib.attr._call import Call
+from captum_ib.baselines._names import Named
 from captum_ib.baselines._tokens import (
     Readout,
     TokenSettings,
@@ -21,7 +22,7 @@ from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layout import TokenLayout
 
 
-class GenericAttention(Attribution):
+class GenericAttention(Named, Attribution):
     """Generic attention explainability (Chefer et al., ICCV 2021), self-attention encoders.
 
     Ā = E_heads[(∇A ⊙ A)⁺] (eq. 5) and, from R = I, R ← R + Ā R per layer (eq. 6). The result is

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_ib.attr._base import log_usage
 from captum_ib.attr._call import Call, select, target_index
+from captum_ib.baselines._names import Named
 from captum_ib.baselines._relevance import RelevanceMode
 from captum_ib.baselines._tokens import (
     Readout,
@@ -24,7 +25,7 @@ from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layout import TokenLayout
 
 
-class TransformerAttribution(Attribution):
+class TransformerAttribution(Named, Attribution):
     """Transformer attribution (Chefer et al., CVPR 2021).
 
     Relevance R of the target's output is propagated to the attention maps by the LRP rules of

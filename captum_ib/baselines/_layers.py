@@ -1,0 +1,218 @@
+"""What the methods at one layer share: the default layer, its activation, gradient and layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from captum.attr import LayerAttribution
+from torch import Tensor, nn
+
+from captum_ib.attr._base import named_layers
+from captum_ib.attr._call import Call, prepare, require_finite, select, target_index
+from captum_ib.attr._explain import part_of_target
+from captum_ib.attr._pairs import require_no_target
+from captum_ib.attr._towers import pair_calls, tower_layers
+from captum_ib.baselines._names import Named
+from captum_ib.baselines._tokens import check_batch_size, infer_layout, valid_tokens
+from captum_ib.hooks import CompositeHook, borrowed, roots
+from captum_ib.models.architectures import FIRST_NORMS
+from captum_ib.models.dual_encoder import DualEncoder
+from captum_ib.models.layers import LayerLike, NamedLayer, blocks_of
+from captum_ib.models.layout import TokenLayout
+
+Explain = Callable[[Call, NamedLayer, Any, TokenLayout | None], Tensor]
+"""(some of the samples, the layer, their target, given layout) → their maps."""
+
+
+class OneLayer(Named, LayerAttribution):
+    """Base of the methods that explain one layer, and one per tower of a pair.
+
+    Args:
+        forward_func: the model, a function that calls it, or a
+            :class:`~captum_ib.models.dual_encoder.DualEncoder`.
+        layer: module or dotted name; for a ``DualEncoder`` one per tower. Default: the last place
+            where all positions still reach the output: the first normalisation of a transformer's
+            last block (the last block but one, where blocks normalise last); a CNN's last block.
+
+    Attributes:
+        layers: the layer (of each tower) as ``(name, module)``.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        layer: LayerLike | Sequence[LayerLike] | None = None,
+    ) -> None:
+        if isinstance(forward_func, DualEncoder):
+            if layer is None:
+                towers = (forward_func.tower(name) for name in forward_func.modalities[:2])
+                self.layers = [_tower_site(tower.blocks) for tower in towers]
+            else:
+                self.layers = tower_layers(forward_func, layer)
+        elif layer is None and isinstance(forward_func, nn.Module):
+            self.layers = [_model_site(forward_func)]
+        else:
+            model = forward_func if isinstance(forward_func, nn.Module) else None
+            self.layers = named_layers(model, layer, self.get_name())
+            if len(self.layers) != 1:
+                raise ValueError(f"{self.get_name()} takes one layer, given {len(self.layers)}")
+        super().__init__(forward_func, self.layers[0][1])
+
+    def _explain(
+        self,
+        inputs: Any,
+        target: Any,
+        additional_forward_args: Any,
+        explain: Explain,
+        layout: Any,
+        internal_batch_size: int | None = None,
+    ) -> Any:
+        """``explain`` for all samples, for both towers of a pair."""
+        check_batch_size(internal_batch_size, "internal_batch_size")
+        if isinstance(self.forward_func, DualEncoder):
+            require_no_target(target)
+            calls = pair_calls(self.forward_func, inputs, additional_forward_args)
+            layouts = layout if isinstance(layout, (tuple, list)) else [layout, layout]
+        else:
+            calls = [prepare(self.forward_func, inputs, additional_forward_args)]
+            layouts = [layout]
+        maps = []
+        for call, layer, given in zip(calls, self.layers, layouts, strict=True):
+            size = internal_batch_size or call.n
+            parts = [
+                explain(
+                    call.part(start, start + size),
+                    layer,
+                    part_of_target(target, call.n, start, start + size),
+                    given,
+                )
+                for start in range(0, call.n, size)
+            ]
+            maps.append(torch.cat(parts))
+            require_finite(maps[-1], "the attribution")
+        return tuple(maps) if len(maps) > 1 or calls[0].tuple_in else maps[0]
+
+
+def _model_site(model: nn.Module) -> NamedLayer:
+    found = blocks_of(model)
+    last = found.blocks[-1]
+    if found.kind == "convolutional":
+        return last
+    site = found.site(last)
+    return (
+        found.blocks[-2]
+        if site is last and found.kind == "plain" and len(found.blocks) > 1
+        else site
+    )
+
+
+def _tower_site(stack: Sequence[NamedLayer]) -> NamedLayer:
+    name, block = stack[-1]
+    for norm in FIRST_NORMS:
+        module = getattr(block, norm, None)
+        if isinstance(module, nn.Module) and not isinstance(module, nn.Identity):
+            return f"{name}.{norm}", module
+    return stack[max(0, len(stack) - 2)]
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """A layer during one pass.
+
+    Attributes:
+        activation: ``(N, …)``, detached.
+        gradient: of the output with respect to it, float32; empty when none was asked for.
+        layout: its axes.
+        valid: valid tokens ``(N, T)`` of a sequence, or ``None``: all.
+    """
+
+    activation: Tensor
+    gradient: Tensor
+    layout: TokenLayout
+    valid: Tensor | None
+
+    def positions(self, values: Tensor) -> Tensor:
+        """Layer-shaped values → ``(N, P, C)``, float32, without prefix tokens."""
+        return self.layout.tokens(values).float()[:, self.layout.prefix :]
+
+    def counted(self) -> Tensor:
+        """Which positions count, ``(N or 1, P, 1)``."""
+        if self.valid is not None:
+            return self.valid[:, self.layout.prefix :, None].float()
+        shape = self.positions(self.activation).shape
+        return torch.ones(1, shape[1], 1, device=self.activation.device)
+
+    def map(self, values: Tensor) -> Tensor:
+        """Values per position ``(N, P)`` → ``(N, 1, h, w)`` or, padding 0, ``(N, T)``."""
+        if not self.layout.spatial:
+            if self.layout.prefix:
+                values = nn.functional.pad(values, (self.layout.prefix, 0))
+            return values if self.valid is None else values * self.valid
+        return values.unflatten(1, self.layout.grid_of(self.activation)).unsqueeze(1)
+
+
+def layer_state(
+    call: Call,
+    layer: NamedLayer,
+    layout: TokenLayout | None,
+    *,
+    gradient_of: Any = None,
+    gradient: bool = False,
+    to_input: bool = False,
+) -> LayerState:
+    """Run the model once and look at a layer.
+
+    Args:
+        call: the samples.
+        layer: the layer.
+        layout: its axes, where they can't be inferred.
+        gradient_of: the target whose gradient is taken.
+        gradient: whether to take it.
+        to_input: the layer's input instead of its output.
+
+    Raises:
+        ValueError: NaN in the activation, a layout that does not fit or can't be told.
+        RuntimeError: the layer does not run exactly once, or the output does not depend on it.
+    """
+    name, module = layer
+    found: list[Tensor] = []
+
+    def see(_: int, activation: Tensor) -> Tensor:
+        # Not a leaf: models may add to a layer's output in place.
+        found.append(activation.detach().clone().requires_grad_(gradient))
+        return found[0].clone()
+
+    hook = CompositeHook([module], see, to_input, [name])
+    with borrowed([module]), borrowed(roots(call.forward_func, call.run)):
+        with torch.set_grad_enabled(gradient), hook, hook.one_pass():
+            output = call.run()
+        (activation,) = found
+        require_finite(activation, f"the activation of layer {name}")
+        slope = _slope(output, activation, gradient_of, name) if gradient else torch.empty(0)
+    activation = activation.detach()
+    known = _layout(call, module, activation, name, layout)
+    sequence = known.kind == "sequence"
+    valid = valid_tokens(call, int(activation.shape[1])) if sequence else None
+    return LayerState(activation, slope, known, valid)
+
+
+def _slope(output: Tensor, activation: Tensor, target: Any, name: str) -> Tensor:
+    if not output.requires_grad:
+        raise RuntimeError(
+            f"the output does not depend on layer {name} in a way that gradients can follow; "
+            "choose a layer on the path to the output"
+        )
+    total = select(output, target_index(target, output)).sum()
+    return torch.autograd.grad(total, activation)[0].float()
+
+
+def _layout(
+    call: Call, module: nn.Module, activation: Tensor, name: str, layout: TokenLayout | None
+) -> TokenLayout:
+    if layout is not None:
+        layout.check(activation, name)
+        return layout
+    return infer_layout(call, module, activation, name)

@@ -1,0 +1,238 @@
+"""What masks are laid on: pixels, or the embeddings of tokens; and the scores of masked samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_ib.attr._call import Call, output_tensor, require_finite, select, target_index
+from captum_ib.hooks import CompositeHook, borrowed, roots
+
+
+class EmbeddingView(nn.Module):
+    """A model of token ids as a function of their embeddings ``(rows, T, C)``.
+
+    Args:
+        forward_func: takes ids as its first argument.
+        layer: the embedding that looks the ids up.
+        ids: ``(N, T)``; rows come as multiples of N, draw by draw.
+    """
+
+    def __init__(self, forward_func: Callable[..., Any], layer: nn.Module, ids: Tensor) -> None:
+        super().__init__()
+        self.forward_func, self.layer, self.ids = forward_func, layer, ids
+        self.train(layer.training)
+
+    def forward(self, embedded: Tensor, *rest: Any) -> Any:
+        """The output for embeddings in the place of those that the layer would give."""
+        hook = CompositeHook([self.layer], lambda _, activation: embedded)
+        ids = self.ids.repeat(embedded.shape[0] // self.ids.shape[0], 1)
+        with hook, hook.one_pass():
+            return self.forward_func(ids, *rest)
+
+
+def token_embedding(call: Call) -> nn.Module:
+    """The layer that looks up a call's token ids.
+
+    Raises:
+        ValueError: no ``nn.Embedding`` is called with exactly these ids.
+    """
+    found: list[nn.Module] = []
+
+    def see(layer: nn.Module, args: tuple) -> None:
+        if args and args[0].shape == call.inputs[0].shape and torch.equal(args[0], call.inputs[0]):
+            found.append(layer)
+
+    handles = []
+    modules = roots(call.forward_func, call.run)
+    try:
+        for layer in (part for root in modules for part in root.modules()):
+            if isinstance(layer, nn.Embedding):
+                handles.append(layer.register_forward_pre_hook(see))
+        with borrowed(modules), torch.no_grad():
+            call.run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not found:
+        raise ValueError(
+            f"inputs of {call.inputs[0].dtype} can only be explained as token ids, but no "
+            "nn.Embedding of the model is called with them; pass their embeddings as inputs, with "
+            "a forward_func that takes these"
+        )
+    return found[0]
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """One input as something that masks can be laid on.
+
+    Attributes:
+        call: the forward function of :attr:`values`.
+        values: pixels ``(N, C, H, W)`` or embeddings ``(N, T, C)``.
+        baseline: what takes the place of masked positions, shaped like :attr:`values`.
+    """
+
+    call: Call
+    values: Tensor
+    baseline: Tensor
+
+    @staticmethod
+    def of(call: Call, baseline: Any = None) -> Canvas:
+        """The canvas of a call with one input: an image, token ids, or embeddings.
+
+        Args:
+            call: the call.
+            baseline: a number, or a tensor that broadcasts to the inputs; for token ids an id or
+                ids. Default: 0, for token ids the embedding 0.
+
+        Raises:
+            ValueError: several inputs, another number of axes, or a baseline that does not fit.
+        """
+        if len(call.inputs) != 1:
+            raise ValueError(
+                f"given {len(call.inputs)} inputs; masks are laid on one: pass the others as "
+                "additional_forward_args"
+            )
+        (given,) = call.inputs
+        if given.is_floating_point():
+            if given.ndim not in (3, 4):
+                raise ValueError(
+                    "inputs must be images (N, C, H, W), token ids (N, T) or embeddings (N, T, C), "
+                    f"given shape {tuple(given.shape)}"
+                )
+            return Canvas(call, given, _baseline(baseline, given))
+        layer = token_embedding(call)
+        embedded = _embed(call, layer, given)
+        if baseline is None:
+            floor = torch.zeros_like(embedded)
+        else:
+            ids = _baseline(baseline, given)
+            floor = _embed(Call(call.forward_func, (ids,), call.additional), layer, ids)
+        view = EmbeddingView(call.forward_func, layer, given)
+        return Canvas(Call(view, (embedded,), call.additional), embedded, floor)
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Shape of a mask: ``(H, W)`` or ``(T,)``."""
+        return tuple(self.values.shape[2:] if self.values.ndim == 4 else self.values.shape[1:2])
+
+    def shaped(self, masks: Tensor) -> Tensor:
+        """Masks ``(…, *positions)`` with a channel axis of length 1 where :attr:`values` has it."""
+        return masks.unsqueeze(-3 if self.values.ndim == 4 else -1)
+
+    def masked(self, masks: Tensor) -> Tensor:
+        """``baseline + mask · (values − baseline)`` for masks ``(K, N or 1, *positions)``."""
+        shaped = self.shaped(masks).to(self.values.dtype)
+        return torch.lerp(self.baseline, self.values, shaped)
+
+
+@dataclass
+class Scorer:
+    """Scores of many variants of the same samples.
+
+    Attributes:
+        call: the samples.
+        index: indices of the target, see :func:`~captum_ib.attr._call.target_index`.
+        probability: whether a class output is turned into its softmax probability.
+        original: the scores of the samples themselves, ``(N,)``.
+    """
+
+    call: Call
+    index: Tensor | None
+    probability: bool
+    original: Tensor
+
+    @staticmethod
+    def of(call: Call, target: Any, score: str) -> Scorer:
+        """For ``score`` ``"probability"`` or ``"output"``.
+
+        Raises:
+            ValueError: another score; a target that does not fit the output.
+        """
+        if score not in ("probability", "output"):
+            raise ValueError(f'score must be "probability" or "output", given {score!r}')
+        output = call.run()
+        index = target_index(target, output)
+        scorer = Scorer(call, index, score == "probability" and index is not None, output)
+        scorer.original = scorer._score(output)
+        require_finite(scorer.original, "the output of forward_func")
+        return scorer
+
+    def part(self, call: Call, rows: slice) -> Scorer:
+        """The scorer of some of the samples, whose call is given."""
+        index = None if self.index is None else self.index[rows]
+        return Scorer(call, index, self.probability, self.original[rows])
+
+    def __call__(self, variants: Tensor) -> Tensor:
+        """Variants ``(K, N, …)`` of the samples → scores ``(K, N)``."""
+        count, n = variants.shape[:2]
+        rest = [
+            value.repeat(count, *[1] * (value.ndim - 1))
+            if isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == n
+            else value
+            for value in self.call.additional
+        ]
+        output = output_tensor(self.call.forward_func(variants.flatten(0, 1), *rest))
+        return self._score(output).unflatten(0, (count, n))
+
+    def _score(self, output: Tensor) -> Tensor:
+        if self.probability:
+            output = output.float().softmax(dim=1)
+        return select(output, self.index)
+
+
+def _embed(call: Call, layer: nn.Module, ids: Tensor) -> Tensor:
+    found: list[Tensor] = []
+    hook = CompositeHook([layer], lambda _, activation: found.append(activation.detach()))
+    with borrowed(roots(call.forward_func, call.run)), torch.no_grad(), hook, hook.one_pass():
+        call.run()
+    return found[0]
+
+
+def _baseline(baseline: Any, values: Tensor) -> Tensor:
+    """A baseline as a tensor like the values.
+
+    Raises:
+        TypeError: neither a number nor a tensor, or fractions for token ids.
+        ValueError: NaN, or a shape that does not broadcast.
+    """
+    if baseline is None:
+        baseline = 0
+    if isinstance(baseline, bool) or not isinstance(baseline, (int, float, Tensor)):
+        raise TypeError(f"baselines must be a number or a tensor, given {type(baseline).__name__}")
+    given = torch.as_tensor(baseline, device=values.device).detach()
+    if given.is_floating_point() and not values.is_floating_point():
+        raise TypeError("baselines of token ids must be ids, given floating-point numbers")
+    require_finite(given, "baselines")
+    try:
+        return given.to(values.dtype).expand_as(values)
+    except RuntimeError as error:
+        raise ValueError(
+            f"baselines of shape {tuple(given.shape)} do not broadcast to the inputs, "
+            f"{tuple(values.shape)}"
+        ) from error
+
+
+def chunks(count: int, size: int) -> list[slice]:
+    """``range(count)`` in slices of at most ``size``."""
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def masks_per_pass(perturbations_per_eval: int, count: int) -> int:
+    """Masks per forward pass.
+
+    Raises:
+        TypeError: no int.
+        ValueError: less than 1.
+    """
+    value = perturbations_per_eval
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"perturbations_per_eval must be an int, given {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"perturbations_per_eval must be at least 1, given {value}")
+    return min(value, max(1, count))

@@ -1,0 +1,182 @@
+"""Beyond Intuition: what tokens perceive through attention, and the feedback of the reasoning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from captum.attr import Attribution
+from torch import Tensor, nn
+
+from captum_ib.attr._base import log_usage
+from captum_ib.attr._call import Call, require_finite
+from captum_ib.baselines._names import Named
+from captum_ib.baselines._perturb import Canvas
+from captum_ib.baselines._tokens import (
+    AttentionMaps,
+    Readout,
+    TokenSettings,
+    attention_maps,
+    check_steps,
+    explain_tokens,
+    layer_start,
+)
+from captum_ib.hooks import CompositeHook
+from captum_ib.models.layers import blocks_of
+from captum_ib.models.layout import ModelView, TokenLayout
+
+
+class BeyondIntuition(Named, Attribution):
+    """Token attribution by attention perception and reasoning feedback (Chen et al., TMLR 2023).
+
+    Perception: P = I, then P ← P + Â_l P per layer, with one of two approximations of Â_l.
+
+    - ``"head"``: Σ_h I_h A_h, I_h ∝ E_ij |(A_hᵀ ∇A_h)_ij|, which sum to 1 over the heads.
+    - ``"token"``: E_h[A_h] · diag(‖z_j W‖ / ‖z_j‖), with z_j the tokens that enter the block and
+      z_j W their values behind the heads' projection.
+
+    Feedback: F = E_h[(∫ ∇A_L(α x) dα)⁺], the gradient at the last attention along the path from
+    the baseline. The result is the row of P ⊙ F of the token that the output is read from (its
+    magnitude of P for ``"token"``, as in the authors' code). Values are ≥ 0 and relative.
+
+    Args:
+        forward_func: the model, a function that calls it, or a
+            :class:`~captum_ib.models.dual_encoder.DualEncoder`.
+
+    >>> from captum_ib import zoo
+    >>> model = zoo.load("vit-scenes").model
+    >>> size = model.patch_embed.img_size
+    >>> BeyondIntuition(model).attribute(torch.rand(1, 3, *size), target=0, n_steps=2).shape[:2]
+    torch.Size([1, 1])
+    """
+
+    def __init__(self, forward_func: Callable[..., Any]) -> None:
+        super().__init__(forward_func)
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        baselines: Any = None,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        n_steps: int = 20,
+        *,
+        variant: Literal["head", "token"] = "head",
+        start_layer: int = 0,
+        readout: Readout = None,
+        layout: TokenLayout | None = None,
+        internal_batch_size: int | None = None,
+    ) -> Any:
+        """Relevance per token.
+
+        Args:
+            inputs: images or token ids, samples on axis 0; for a ``DualEncoder`` a pair.
+            baselines: where the path starts: a number, or a tensor that broadcasts to the inputs
+                (default 0); for token ids an id (default: the embedding 0).
+            target: output to explain, in any of Captum's forms; none for a ``DualEncoder``.
+            additional_forward_args: passed on to ``forward_func`` behind the inputs.
+            n_steps: points on the path, both ends among them (authors' code: 20).
+            variant: see the class.
+            start_layer: first attention layer of the perception; negative counts from the end (the
+                authors' code for ViT-B: 3 for ``"head"``, 5 for ``"token"``).
+            readout: index of the token that is read, for all samples or one each; default: the
+                tokens that the output depends on behind the last attention.
+            layout: where the tokens lie, if it can't be inferred; for a pair one per tower.
+            internal_batch_size: samples per forward pass; default all.
+
+        Returns:
+            ``(N, 1, h, w)``, or ``(N, T)`` for sequences; a pair of both for a ``DualEncoder``.
+
+        Raises:
+            ValueError: a model without attention maps, or (``"token"``) whose blocks are unknown;
+                NaN; a setting or target out of range.
+            TypeError: arguments of a wrong type.
+        """
+        check_steps(n_steps)
+        if variant not in ("head", "token"):
+            raise ValueError(f'variant must be "head" or "token", given {variant!r}')
+
+        def relevance(call: Call, wanted: Any) -> Tensor:
+            if variant == "head":
+                maps = attention_maps(call, wanted, start_layer=start_layer)
+                layers = _by_heads(maps)
+            else:
+                maps, layers = _by_tokens(call, wanted, start_layer)
+            perception = torch.eye(layers[0].shape[-1], device=layers[0].device)
+            perception = perception.expand(call.n, -1, -1)
+            for layer in layers:
+                perception = perception + layer @ perception
+            feedback = _feedback(call, wanted, baselines, n_steps)
+            row = maps.readout(readout)
+            return torch.einsum("ni,nij->nj", row, perception.abs() * feedback)
+
+        settings = TokenSettings(internal_batch_size, layout)
+        return explain_tokens(
+            self.forward_func, inputs, target, additional_forward_args, relevance, settings
+        )
+
+
+def _by_heads(maps: AttentionMaps) -> list[Tensor]:
+    layers = []
+    for attention, gradient in zip(maps.probabilities, maps.gradients, strict=True):
+        weight = (attention.transpose(-2, -1) @ gradient).abs().mean(dim=(-2, -1))
+        total = weight.sum(dim=1, keepdim=True)
+        weight = weight / total.where(total > 0, torch.ones_like(total))
+        layers.append(torch.einsum("nh,nhij->nij", weight, attention))
+    return layers
+
+
+def _by_tokens(call: Call, target: Any, start_layer: int) -> tuple[AttentionMaps, list[Tensor]]:
+    entering: dict[int, Tensor] = {}
+
+    def see(index: int, activation: Tensor) -> None:
+        entering[index] = activation.detach().float()
+
+    names, modules = zip(*_blocks(call), strict=True)
+    with CompositeHook(modules, see, to_input=True, names=names):
+        maps = attention_maps(call, target)
+    if len(entering) != len(maps.layers):
+        raise ValueError(
+            f"the model has {len(entering)} blocks and {len(maps.layers)} attention maps, so it is "
+            'unknown which tokens enter each attention; use variant="head"'
+        )
+    layers = []
+    for index, (attention, layer) in enumerate(zip(maps.probabilities, maps.layers, strict=True)):
+        if layer.values is None or layer.projection is None:
+            raise ValueError(
+                f"no linear map follows the heads of attention {index}, so the size of its values "
+                'is unknown; use variant="head"'
+            )
+        values = layer.values.detach().float().transpose(1, 2).flatten(2)
+        sizes = (values @ layer.projection.detach().float().T).norm(dim=-1)
+        before = entering[index].norm(dim=-1)
+        ratio = sizes / before.where(before > 0, torch.ones_like(before))
+        layers.append(attention.mean(dim=1) * ratio.unsqueeze(1))
+    return maps, layers[layer_start(start_layer, len(layers)) :]
+
+
+def _blocks(call: Call) -> list[tuple[str, nn.Module]]:
+    forward = call.forward_func
+    if isinstance(forward, ModelView):
+        return forward.blocks()
+    if not isinstance(forward, nn.Module):
+        raise ValueError(
+            "forward_func is a plain function, so the blocks that tokens enter are unknown; pass "
+            'the model itself, or use variant="head"'
+        )
+    return blocks_of(forward).blocks
+
+
+def _feedback(call: Call, target: Any, baseline: Any, n_steps: int) -> Tensor:
+    """E_h of the positive part of the mean gradient at the last attention, ``(N, T, T)``."""
+    canvas = Canvas.of(call, baseline)
+    total: Tensor | float = 0.0
+    for alpha in torch.linspace(0, 1, n_steps).tolist():
+        state = torch.lerp(canvas.baseline, canvas.values, alpha)
+        point = Call(canvas.call.forward_func, (state,), canvas.call.additional)
+        total = total + attention_maps(point, target, start_layer=-1).gradients[0]
+    mean = torch.as_tensor(total) / n_steps
+    require_finite(mean, "the gradient along the path")
+    return mean.clamp_min(0).mean(dim=1)

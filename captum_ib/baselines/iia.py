@@ -1,0 +1,147 @@
+"""IIA: integrals over the input and over attention, one inside the other (Barkan et al.)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from captum.attr import Attribution
+from torch import Tensor
+
+from captum_ib.attr._base import log_usage
+from captum_ib.attr._call import Call
+from captum_ib.baselines._names import Named
+from captum_ib.baselines._perturb import Canvas
+from captum_ib.baselines._tokens import (
+    Readout,
+    TokenSettings,
+    attention_maps,
+    check_steps,
+    explain_tokens,
+    follow_residual,
+)
+from captum_ib.models.layout import TokenLayout
+
+
+class IIA(Named, Attribution):
+    """Iterated integrated attributions (Barkan et al., ICCV 2023), for transformers.
+
+    The input runs from the baseline to x, and at each of its points the attention of the last
+    layer (``n_integrals=2``, IIA2), or of the last two (3, IIA3), runs from 0 to what it is there
+    (eq. 9 with b_0 = b_L = 1, and b_{L−1} = 1). The integrand is the gradient rollout (GR):
+    attention rollout with A ⊙ ∇A in the place of A. The integrals are right Riemann sums of
+    ``n_steps`` points each.
+
+    Left open by the paper, and taken here: in the rollout heads are averaged after ReLU and rows
+    are not normalised, Π_l (I + E_h[(A_l ⊙ ∇A_l)⁺]), since products with gradients are no shares
+    of 1; the factor A_L in front of the inner integral is part of each of its points. Values are
+    ≥ 0 and relative.
+
+    ``n_steps`` forward passes of ``n_steps`` rows per sample, or ``n_steps²`` rows for IIA3.
+
+    Args:
+        forward_func: the model, a function that calls it, or a
+            :class:`~captum_ib.models.dual_encoder.DualEncoder`.
+
+    >>> from captum_ib import zoo
+    >>> model = zoo.load("vit-scenes").model
+    >>> size = model.patch_embed.img_size
+    >>> IIA(model).attribute(torch.rand(1, 3, *size), target=0, n_steps=2).shape[:2]
+    torch.Size([1, 1])
+    """
+
+    def __init__(self, forward_func: Callable[..., Any]) -> None:
+        super().__init__(forward_func)
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        baselines: Any = None,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        n_steps: int = 10,
+        *,
+        n_integrals: int = 2,
+        readout: Readout = None,
+        layout: TokenLayout | None = None,
+        internal_batch_size: int | None = None,
+    ) -> Any:
+        """Relevance per token.
+
+        Args:
+            inputs: images or token ids, samples on axis 0; for a ``DualEncoder`` a pair.
+            baselines: where the input starts: a number, or a tensor that broadcasts to the inputs
+                (default 0); for token ids an id (default: the embedding 0).
+            target: output to explain, in any of Captum's forms; none for a ``DualEncoder``.
+            additional_forward_args: passed on to ``forward_func`` behind the inputs.
+            n_steps: points of each integral (paper: 10).
+            n_integrals: 2 or 3, see the class.
+            readout: index of the token that is read, for all samples or one each; default: the
+                tokens that the output depends on behind the last attention.
+            layout: where the tokens lie, if it can't be inferred; for a pair one per tower.
+            internal_batch_size: most rows (samples · points of the inner integrals) per pass; at
+                least one sample at a time; default all.
+
+        Returns:
+            ``(N, 1, h, w)``, or ``(N, T)`` for sequences; a pair of both for a ``DualEncoder``.
+
+        Raises:
+            ValueError: a model without attention maps; NaN; a setting or target out of range.
+            TypeError: arguments of a wrong type.
+        """
+        check_steps(n_steps)
+        if n_integrals not in (2, 3):
+            raise ValueError(f"n_integrals must be 2 or 3, given {n_integrals!r}")
+
+        def relevance(call: Call, wanted: Any) -> Tensor:
+            maps = attention_maps(call, wanted)
+            row, depth = maps.readout(readout), len(maps.probabilities)
+            if depth < n_integrals - 1:
+                raise ValueError(
+                    f"n_integrals={n_integrals} needs {n_integrals - 1} attention layers, the "
+                    f"model has {depth}"
+                )
+            canvas = Canvas.of(call, baselines)
+            inner = _Inner(n_steps, n_integrals - 1, depth, call.n)
+            total = torch.zeros_like(row)
+            for step in range(1, n_steps + 1):
+                state = torch.lerp(canvas.baseline, canvas.values, step / n_steps)
+                point = Call(canvas.call.forward_func, (state,), canvas.call.additional)
+                total += inner.mean(point, wanted, row)
+            return total / n_steps
+
+        settings = TokenSettings(internal_batch_size, layout)
+        if internal_batch_size is not None:
+            rows = n_steps ** (n_integrals - 1)
+            settings = TokenSettings(max(1, internal_batch_size // rows), layout)
+        return explain_tokens(
+            self.forward_func, inputs, target, additional_forward_args, relevance, settings
+        )
+
+
+class _Inner:
+    """The integrals over attention at one point of the input: all their points in one pass."""
+
+    def __init__(self, n_steps: int, layers: int, depth: int, n: int) -> None:
+        points = [step / n_steps for step in range(1, n_steps + 1)]
+        self.scales = torch.tensor(list(itertools.product(points, repeat=layers)))
+        self.first, self.n = depth - layers, n
+
+    def mean(self, call: Call, target: Any, row: Tensor) -> Tensor:
+        """The mean gradient rollout, ``(N, T)``."""
+        repeats = len(self.scales)
+        maps = attention_maps(call, target, transform=self._scale, repeats=repeats)
+        weighted = [
+            (attention * gradient).clamp_min(0).mean(dim=1)
+            for attention, gradient in zip(maps.probabilities, maps.gradients, strict=True)
+        ]
+        return follow_residual(row.repeat(repeats, 1), weighted).unflatten(0, (repeats, -1)).mean(0)
+
+    def _scale(self, index: int, probabilities: Tensor) -> Tensor:
+        if index < self.first:
+            return probabilities
+        factors = self.scales[:, index - self.first].repeat_interleave(self.n)
+        return probabilities * factors.to(probabilities).view(-1, 1, 1, 1)

@@ -1,0 +1,85 @@
+"""Grad-CAM at any layer whose positions are known: tokens, channels first or last, sequences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captum.attr import GradientAttribution
+from torch import Tensor
+
+from captum_ib.attr._base import log_usage
+from captum_ib.attr._call import Call
+from captum_ib.baselines._layers import OneLayer, layer_state
+from captum_ib.models.layers import NamedLayer
+from captum_ib.models.layout import TokenLayout
+
+
+class LayerGradCAM(OneLayer, GradientAttribution):
+    """Grad-CAM (Selvaraju et al., ICCV 2017) on token grids, feature maps and sequences.
+
+    Σ_c α_c A_c with α_c the mean of ∂y/∂A_c over the positions (eq. 1–2); prefix tokens and padding
+    stay out of both. On channels-first feature maps it is Captum's ``LayerGradCam``, which knows
+    no other layout. Signed unless ``relu_attributions``, in units of the output.
+
+    See :class:`~captum_ib.baselines._layers.OneLayer` for the arguments.
+
+    >>> import torch
+    >>> from captum_ib import zoo
+    >>> model = zoo.load("vit-scenes").model
+    >>> size = model.patch_embed.img_size
+    >>> LayerGradCAM(model).attribute(torch.rand(2, 3, *size), target=0).shape[:2]
+    torch.Size([2, 1])
+    """
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Any = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        relu_attributions: bool = False,
+        *,
+        layout: TokenLayout | None = None,
+        internal_batch_size: int | None = None,
+    ) -> Any:
+        """Weighted sum of the layer's channels.
+
+        Args:
+            inputs: tensor or tuple of tensors, samples on axis 0; for a ``DualEncoder`` a pair.
+            target: output to explain, in any of Captum's forms; none for a ``DualEncoder``.
+            additional_forward_args: passed on to ``forward_func`` behind the inputs.
+            attribute_to_layer_input: take the layer's input instead of its output.
+            relu_attributions: drop negative values, as the paper does.
+            layout: the layer's axes, where they can't be inferred; for a pair one per tower.
+            internal_batch_size: samples per forward pass; default all.
+
+        Returns:
+            ``(N, 1, h, w)`` or ``(N, T)``, padding 0; a pair for a ``DualEncoder``.
+
+        Raises:
+            ValueError: NaN; a target out of range; a layout that can't be told.
+            TypeError: arguments of a wrong type.
+            RuntimeError: the output does not depend on the layer.
+        """
+
+        def explain(
+            call: Call, layer: NamedLayer, wanted: Any, given: TokenLayout | None
+        ) -> Tensor:
+            state = layer_state(
+                call,
+                layer,
+                given,
+                gradient_of=wanted,
+                gradient=True,
+                to_input=attribute_to_layer_input,
+            )
+            counted = state.counted()
+            slopes = state.positions(state.gradient)
+            weights = (slopes * counted).sum(dim=1, keepdim=True) / counted.sum(1, keepdim=True)
+            values = (weights * state.positions(state.activation)).sum(dim=-1)
+            return state.map(values.clamp_min(0) if relu_attributions else values)
+
+        return self._explain(
+            inputs, target, additional_forward_args, explain, layout, internal_batch_size
+        )

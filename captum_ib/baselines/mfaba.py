@@ -1,0 +1,166 @@
+"""MFABA: gradients gathered on the way to the decision boundary (Zhu et al., AAAI 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from captum.attr import GradientAttribution
+from torch import Tensor
+
+from captum_ib.attr._base import log_usage
+from captum_ib.attr._call import Call, select, target_index
+from captum_ib.baselines._names import Named
+from captum_ib.baselines._perturb import Canvas
+from captum_ib.baselines._tokens import check_steps
+from captum_ib.baselines.fast_ig import explain_inputs
+
+
+class MFABA(Named, GradientAttribution):
+    """More faithful and accelerated boundary-based attribution (Zhu et al., AAAI 2024).
+
+    From x_0 = x, gradient steps lower the score f of the target until the prediction changes or
+    ``n_steps`` are made: along g/‖g‖ (``"sharp"``) or sign(g) (``"smooth"``). Summing the Taylor
+    expansion of f along this path gives each element's share of the fall,
+    A = Σ_j ½ (∇f(x_j) + ∇f(x_{j+1})) ⊙ (x_j − x_{j+1}) to second order, or with ∇f(x_j) alone to
+    first order, as in the authors' code. Σ A ≈ f(x) − f(x_J), so that a positive value is evidence
+    for the target. Signed, in units of f.
+
+    Left open by the paper, and taken here: the step is measured in units of the model's input, and
+    the path is only clamped to a range of pixel values when ``lower`` and ``upper`` are given. The
+    first step is always made, also from an input that is predicted as something else. A
+    single output per sample, such as the similarity of a pair, has no boundary: all steps are made.
+
+    Args:
+        forward_func: the model, a function that calls it, or a
+            :class:`~captum_ib.models.dual_encoder.DualEncoder`.
+
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2))
+    >>> MFABA(model).attribute(torch.rand(2, 3, 4, 4), target=1).shape
+    torch.Size([2, 3, 4, 4])
+    """
+
+    def __init__(self, forward_func: Callable[..., Any]) -> None:
+        super().__init__(forward_func)
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Any = None,
+        additional_forward_args: Any = None,
+        n_steps: int = 50,
+        method: Literal["second_order", "first_order"] = "second_order",
+        internal_batch_size: int | None = None,
+        *,
+        direction: Literal["sharp", "smooth"] = "sharp",
+        step_size: float | None = None,
+        score: Literal["probability", "output"] = "probability",
+        lower: float | None = None,
+        upper: float | None = None,
+    ) -> Any:
+        """Share of each input element in the fall of the score.
+
+        Args:
+            inputs: images ``(N, C, H, W)``, token ids ``(N, T)`` or embeddings ``(N, T, C)``; for
+                a ``DualEncoder`` a pair.
+            target: output to explain, in any of Captum's forms; none for a ``DualEncoder``.
+            additional_forward_args: passed on to ``forward_func`` behind the inputs.
+            n_steps: most steps (authors' code: 50).
+            method: order of the Taylor expansion, see the class.
+            internal_batch_size: samples per forward pass; default all.
+            direction: see the class (authors' recommendation: ``"sharp"``).
+            step_size: length of a step, in units of the input: the L2 norm of a sharp one (default
+                0.1), the size of every element of a smooth one (default 0.001); authors' code.
+            score: f, the softmax probability of the target (authors' code) or the output itself;
+                one output per sample is taken as it is.
+            lower: smallest value that an input may take on the path.
+            upper: largest value.
+
+        Returns:
+            Shaped like the inputs, as Captum's gradient methods; for token ids the sum over the
+            embedding's channels, ``(N, T)``, padding 0. A pair for a ``DualEncoder``, whose image
+            map is summed over channels, ``(N, 1, H, W)``.
+
+        Raises:
+            ValueError: NaN; a setting or target out of range.
+            TypeError: arguments of a wrong type.
+        """
+        _check(n_steps, method, direction, step_size, score)
+        length = step_size if step_size is not None else {"sharp": 0.1}.get(direction, 0.001)
+
+        def explain(canvas: Canvas, wanted: Any) -> Tensor:
+            path = _Path(canvas.call, wanted, score == "probability")
+            state = canvas.values.detach()
+            slope, _ = path.look(state)
+            active = torch.ones(len(state), dtype=torch.bool, device=state.device)
+            total = torch.zeros_like(slope)
+            for _ in range(n_steps):
+                if not bool(active.any()):
+                    break
+                moved = state - length * _step(slope, direction).to(state.dtype)
+                if lower is not None or upper is not None:
+                    moved = moved.clamp(lower, upper)
+                moved = torch.where(_as(active, state), moved, state)
+                next_slope, still = path.look(moved)
+                mean = (slope + next_slope) / 2 if method == "second_order" else slope
+                total += mean * (state - moved).float()
+                state, slope, active = moved, next_slope, active & still
+            return total
+
+        return explain_inputs(
+            self.forward_func,
+            inputs,
+            None,
+            target,
+            additional_forward_args,
+            explain,
+            internal_batch_size,
+        )
+
+
+class _Path:
+    """Score and gradient along the path, for samples that may stop one by one."""
+
+    def __init__(self, call: Call, target: Any, probability: bool) -> None:
+        self.call, self.target, self.probability = call, target, probability
+
+    def look(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient of the score, float32, and which samples are still on their own side."""
+        state = state.clone().requires_grad_()
+        output = Call(self.call.forward_func, (state,), self.call.additional).run()
+        index = target_index(self.target, output)
+        score = output.float()
+        if self.probability and index is not None:
+            score = score.softmax(dim=1)
+        (slope,) = torch.autograd.grad(select(score, index).sum(), state)
+        if index is None or output.ndim != 2:
+            own_side = torch.ones(len(output), dtype=torch.bool, device=output.device)
+        else:
+            own_side = output.argmax(dim=1) == index[:, 0]
+        return slope.float(), own_side
+
+
+def _step(slope: Tensor, direction: str) -> Tensor:
+    if direction == "smooth":
+        return slope.sign()
+    norm = slope.flatten(1).norm(dim=1)
+    return slope / _as(norm.where(norm > 0, torch.ones_like(norm)), slope)
+
+
+def _as(per_sample: Tensor, like: Tensor) -> Tensor:
+    return per_sample.view(-1, *[1] * (like.ndim - 1))
+
+
+def _check(n_steps: int, method: str, direction: str, step_size: float | None, score: str) -> None:
+    check_steps(n_steps)
+    for name, value, known in (
+        ("method", method, ("second_order", "first_order")),
+        ("direction", direction, ("sharp", "smooth")),
+        ("score", score, ("probability", "output")),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, given {value!r}")
+    if step_size is not None and not step_size > 0:
+        raise ValueError(f"step_size must be positive, given {step_size}")

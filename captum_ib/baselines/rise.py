@@ -1,0 +1,153 @@
+"""RISE: what the output is on average when a position is seen (Petsiuk et al., BMVC 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from captum.attr import PerturbationAttribution
+from torch import Tensor
+
+from captum_ib.attr._base import log_usage
+from captum_ib.attr._call import Call, draw_seed, prepare, require_finite
+from captum_ib.attr._pairs import per_tower, require_no_target
+from captum_ib.attr._progress import progress
+from captum_ib.attr._towers import pair_calls
+from captum_ib.baselines._masks import GridMasks, TokenMasks
+from captum_ib.baselines._names import Named
+from captum_ib.baselines._perturb import Canvas, Scorer, chunks, masks_per_pass
+from captum_ib.baselines._tokens import valid_tokens
+from captum_ib.hooks import borrowed, roots
+from captum_ib.models.dual_encoder import DualEncoder
+
+
+class RISE(Named, PerturbationAttribution):
+    """Randomized input sampling (Petsiuk et al., BMVC 2018).
+
+    S(λ) = 1 / (E[M] · M) Σ_i f(I ⊙ M_i) · M_i(λ) (eq. 6): the mean score of the masked inputs in
+    which position λ is seen. Images take smooth random masks (section 3.2), token sequences one
+    bit per token — all of them where these are few. A masked pixel becomes ``baselines`` (0, the
+    mean colour of a normalised image), a masked token the embedding 0.
+
+    The masks of a call are drawn once, the same for all samples, and kept as bits; only those of
+    one forward pass exist at full size.
+
+    Args:
+        forward_func: the model, a function that calls it, or a
+            :class:`~captum_ib.models.dual_encoder.DualEncoder`.
+
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+    >>> RISE(model).attribute(torch.rand(3, 1, 8, 8), target=1, n_masks=100, seed=0).shape
+    torch.Size([3, 1, 8, 8])
+    """
+
+    def __init__(self, forward_func: Callable[..., Any]) -> None:
+        super().__init__(forward_func)
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        baselines: Any = None,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        *,
+        n_masks: int = 4000,
+        grid: int = 7,
+        p: float = 0.5,
+        score: Literal["probability", "output"] = "probability",
+        perturbations_per_eval: int = 32,
+        seed: int | None = None,
+        show_progress: bool = False,
+    ) -> Any:
+        """Expected score per visible position.
+
+        Args:
+            inputs: images ``(N, C, H, W)`` or token ids ``(N, T)``; for a ``DualEncoder`` a pair.
+            baselines: what masked positions become: a number, or a tensor that broadcasts to the
+                inputs; for token ids an id. For a ``DualEncoder`` also one per tower.
+            target: output to explain, in any of Captum's forms; none for a ``DualEncoder``.
+            additional_forward_args: passed on to ``forward_func`` behind the inputs.
+            n_masks: masks (paper: 4000 for VGG, 8000 for ResNet).
+            grid: cells per side before they are blown up (paper: 7); images only.
+            p: probability of a cell to be seen (paper: 0.5).
+            score: f, the softmax probability of the target (the paper's) or the output itself;
+                one output per sample is taken as it is.
+            perturbations_per_eval: masks per forward pass; rows are this times N.
+            seed: of the masks; ``None`` takes one from torch's global generator.
+            show_progress: show a progress bar.
+
+        Returns:
+            ``(N, 1, H, W)`` or ``(N, T)``, padding 0; a pair for a ``DualEncoder``. In units of f.
+
+        Raises:
+            ValueError: NaN; a setting or target out of range.
+            TypeError: arguments of a wrong type.
+        """
+        settings = _Settings(n_masks, grid, p, score, perturbations_per_eval, draw_seed(seed))
+        pair = isinstance(self.forward_func, DualEncoder)
+        calls, floors = self._calls(inputs, baselines, target, additional_forward_args)
+        with progress(n_masks * len(calls), self.get_name(), show_progress) as tick:
+            maps = tuple(
+                settings.explain(call, floor, target, tick)
+                for call, floor in zip(calls, floors, strict=True)
+            )
+        return maps if pair or calls[0].tuple_in else maps[0]
+
+    def _calls(
+        self, inputs: Any, baselines: Any, target: Any, additional_forward_args: Any
+    ) -> tuple[list[Call], list[Any]]:
+        """The call, or the two of a pair, with what masked positions become in each."""
+        if not isinstance(self.forward_func, DualEncoder):
+            return [prepare(self.forward_func, inputs, additional_forward_args)], [baselines]
+        require_no_target(target)
+        calls = pair_calls(self.forward_func, inputs, additional_forward_args)
+        return calls, list(per_tower(baselines, "baselines"))
+
+
+class _Settings:
+    """Checked settings of a call, and the loop over masks."""
+
+    def __init__(
+        self, n_masks: int, grid: int, p: float, score: str, per_pass: int, seed: int
+    ) -> None:
+        for name, value in (("n_masks", n_masks), ("grid", grid)):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name} must be an int, given {type(value).__name__}")
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, given {value}")
+        if not 0 < p <= 1:
+            raise ValueError(f"p must be in (0, 1], given {p}")
+        self.n_masks, self.grid, self.p, self.score, self.seed = n_masks, grid, p, score, seed
+        self.per_pass = masks_per_pass(per_pass, n_masks)
+
+    def explain(
+        self, call: Call, baseline: Any, target: Any, tick: Callable[[int], object] | None
+    ) -> Tensor:
+        """The map of one input."""
+        canvas = Canvas.of(call, baseline)
+        masks = self._masks(canvas)
+        device = canvas.values.device
+        with borrowed(roots(call.forward_func, call.run)), torch.no_grad():
+            total = torch.zeros(call.n, *canvas.positions, device=device)
+            scorer = Scorer.of(canvas.call, target, self.score)
+            for rows in chunks(len(masks), self.per_pass):
+                some = masks.part(rows, device)
+                scores = scorer(canvas.masked(some.unsqueeze(1)))
+                total += torch.einsum("kn,k...->n...", scores, some)
+                if tick is not None:
+                    tick(len(some))
+        require_finite(total, "the attribution")
+        values = total / (self.p * len(masks))
+        if canvas.values.ndim == 4:
+            return values.unsqueeze(1)
+        valid = valid_tokens(call, values.shape[1])
+        return values if valid is None else values * valid
+
+    def _masks(self, canvas: Canvas) -> GridMasks | TokenMasks:
+        generator = torch.Generator().manual_seed(self.seed)
+        if canvas.values.ndim == 4:
+            height, width = canvas.positions
+            return GridMasks.draw(self.n_masks, self.grid, self.p, (height, width), generator)
+        return TokenMasks.draw(self.n_masks, canvas.positions[0], self.p, generator)

@@ -1,0 +1,141 @@
+"""Score-CAM: channels weighted by the score of the input seen through them (Wang et al.)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from captum.attr import PerturbationAttribution
+from torch import Tensor
+from torch.nn import functional as F
+
+from captum_ib.attr._base import log_usage
+from captum_ib.attr._call import Call
+from captum_ib.baselines._layers import LayerState, OneLayer, layer_state
+from captum_ib.baselines._perturb import Canvas, Scorer, chunks, masks_per_pass
+from captum_ib.hooks import borrowed, roots
+from captum_ib.models.layers import NamedLayer
+from captum_ib.models.layout import TokenLayout
+
+
+class ScoreCAM(OneLayer, PerturbationAttribution):
+    """Score-CAM (Wang et al., CVPR workshops 2020) on token grids, feature maps and sequences.
+
+    Every channel A_c, blown up to the input and min–max normalised (eq. 4–5), is a mask H_c;
+    its score is f(X ∘ H_c) − f(X_b) (eq. 3 and 6), α the softmax of the scores over the channels,
+    and the map ReLU(Σ_c α_c A_c) (eq. 7). X_b is the same for all channels and cancels in the
+    softmax, so it is not computed. Channels that are constant have no mask and no weight. On text
+    the masks lie on the token embeddings.
+
+    One forward pass per channel and sample. Values are ≥ 0, in units of the activation.
+
+    See :class:`~captum_ib.baselines._layers.OneLayer` for the arguments.
+
+    >>> import torch
+    >>> from captum_ib import zoo
+    >>> model = zoo.load("vit-scenes").model
+    >>> size = model.patch_embed.img_size
+    >>> ScoreCAM(model).attribute(torch.rand(1, 3, *size), target=0).shape[:2]
+    torch.Size([1, 1])
+    """
+
+    @log_usage()
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        baselines: Any = None,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        score: Literal["probability", "output"] = "probability",
+        layout: TokenLayout | None = None,
+        perturbations_per_eval: int = 32,
+    ) -> Any:
+        """Channels of the layer, weighted by their scores.
+
+        Args:
+            inputs: images ``(N, C, H, W)`` or token ids ``(N, T)``; for a ``DualEncoder`` a pair.
+            baselines: what masked positions become: a number, or a tensor that broadcasts to the
+                inputs (default 0, the mean colour); for token ids an id (default: embedding 0).
+            target: output to explain, in any of Captum's forms; none for a ``DualEncoder``.
+            additional_forward_args: passed on to ``forward_func`` behind the inputs.
+            attribute_to_layer_input: take the layer's input instead of its output.
+            score: f, the softmax probability of the target or the output itself; one output per
+                sample is taken as it is.
+            layout: the layer's axes, where they can't be inferred; for a pair one per tower.
+            perturbations_per_eval: masks per forward pass; rows are this times N.
+
+        Returns:
+            ``(N, 1, h, w)`` or ``(N, T)``, padding 0; a pair for a ``DualEncoder``.
+
+        Raises:
+            ValueError: NaN; a target out of range; a layout that can't be told; a layer that is
+                constant over its positions.
+            TypeError: arguments of a wrong type.
+        """
+
+        def explain(
+            call: Call, layer: NamedLayer, wanted: Any, given: TokenLayout | None
+        ) -> Tensor:
+            state = layer_state(call, layer, given, to_input=attribute_to_layer_input)
+            canvas = Canvas.of(call, baselines)
+            channels = channel_maps(state)
+            size = masks_per_pass(perturbations_per_eval, channels.shape[1])
+            with borrowed(roots(call.forward_func, call.run)), torch.no_grad():
+                scorer = Scorer.of(canvas.call, wanted, score)
+                scores = [
+                    scorer(canvas.masked(channel_masks(channels[:, rows], canvas)))
+                    for rows in chunks(channels.shape[1], size)
+                ]
+            weights = _weights(torch.cat(scores), channels, layer[0])
+            values = torch.einsum("cn,npc->np", weights, state.positions(state.activation))
+            return state.map(values.clamp_min(0))
+
+        return self._explain(inputs, target, additional_forward_args, explain, layout)
+
+
+def channel_maps(state: LayerState) -> Tensor:
+    """The layer's channels as maps ``(N, C, h, w)`` or ``(N, C, T)``; padding takes the minimum."""
+    values = state.positions(state.activation)
+    if state.valid is not None:
+        counted = state.counted().bool()
+        lowest = values.masked_fill(~counted, torch.inf).amin(dim=1, keepdim=True)
+        values = torch.where(counted, values, lowest)
+    channels = values.transpose(1, 2)
+    if state.layout.spatial:
+        return channels.unflatten(2, state.layout.grid_of(state.activation))
+    return channels
+
+
+def channel_masks(channels: Tensor, canvas: Canvas) -> Tensor:
+    """Maps ``(N, K, …)`` → masks ``(K, N, *positions)`` in [0, 1]; constant maps become 0.
+
+    Raises:
+        ValueError: a sequence whose length is not the input's.
+    """
+    if channels.ndim == 4:
+        big = F.interpolate(channels, canvas.positions, mode="bilinear", align_corners=False)
+    elif tuple(channels.shape[2:]) == canvas.positions:
+        big = channels
+    else:
+        raise ValueError(
+            f"the layer has {tuple(channels.shape[2:])} positions, the input {canvas.positions}; "
+            "choose a layer with the input's tokens, or pass layout="
+        )
+    flat = big.flatten(2)
+    low, high = flat.amin(dim=2, keepdim=True), flat.amax(dim=2, keepdim=True)
+    masks = (flat - low) / (high - low).where(high > low, torch.ones_like(high))
+    return masks.unflatten(2, canvas.positions).transpose(0, 1)
+
+
+def _weights(scores: Tensor, channels: Tensor, layer: str) -> Tensor:
+    """Softmax of the scores ``(C, N)`` over the channels that are not constant."""
+    flat = channels.flatten(2)
+    constant = (flat.amax(dim=2) == flat.amin(dim=2)).T
+    if bool(constant.all(dim=0).any()):
+        raise ValueError(
+            f"every channel of layer {layer} is constant over its positions for at least one "
+            "sample, so there is no mask to make of it; choose another layer"
+        )
+    return scores.masked_fill(constant, -torch.inf).softmax(dim=0)
