@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -85,8 +86,8 @@ def image_tower(
     """The tower of a transformers vision encoder.
 
     Args:
-        encoder: called with ``pixel_values``; its positions are interpolated for images of
-            another size than the configured one.
+        encoder: called with ``pixel_values``; for images of another size than the configured one
+            its positions are interpolated, where this version of transformers can do so.
         blocks: see :class:`Tower`.
         pooled, tokens: the encoder's output → embeddings in the joint space.
     """
@@ -94,7 +95,8 @@ def image_tower(
     def run(pixel_values: Tensor) -> Any:
         size = encoder.config.image_size
         expected = (size, size) if isinstance(size, int) else tuple(size)
-        if tuple(pixel_values.shape[-2:]) == expected:
+        offered = "interpolate_pos_encoding" in inspect.signature(encoder.forward).parameters
+        if tuple(pixel_values.shape[-2:]) == expected or not offered:
             return encoder(pixel_values=pixel_values)
         return encoder(pixel_values=pixel_values, interpolate_pos_encoding=True)
 

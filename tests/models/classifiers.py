@@ -103,7 +103,7 @@ def torchvision_model(name: str) -> Callable[[], nn.Module]:
 def timm_resnet() -> nn.Module:
     from timm.models.resnet import BasicBlock, ResNet
 
-    return ResNet(BasicBlock, (1, 2, 2, 2), channels=(8, 16, 24, 32), num_classes=CLASSES)
+    return ResNet(BasicBlock, [1, 1, 1, 1], num_classes=CLASSES)
 
 
 def timm_maxvit() -> nn.Module:
@@ -210,9 +210,9 @@ IMAGE_CLASSIFIERS = (
     Row(
         "Swin V2",
         "timm",
-        timm_class("swin_transformer_v2.SwinTransformerV2", **swin()),
-        big,
-        STAGED,
+        timm_class("swin_transformer_v2.SwinTransformerV2", **swin(img_size=64)),
+        square,
+        maps(2, (4, 4), (4, 4), (4, 4)),
         note="normalises last: CoIBA on the blocks' outputs",
     ),
     Row(

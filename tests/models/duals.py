@@ -128,23 +128,40 @@ AUDIO = {
 """Spectrograms of 64 x 16 are folded into 32 x 32: 8 x 8 patches in the first stage."""
 
 
+SIGLIP = {"text_config": {**TEXT, "projection_size": 16}, "vision_config": VISION}
+LATER = "transformers:Siglip2Model"
+"""Versions of transformers whose CLIP and SigLIP take images of any size."""
+
+
 def no_mask() -> None:
     return None
 
 
 DUAL_ENCODERS = (
-    dual_row("CLIP", "transformers", hf_dual("CLIP", **PAIR), wide_pairs, (4, 6)),
+    dual_row("CLIP", "transformers", hf_dual("CLIP", **PAIR)),
     dual_row(
-        "SigLIP",
+        "CLIP, other image sizes",
         "transformers",
-        hf_dual("Siglip", text_config={**TEXT, "projection_size": 16}, vision_config=VISION),
+        hf_dual("CLIP", **PAIR),
         wide_pairs,
         (4, 6),
+        needs=LATER,
+        note="positions interpolated",
+    ),
+    dual_row("SigLIP", "transformers", hf_dual("Siglip", **SIGLIP)),
+    dual_row(
+        "SigLIP, other image sizes",
+        "transformers",
+        hf_dual("Siglip", **SIGLIP),
+        wide_pairs,
+        (4, 6),
+        needs=LATER,
+        note="positions interpolated",
     ),
     dual_row(
         "SigLIP, without a mask",
         "transformers",
-        hf_dual("Siglip", text_config={**TEXT, "projection_size": 16}, vision_config=VISION),
+        hf_dual("Siglip", **SIGLIP),
         additional=no_mask,
         note="as it was trained: padding counts",
     ),
@@ -158,7 +175,7 @@ DUAL_ENCODERS = (
         ),
         wide_pairs,
         (4, 6),
-        needs="transformers:Siglip2Model",
+        needs=LATER,
         note="images of any size, cut into patches by the tower",
     ),
     dual_row(
@@ -271,6 +288,7 @@ DUAL_ENCODERS = (
         ),
         grid=(2, 2),
         additional=no_mask,
+        needs="timm.models.vision_transformer:test_vit",
     ),
     dual_row(
         "CoCa",

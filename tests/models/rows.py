@@ -56,14 +56,14 @@ class Row:
 
     def missing(self) -> str | None:
         """Why this environment can't run the row, or `None` when it can."""
-        needed = self.needs or self.library
-        module, _, attribute = needed.partition(":")
-        try:
-            home = import_module(module)
-        except ImportError:
-            return f"{module} is not installed"
-        if attribute and not hasattr(home, attribute):
-            return f"{module} {getattr(home, '__version__', '')} has no {attribute}"
+        for needed in filter(None, (self.library, self.needs)):
+            module, _, attribute = needed.partition(":")
+            try:
+                home = import_module(module)
+            except ImportError:
+                return f"{module} is not installed"
+            if attribute and not hasattr(home, attribute):
+                return f"this version has no {module}.{attribute}"
         return None
 
 

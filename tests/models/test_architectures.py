@@ -17,32 +17,34 @@ def names(model: nn.Module, method: str) -> list[str]:
     return [name for name, _ in default_layers(model, method)]
 
 
-def on_meta(name: str) -> nn.Module:
-    """A full-size model without memory: only its modules' names count here."""
-    with torch.device("meta"):
-        return timm.create_model(name)
+def narrow(name: str, **settings) -> nn.Module:
+    """A model of full depth, but so narrow that it is built at once."""
+    return timm.create_model(name, pretrained=False, **settings)
+
+
+SWIN = {"embed_dim": 8, "num_heads": (1, 1, 2, 2)}
 
 
 def test_vit_base_has_the_layers_of_the_papers() -> None:
-    model = on_meta("vit_base_patch16_224")
+    model = narrow("vit_base_patch16_224", embed_dim=24)
     assert names(model, "coiba") == [f"blocks.{i}.norm1" for i in range(4, 12)]  # Hong et al.
     assert names(model, "nib") == ["blocks.9"]  # Zhu et al.
     assert names(model, "iba") == ["blocks.6"]
 
 
 def test_swin_has_the_stage_of_the_paper() -> None:
-    model = on_meta("swin_tiny_patch4_window7_224")
+    model = narrow("swin_tiny_patch4_window7_224", **SWIN)
     assert names(model, "coiba") == [f"layers.2.blocks.{i}.norm1" for i in range(6)]
     assert names(model, "nib") == ["layers.2.blocks.5"]
 
 
 def test_blocks_that_normalise_last_are_taken_whole() -> None:
-    model = on_meta("swinv2_tiny_window8_256")
+    model = narrow("swinv2_tiny_window8_256", **SWIN)
     assert names(model, "coiba") == [f"layers.2.blocks.{i}" for i in range(6)]
 
 
 def test_resnet50_has_the_layer_of_the_iba_paper() -> None:
-    model = on_meta("resnet50")
+    model = narrow("resnet50")
     assert names(model, "iba") == ["layer2.3"]  # conv3_4, Schulz et al.
     assert names(model, "coiba") == [f"layer3.{i}" for i in range(6)] + [
         f"layer4.{i}" for i in range(3)
@@ -51,13 +53,15 @@ def test_resnet50_has_the_layer_of_the_iba_paper() -> None:
 
 def test_stages_in_their_own_module_class_count() -> None:
     """RegNet's stages are no containers of torch's."""
-    found = stages(on_meta("regnetx_002"))
+    found = stages(narrow("regnetx_002"))
     assert [len(stage) for stage in found.stages] == [1, 1, 4, 7]
     assert found.stages[2][0][0] == "s3.b1"
 
 
 def test_class_attention_of_cait_is_no_block() -> None:
-    assert {name.split(".")[0] for name, _ in blocks(on_meta("cait_xxs24_224"))} == {"blocks"}
+    assert {name.split(".")[0] for name, _ in blocks(narrow("cait_xxs24_224", embed_dim=16))} == {
+        "blocks"
+    }
 
 
 class Block(nn.Module):
