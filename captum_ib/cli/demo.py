@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -51,8 +52,9 @@ def run(out: Path, count: int, seed: int) -> None:
             _write(folder, name, subjects, results, seed)
     shown = [out.resolve() / f"{name}.png" for name in METHODS]
     typer.echo("explanations: " + "  ".join(map(str, shown)))
+    command = sys.argv[0] if sys.argv[0].endswith("captum-ib") else "captum-ib"
     typer.echo(
-        "try your own words:\n  captum-ib explain --model clip-scenes "
+        f"try your own words:\n  {command} explain --model clip-scenes "
         f'--image {out / "clip-scenes-0.png"} --text "a red circle" --method m2ib nib'
     )
 
