@@ -117,6 +117,30 @@ _ROWS = (
         options={"steps": "n_steps"},
     ),
     MethodSpec(
+        name="cam2ib",
+        cls_path="captum_ib.attr.ca_m2ib:CAM2IB",
+        takes=frozenset({"dual"}),
+        unit=_BITS,
+        signed=False,
+        paper="Bourigault et al.",
+        description="as m2ib, guided by cross-attention between the two towers' tokens",
+        passes=_FIT + ", and one forward per token, per tower",
+        layers="many",
+        options=_NOISE,
+    ),
+    MethodSpec(
+        name="com2ib",
+        cls_path="captum_ib.attr.com2ib:CoM2IB",
+        takes=frozenset({"dual"}),
+        unit=_BITS,
+        signed=False,
+        paper="Hong et al. and Wang et al., joined here",
+        description="information that a range of layers of each tower passes on for the pair",
+        passes=_FIT + ", per tower",
+        layers="many",
+        options=_NOISE,
+    ),
+    MethodSpec(
         name="ig",
         cls_path="captum.attr:IntegratedGradients",
         takes=frozenset({"classifier"}),
@@ -161,7 +185,103 @@ _ROWS = (
     ),
 )
 
-METHODS: dict[str, MethodSpec] = {row.name: row for row in _ROWS}
+_BOTH: frozenset[Kind] = frozenset({"classifier", "dual"})
+_RELATIVE = "relative"
+
+
+def _comparator(
+    cls: str,
+    file: str,
+    paper: str,
+    description: str,
+    passes: str,
+    unit: str = _RELATIVE,
+    signed: bool = False,
+    takes: frozenset[Kind] = _BOTH,
+    layers: Literal["none", "many"] = "none",
+    options: Mapping[str, str] | None = None,
+) -> MethodSpec:
+    """A row of :mod:`captum_ib.baselines`; its name is that of the class in small letters."""
+    path = f"captum_ib.baselines.{file}:{cls}"
+    return MethodSpec(
+        cls.lower(),
+        path,
+        takes,
+        unit,
+        signed,
+        paper,
+        description,
+        passes,
+        layers,
+        {},
+        options or {},
+    )
+
+
+_STEPS = {"steps": "n_steps"}
+_COMPARATORS = (
+    _comparator(
+        "GenericAttention", "generic_attention", "Chefer et al., ICCV 2021",
+        "attention times its positive gradient, through all layers", "1 forward and backward",
+    ),
+    _comparator(
+        "TransformerAttribution", "transformer_attribution", "Chefer et al., CVPR 2021",
+        "relevance of attention times its gradient, through all layers",
+        "2 forward and backward", takes=frozenset({"classifier"}),
+    ),
+    _comparator(
+        "AttentionRollout", "attention_rollout", "Abnar & Zuidema, ACL 2020",
+        "share in the token that is read, whatever the output", "1 forward", "share",
+    ),
+    _comparator(
+        "AttentionGradCAM", "attention_gradcam", "Chefer et al., CVPR 2021",
+        "attention of the last layer, heads weighted by their gradient",
+        "1 forward and backward", _OUTPUT,
+    ),
+    _comparator(
+        "BeyondIntuition", "beyond_intuition", "Chen et al., TMLR 2023",
+        "what attention passes on, times the gradient along a path of inputs",
+        "21 forward and backward", options=_STEPS,
+    ),
+    _comparator(
+        "IIA", "iia", "Barkan et al., ICCV 2023",
+        "gradient rollout, integrated over input and attention",
+        "101 forward and backward", options=_STEPS,
+    ),
+    _comparator(
+        "LayerGradCAM", "layer_gradcam", "Selvaraju et al., ICCV 2017",
+        "channels of a layer, weighted by their mean gradient; any layout",
+        "1 forward and backward", _OUTPUT, signed=True, layers="many",
+    ),
+    _comparator(
+        "ScoreCAM", "score_cam", "Wang et al., CVPR workshops 2020",
+        "channels of a layer, weighted by what the model sees through them",
+        "1 forward per channel", "activation units", layers="many",
+    ),
+    _comparator(
+        "ViTCX", "vit_cx", "Xie et al., IJCAI 2023",
+        "mean impact of the masks that patch embeddings make",
+        "2 forward per mask, at most one mask per channel", "score units", signed=True,
+        layers="many", options={"seed": "seed"},
+    ),
+    _comparator(
+        "RISE", "rise", "Petsiuk et al., BMVC 2018",
+        "mean score of random masks that leave the position visible", "4000 forward",
+        "score units", signed=True, options={"seed": "seed"},
+    ),
+    _comparator(
+        "MFABA", "mfaba", "Zhu et al., AAAI 2024",
+        "share in the fall of the score on the way to the decision boundary",
+        "at most 51 forward and backward", "score units", signed=True, options=_STEPS,
+    ),
+    _comparator(
+        "FastIG", "fast_ig", "Hesse et al., NeurIPS 2021",
+        "difference to the baseline times gradient", "1 forward and backward", _OUTPUT,
+        signed=True,
+    ),
+)  # fmt: skip
+
+METHODS: dict[str, MethodSpec] = {row.name: row for row in (*_ROWS, *_COMPARATORS)}
 
 
 def get(name: str) -> MethodSpec:
@@ -184,7 +304,7 @@ def get(name: str) -> MethodSpec:
 def for_kind(kind: Kind) -> list[MethodSpec]:
     """The methods that explain this kind of model, ours first.
 
-    >>> [row.name for row in for_kind("dual")]
+    >>> [row.name for row in for_kind("dual")][:2]
     ['m2ib', 'nib']
     """
     return [row for row in METHODS.values() if kind in row.takes]

@@ -151,17 +151,17 @@ class AttentionRecorder(TorchFunctionMode):
     def _multi_head(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """``nn.MultiheadAttention``'s function, for self-attention without its rarer options."""
         given: dict[str, Any] = {**dict(zip(_MULTI_HEAD_NAMES, args, strict=False)), **kwargs}
-        query, weight = given["query"], given["in_proj_weight"]
+        query: Tensor = given["query"]
+        weight: Tensor | None = given["in_proj_weight"]
         plain = (
             given["key"] is query
             and given["value"] is query
-            and weight is not None
             and query.ndim == 3
             and given["bias_k"] is None
             and not given["add_zero_attn"]
             and given.get("key_padding_mask") is None
         )
-        if not plain:
+        if weight is None or not plain:
             return F.multi_head_attention_forward(*args, **kwargs)
         heads: int = given["num_heads"]
         tokens, n, width = query.shape

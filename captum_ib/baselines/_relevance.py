@@ -192,7 +192,7 @@ class RelevanceMode(AttentionRecorder):
                 return _Add.apply(*args)
             return _Unchanged.apply(tracked[0], result)  # a number, or a mask on the scores
         if func in MEAN and (len(args) > 1 or "dim" in kwargs):
-            x, *axes = args
+            x, *axes = list(args)
             kept = func(x.detach(), *axes[:1], **{**kwargs, "keepdim": True})
             return _Mean.apply(x, func(x.detach(), *axes, **kwargs), kept)
         if func in UNCHANGED or (func in SCALE and len(tracked) == 1):

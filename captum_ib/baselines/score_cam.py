@@ -126,13 +126,20 @@ def channel_masks(channels: Tensor, canvas: Canvas) -> Tensor:
     flat = big.flatten(2)
     low, high = flat.amin(dim=2, keepdim=True), flat.amax(dim=2, keepdim=True)
     masks = (flat - low) / (high - low).where(high > low, torch.ones_like(high))
+    # Before they were blown up: the interpolation of a constant is one only up to rounding.
+    masks = masks.masked_fill(constant_channels(channels).unsqueeze(-1), 0)
     return masks.unflatten(2, canvas.positions).transpose(0, 1)
+
+
+def constant_channels(channels: Tensor) -> Tensor:
+    """Which maps ``(N, K, …)`` are the same everywhere, ``(N, K)``."""
+    flat = channels.flatten(2)
+    return flat.amax(dim=2) == flat.amin(dim=2)
 
 
 def _weights(scores: Tensor, channels: Tensor, layer: str) -> Tensor:
     """Softmax of the scores ``(C, N)`` over the channels that are not constant."""
-    flat = channels.flatten(2)
-    constant = (flat.amax(dim=2) == flat.amin(dim=2)).T
+    constant = constant_channels(channels).T
     if bool(constant.all(dim=0).any()):
         raise ValueError(
             f"every channel of layer {layer} is constant over its positions for at least one "

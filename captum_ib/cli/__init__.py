@@ -67,7 +67,7 @@ def explain_command(
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="method(s), see `captum-ib methods` (default: m2ib, or coiba)"),
+        typer.Option(help="method(s) or all, see `captum-ib methods` (default: m2ib, or coiba)"),
     ] = None,
     out: Annotated[Path, typer.Option(help="folder for the results")] = Path("out"),
     layer: Annotated[

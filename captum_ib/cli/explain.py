@@ -19,6 +19,8 @@ from captum_ib.models.load import LoadedModel, load
 from captum_ib.visualization import Panel, compare, save
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+EVERY = "all"
+"""In the place of a method's name: all that take this kind of model."""
 _DEFAULT_METHOD = {"dual": "m2ib", "classifier": "coiba"}
 
 
@@ -47,13 +49,16 @@ def run(request: Request) -> None:
         ValueError, OSError, RuntimeError: one of the user's inputs does not work.
     """
     # Whatever can be checked without the model comes first: loading may take minutes.
-    rows = [methods.get(name) for name in dict.fromkeys(request.methods)]
+    every = EVERY in request.methods
+    rows = [methods.get(name) for name in dict.fromkeys(request.methods) if name != EVERY]
     pictures = [read_image(path) for path in request.images]
     if any(not text.strip() for text in request.texts):
         raise ValueError("--text is empty; pass a caption")
     device, dtype = _device(request.device), _dtype(request.dtype)
     loaded = load(request.model, allow_pickle=request.allow_pickle, revision=request.revision)
     questions = _questions(request, loaded)
+    if every:
+        rows = methods.for_kind("dual" if loaded.kind == "dual" else "classifier")
     rows = rows or [methods.get(_DEFAULT_METHOD[loaded.kind])]
     _check_methods(rows, loaded)
     settings = methods.settings_for(rows, request.settings)
@@ -63,9 +68,7 @@ def run(request: Request) -> None:
             unique_names(request.images), request.images, pictures, questions, strict=True
         ):
             subject = make_subject(loaded, picture, question, device, dtype)
-            results = [
-                explain_subject(subject, row, request.layers, settings[row.name]) for row in rows
-            ]
+            results = _explain(subject, rows, request.layers, settings, every)
             for result in results:
                 record = {
                     **result.record(),
@@ -86,6 +89,26 @@ def run(request: Request) -> None:
         files = sorted(file.name for file in folder.iterdir())
     for file in files:
         typer.echo(str(request.out / file))
+
+
+def _explain(
+    subject: Subject,
+    rows: Sequence[methods.MethodSpec],
+    layers: Sequence[str],
+    settings: Mapping[str, Mapping[str, Any]],
+    every: bool,
+) -> list[Explanation]:
+    """One explanation per method; of ``all`` methods those that this model admits."""
+    results = []
+    for row in rows:
+        try:
+            results.append(explain_subject(subject, row, layers, settings[row.name]))
+        except (ValueError, TypeError, RuntimeError, AssertionError) as error:
+            if not every:
+                raise
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            typer.echo(f"captum-ib: without {row.name}: {reason}", err=True)
+    return results
 
 
 def read_image(path: Path) -> Image.Image:

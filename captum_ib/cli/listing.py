@@ -9,14 +9,18 @@ def methods_table() -> str:
     """The methods as a table of text.
 
     >>> print(methods_table().splitlines()[1])
-    iba             classifier        bits                          Schulz et al., ICLR 2020
+    iba classifier bits Schulz et al., ICLR 2020
     """
     rows = [("method", "explains", "unit", "paper")]
     rows += [
         (row.name, ", ".join(sorted(row.takes)), row.unit, row.paper)
         for row in methods.METHODS.values()
     ]
-    return "\n".join(f"{name:15} {takes:17} {unit:29} {paper}" for name, takes, unit, paper in rows)
+    widths = [max(map(len, column)) + 2 for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 def layers_table(spec: str) -> str:
@@ -30,7 +34,7 @@ def layers_table(spec: str) -> str:
         ValueError, RuntimeError: the model can't be loaded.
     """
     from captum_ib.models.dual_encoder import DualEncoder
-    from captum_ib.models.layers import blocks, default_layers
+    from captum_ib.models.layers import blocks
     from captum_ib.models.load import load
 
     loaded = load(spec, pretrained=not spec.startswith("timm:"))
@@ -48,8 +52,8 @@ def layers_table(spec: str) -> str:
         return "\n".join(lines)
     lines = []
     for row in methods.for_kind("classifier"):
-        if row.cls_path.startswith("captum_ib."):
-            names = [name for name, _ in default_layers(loaded.model, row.name)]
+        if row.cls_path.startswith("captum_ib.") and row.layers == "many":
+            names = [name for name, _ in row.cls(loaded.model).layers]
             lines.append(f"default of {row.name}: {' '.join(names)}")
     lines += ["blocks:", *(f"  {name}" for name, _ in blocks(loaded.model))]
     return "\n".join([*lines, "any other module can be named too, e.g. the norm inside a block"])
