@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -146,9 +146,9 @@ class Bottlenecks:
         self._normalized = (session.activations[0].float() - first.mean) / first.std
         self._last_nats: list[Tensor] = []
 
-    def parameters(self) -> list[Tensor]:
-        """The free parameters α."""
-        return [damping.alpha for damping in self.dampings]
+    def groups(self) -> list[dict[str, Any]]:
+        """The free parameters as Adam's groups: α, with the fit's learning rate."""
+        return [{"params": [damping.alpha for damping in self.dampings]}]
 
     def gate(self, index: int) -> Gate:
         """λ of layer ``index``, never in reduced precision."""
@@ -175,14 +175,17 @@ class Bottlenecks:
         output = self.session.run(repeats, pass_through)
         fit = self.objective(output).unflatten(0, (repeats, self.n))
         if not layerwise:
-            mean = self.weights[0].mean(self.nats(gates[0]))
-            return fit, (self.betas[0] * mean).expand(repeats, -1)
+            return fit, self.compression(gates[0]).expand(repeats, -1)
         self._last_nats = [value.detach().mean(dim=0) for value in nats]
         terms = [
             beta * torch.stack([weights.mean(draw) for draw in value])
             for beta, weights, value in zip(self.betas, self.weights, nats, strict=True)
         ]
         return fit, torch.stack(terms).mean(dim=0)
+
+    def compression(self, gate: Gate) -> Tensor:
+        """β times the mean information at the first bottleneck, ``(N,)``, nats."""
+        return self.betas[0] * self.weights[0].mean(self.nats(gate))
 
     def damp(self, index: int, signal: Tensor, gate: Gate, draw: Tensor) -> Tensor:
         """Z = λR + (1 − λ)ε for a signal ``(draws, N, …)`` and standard normal draws, as rows."""
@@ -205,6 +208,10 @@ class Bottlenecks:
             if self.settings.compression == "layerwise":
                 return [to_bits(value) for value in self._last_nats]
             return [to_bits(self.nats())]
+
+    def extras(self) -> dict[str, Tensor]:
+        """Per-sample tensors ``(N, …)`` that a kind of bottleneck reports beside its bits: none."""
+        return {}
 
 
 class _Weights(NamedTuple):

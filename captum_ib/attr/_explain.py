@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -53,11 +53,19 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Explained:
-    """Result of a call: layer-shaped bits per compressed layer, their layouts, the trace."""
+    """Result of a call.
+
+    Attributes:
+        bits: layer-shaped, per compressed layer.
+        layouts: of the compressed layers.
+        trace: the fit's record, on request.
+        extras: what else the bottlenecks report, by name, ``(N, …)``.
+    """
 
     bits: list[Tensor]
     layouts: list[TokenLayout]
     trace: FitTrace | None
+    extras: dict[str, Tensor] = field(default_factory=dict)
 
     def attribution(self, reduce: str) -> Tensor:
         """The mean over the compressed layers; by position, or (``"none"``) layer-shaped."""
@@ -87,7 +95,11 @@ def mean_map(maps: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything about a fit but the inputs and the layers."""
+    """Everything about a fit but the inputs and the layers.
+
+    ``build(forward_func)`` gives what makes the bottlenecks: :class:`Bottlenecks`, or a method's
+    own kind of them.
+    """
 
     make_prior: MakePrior
     bottleneck: BottleneckSettings
@@ -96,6 +108,7 @@ class Plan:
     to_input: bool = False
     layout: TokenLayout | Sequence[TokenLayout] | None = None
     objective: Objective = class_objective
+    build: Callable[[Any], Callable[..., Bottlenecks]] = lambda forward_func: Bottlenecks
 
     def rows(self) -> FitSettings:
         """The fit's settings with the draws that may go through the model at once."""
@@ -134,6 +147,7 @@ def explain(
         [torch.cat(pieces) for pieces in zip(*(part.bits for part in parts), strict=True)],
         parts[0].layouts,
         FitTrace.concatenate(traces) if traces else None,
+        {name: torch.cat([part.extras[name] for part in parts]) for name in parts[0].extras},
     )
 
 
@@ -158,7 +172,7 @@ def _fit_session(
             session.names, session.activations, layouts, strict=True
         )
     ]
-    bottlenecks = Bottlenecks(
+    bottlenecks = plan.build(call.forward_func)(
         session,
         layouts,
         priors,
@@ -167,7 +181,7 @@ def _fit_session(
         valid,
     )
     trace = fit(
-        [{"params": bottlenecks.parameters()}],
+        bottlenecks.groups(),
         bottlenecks.evaluate,
         noise_stream(session, plan),
         plan.rows(),
@@ -176,7 +190,8 @@ def _fit_session(
     )
     bits = bottlenecks.bits()
     require_finite_bits(session, bits)
-    return Explained(bits, layouts[: len(bits)], trace if plan.run.trace else None)
+    kept = trace if plan.run.trace else None
+    return Explained(bits, layouts[: len(bits)], kept, bottlenecks.extras())
 
 
 def noise_stream(session: Session, plan: Plan) -> NoiseStream:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from captum.attr import LayerAttribution
 from torch import Tensor
 
 from captum_ib.attr._bottlenecks import (
@@ -17,7 +18,8 @@ from captum_ib.attr._bottlenecks import (
     standard_prior,
 )
 from captum_ib.attr._call import Call, prepare
-from captum_ib.attr._explain import Explained, MakePrior, estimate
+from captum_ib.attr._explain import Explained, MakePrior, Plan, estimate, explain
+from captum_ib.attr._progress import progress
 from captum_ib.bottleneck import ActivationStatistics
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import NamedLayer
@@ -129,6 +131,73 @@ def _one_side(
     encode = partial(dual.encode, modality)
     call: Call = prepare(encode, value, None if valid is None else valid.long())
     return estimate(dual, [call], layers)
+
+
+class PairAttribution(LayerAttribution):
+    """Base of M2IB, CA-M2IB and CoM2IB: the two towers' layers and their noise.
+
+    Args:
+        forward_func: the dual encoder.
+        sites: per tower, the layers of its bottlenecks.
+
+    Attributes:
+        dual: the dual encoder.
+        sites: as given.
+        statistics: what :meth:`estimate` found, or ``None``.
+    """
+
+    def __init__(self, forward_func: DualEncoder, sites: Sequence[Sequence[NamedLayer]]) -> None:
+        self.dual = forward_func
+        self.sites = [list(layers) for layers in sites]
+        self.statistics: ActivationStatistics | None = None
+        LayerAttribution.__init__(self, forward_func, self.sites[0][0][1])
+
+    def get_name(self) -> str:
+        """The name of the class, as the papers write it (Captum would put spaces into it)."""
+        return type(self).__name__
+
+    def estimate(self, loader: Iterable[Any]) -> ActivationStatistics:
+        """Estimate mean and variance of all layers from reference pairs, and keep them.
+
+        Used by every later ``attribute(prior="estimated")`` that is given no ``baselines``.
+
+        Args:
+            loader: batches ``(first, second, *masks)``; the sides may differ in their rows.
+        """
+        self.statistics = pair_statistics(self.dual, loader, self.sites)
+        return self.statistics
+
+    def _reference(
+        self, baselines: tuple[Tensor, ...] | ActivationStatistics | None
+    ) -> ActivationStatistics | None:
+        if baselines is None or isinstance(baselines, ActivationStatistics):
+            return baselines or self.statistics
+        return pair_statistics(self.dual, [baselines], self.sites)
+
+    def _fit(
+        self, calls: Sequence[Call], plans: Sequence[Plan], show_progress: bool
+    ) -> list[Explained]:
+        """One fit per tower."""
+        total = sum(plan.steps(call.n) for plan, call in zip(plans, calls, strict=True))
+        with progress(total, self.get_name(), show_progress) as tick:
+            return [
+                explain(call, layers, None, plan, tick)
+                for call, layers, plan in zip(calls, self.sites, plans, strict=True)
+            ]
+
+
+def require_dual(forward_func: object, name: str) -> DualEncoder:
+    """The dual encoder that a method of pairs was given.
+
+    Raises:
+        TypeError: another object.
+    """
+    if not isinstance(forward_func, DualEncoder):
+        raise TypeError(
+            f"{name} explains pairs: forward_func must be a DualEncoder, given "
+            f"{type(forward_func).__name__}; wrap the model with DualEncoder.from_model(model)"
+        )
+    return forward_func
 
 
 def finish_pair(fits: Sequence[Explained], reduce: str, return_trace: bool) -> Any:

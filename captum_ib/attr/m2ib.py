@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from captum.attr import LayerAttribution
 from torch import Tensor
 
 from captum_ib.attr._base import log_usage, run_settings
 from captum_ib.attr._bottlenecks import BottleneckSettings
-from captum_ib.attr._explain import Plan, explain
+from captum_ib.attr._explain import Plan
 from captum_ib.attr._pairs import (
+    PairAttribution,
     PairNoise,
     finish_pair,
-    pair_statistics,
     per_tower,
+    require_dual,
     require_no_target,
 )
-from captum_ib.attr._progress import progress
 from captum_ib.attr._towers import pair_calls, tower_layers
 from captum_ib.bottleneck import MIN_STD, ActivationStatistics, FitSettings
 from captum_ib.models.dual_encoder import DualEncoder
@@ -26,7 +25,7 @@ from captum_ib.models.layers import LayerLike
 from captum_ib.models.layout import TokenLayout
 
 
-class M2IB(LayerAttribution):
+class M2IB(PairAttribution):
     """Multi-Modal Information Bottleneck attribution.
 
     For each tower in turn, one block's output R becomes Z = λR + (1 − λ)ε with one λ per element,
@@ -55,19 +54,9 @@ class M2IB(LayerAttribution):
         forward_func: DualEncoder,
         layers: Sequence[LayerLike | None] | None = None,
     ) -> None:
-        if not isinstance(forward_func, DualEncoder):
-            raise TypeError(
-                f"M2IB explains pairs: forward_func must be a DualEncoder, given "
-                f"{type(forward_func).__name__}; wrap the model with DualEncoder.from_model(model)"
-            )
-        self.dual = forward_func
-        self.layers = tower_layers(forward_func, layers)
-        self.statistics: ActivationStatistics | None = None
-        LayerAttribution.__init__(self, forward_func, self.layers[0][1])
-
-    def get_name(self) -> str:
-        """``"M2IB"``."""
-        return type(self).__name__
+        dual = require_dual(forward_func, "M2IB")
+        self.layers = tower_layers(dual, layers)
+        super().__init__(dual, [[layer] for layer in self.layers])
 
     @log_usage()
     def attribute(
@@ -133,28 +122,4 @@ class M2IB(LayerAttribution):
             )
             for index, tower_beta in enumerate(per_tower(beta, "beta"))
         ]
-        total = sum(plan.steps(call.n) for plan, call in zip(plans, calls, strict=True))
-        with progress(total, self.get_name(), show_progress) as tick:
-            fits = [
-                explain(call, [layer], None, plan, tick)
-                for call, layer, plan in zip(calls, self.layers, plans, strict=True)
-            ]
-        return finish_pair(fits, reduce, return_trace)
-
-    def estimate(self, loader: Iterable[Any]) -> ActivationStatistics:
-        """Estimate mean and variance of both layers from reference pairs, and keep them.
-
-        Used by every later ``attribute(prior="estimated")`` that is given no ``baselines``.
-
-        Args:
-            loader: batches ``(first, second, *masks)``; the sides may differ in their rows.
-        """
-        self.statistics = pair_statistics(self.dual, loader, [[layer] for layer in self.layers])
-        return self.statistics
-
-    def _reference(
-        self, baselines: tuple[Tensor, ...] | ActivationStatistics | None
-    ) -> ActivationStatistics | None:
-        if baselines is None or isinstance(baselines, ActivationStatistics):
-            return baselines or self.statistics
-        return pair_statistics(self.dual, [baselines], [[layer] for layer in self.layers])
+        return finish_pair(self._fit(calls, plans, show_progress), reduce, return_trace)

@@ -16,7 +16,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTForImageClassification
 
-from captum_ib.attr import IBA, M2IB, NIB, CoIBA
+from captum_ib.attr import CAM2IB, IBA, M2IB, NIB, CoIBA, CoM2IB
 from captum_ib.models.dual_encoder import DualEncoder
 
 
@@ -138,6 +138,11 @@ class Method:
     subjects: tuple[str, ...] = tuple(name for name in SUBJECTS if name != "clip")
 
 
+def two_blocks(subject: Subject) -> list[list[str]]:
+    """Per tower the subject's layer and the one behind it."""
+    return [[name, name.replace("layers.2", "layers.3")] for name in subject.layers]
+
+
 METHODS = {
     "IBA": Method(lambda s: IBA(s.model, s.layers[0])),
     "IBA*": Method(lambda s: IBA(s.model, s.layers), subjects=("vit", "hf_vit")),
@@ -147,6 +152,12 @@ METHODS = {
     "M2IB": Method(lambda s: M2IB(s.model, s.layers), subjects=("clip",)),
     "NIB-pair": Method(lambda s: NIB(s.model, s.layers), signed=True, random=False,
                        subjects=("clip",)),
+    "CAM2IB": Method(lambda s: CAM2IB(s.model, s.layers), subjects=("clip",)),
+    "CAM2IB-residual": Method(lambda s: CAM2IB(s.model, s.layers), subjects=("clip",),
+                              settings={"residual": True, "queries": "layer", "keys": "tokens"}),
+    "CoM2IB": Method(lambda s: CoM2IB(s.model, two_blocks(s)), subjects=("clip",)),
+    "CoM2IB-guided": Method(lambda s: CoM2IB(s.model, two_blocks(s)), subjects=("clip",),
+                            settings={"guidance": 1.0}),
 }  # fmt: skip
 
 
