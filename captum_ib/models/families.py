@@ -19,6 +19,7 @@ from captum_ib.models.clip import (
 from captum_ib.models.open_clip import open_clip_towers
 from captum_ib.models.siglip import siglip2_towers, siglip_towers
 from captum_ib.models.tower import Tower
+from captum_ib.models.vision_text import vision_text_towers
 
 FAMILIES: dict[str, Callable[[Any], list[Tower]]] = {
     "clip": clip_towers,
@@ -30,6 +31,7 @@ FAMILIES: dict[str, Callable[[Any], list[Tower]]] = {
     "chinese_clip": chinese_clip_towers,
     "blip": blip_towers,
     "clap": clap_towers,
+    "vision-text-dual-encoder": vision_text_towers,
     "open_clip": open_clip_towers,
 }
 """Family → its towers. The key is transformers' ``config.model_type``, or the library's name."""

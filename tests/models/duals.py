@@ -23,6 +23,16 @@ def hf_dual(family: str, model: str = "Model", **settings: Any) -> Callable[[], 
     return build
 
 
+def vision_text() -> nn.Module:
+    """A ViT and a BERT with two projections."""
+    import transformers
+
+    config = transformers.VisionTextDualEncoderConfig.from_vision_text_configs(
+        transformers.ViTConfig(**VISION), transformers.BertConfig(**TEXT), projection_dim=16
+    )
+    return transformers.VisionTextDualEncoderModel(config)
+
+
 def open_clip_model(kind: str = "CLIP", **parts: dict[str, Any]) -> Callable[[], nn.Module]:
     """A model of open_clip from the configurations of its parts."""
 
@@ -227,6 +237,12 @@ DUAL_ENCODERS = (
             image_text_hidden_size=16,
         ),
         note="contrastive head",
+    ),
+    dual_row(
+        "VisionTextDualEncoder",
+        "transformers",
+        vision_text,
+        note="any vision and text encoder; here ViT and BERT",
     ),
     dual_row(
         "CLAP",

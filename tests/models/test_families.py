@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -97,7 +98,15 @@ def test_padding_gets_no_bits(row: Row) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["CLIP", "MetaCLIP 2", "AltCLIP", "Chinese-CLIP", "BLIP retrieval"]
+    "name",
+    [
+        "CLIP",
+        "MetaCLIP 2",
+        "AltCLIP",
+        "Chinese-CLIP",
+        "BLIP retrieval",
+        "VisionTextDualEncoder",
+    ],
 )
 def test_the_pooled_token_is_among_the_tokens(name: str) -> None:
     row = next(row for row in DUAL_ENCODERS if row.name == name)
@@ -111,6 +120,18 @@ def test_the_pooled_token_is_among_the_tokens(name: str) -> None:
         torch.testing.assert_close(
             text[torch.arange(2), pooled], dual.encode("text", inputs[1], *masks)
         )
+
+
+@EVERY
+def test_a_copy_computes_with_its_own_weights(row: Row) -> None:
+    _, dual, inputs, masks = ready(row)
+    with torch.no_grad():
+        before = dual(*inputs, *masks)
+        other = copy.deepcopy(dual)
+        for parameter in other.parameters():
+            parameter.normal_(std=0.3)
+        assert not torch.allclose(other(*inputs, *masks), before, atol=1e-3)
+        torch.testing.assert_close(dual(*inputs, *masks), before)
 
 
 def test_a_sound_is_found_at_its_time_and_frequency() -> None:
@@ -152,6 +173,6 @@ def test_patches_of_an_image_processor_are_refused() -> None:
 
 def test_every_family_has_a_row() -> None:
     models = {"CLIP", "MetaCLIP 2", "SigLIP", "SigLIP 2", "ALIGN", "AltCLIP", "Chinese-CLIP"}
-    models |= {"BLIP retrieval", "CLAP"}
+    models |= {"BLIP retrieval", "CLAP", "VisionTextDualEncoder"}
     assert models <= {row.name for row in DUAL_ENCODERS}
     assert len(FAMILIES) == len(models) + 1  # and open_clip
