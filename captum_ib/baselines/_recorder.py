@@ -52,14 +52,15 @@ class _Expect:
 class AttentionRecorder(TorchFunctionMode):
     """While open, every self-attention is recorded in :attr:`layers`, in the order of calls.
 
-    Only softmax results ``(N, heads, T, T)`` count: pooling heads with one query and
-    cross-attention are no maps between a sequence's own tokens.
+    Only softmax results ``(N, heads, T, T)`` count, and with ``rows`` also ``(N · heads, T, T)``:
+    pooling heads with one query and cross-attention are no maps between a sequence's own tokens.
 
     The first recorded probabilities are made a leaf that requires grad when nothing before them
     does, so gradients reach all maps and nothing below.
 
     Args:
         transform: changes the probabilities on their way, e.g. to scale them.
+        rows: N; for models that fold their heads into the samples (transformers' CLIP before 4.48).
 
     >>> import torch
     >>> q = torch.zeros(1, 1, 2, 3)
@@ -71,6 +72,7 @@ class AttentionRecorder(TorchFunctionMode):
     """
 
     transform: Transform | None = None
+    rows: int | None = None
     layers: list[AttentionLayer] = field(default_factory=list, init=False)
     _expect: _Expect = field(default_factory=_Expect, init=False)
 
@@ -91,9 +93,20 @@ class AttentionRecorder(TorchFunctionMode):
         elif func in MATMUL:
             self._values(args)
         result = func(*args, **kwargs)
-        if func in SOFTMAX and is_map(result):
+        return self._seen(result) if func in SOFTMAX else result
+
+    def _seen(self, result: Tensor) -> Tensor:
+        """The result of a softmax, recorded when it is a map."""
+        if is_map(result):
             return self._record(result)
+        if self._folded(result):
+            heads = result.shape[0] // (self.rows or 1)
+            return self._record(result.unflatten(0, (-1, heads))).flatten(0, 1)
         return result
+
+    def _folded(self, value: Tensor) -> bool:
+        square = value.ndim == 3 and value.shape[-1] == value.shape[-2] > 1
+        return square and self.rows is not None and value.shape[0] % self.rows == 0
 
     def _record(self, probabilities: Tensor, values: Tensor | None = None) -> Tensor:
         if self.transform is not None:
@@ -110,8 +123,12 @@ class AttentionRecorder(TorchFunctionMode):
 
     def _values(self, args: tuple) -> None:
         layer = self._expect.values
-        if layer is not None and len(args) > 1 and args[0].shape == layer.probabilities.shape:
-            layer.values = args[1]
+        if layer is None or len(args) < 2:
+            return
+        shape = layer.probabilities.shape
+        if args[0].shape in (shape, (shape[0] * shape[1], *shape[2:])):
+            folded = args[1].ndim == 3
+            layer.values = args[1].unflatten(0, shape[:2]) if folded else args[1]
             self._expect = _Expect(projection=layer)
 
     def _projection(self, args: tuple) -> None:

@@ -166,7 +166,7 @@ class RelevanceMode(AttentionRecorder):
             return self._multi_head(*args, **kwargs)
         tracked = [a for a in (*args, *kwargs.values()) if _tracked(a)]
         result = self._ruled(func, args, kwargs, tracked) if tracked else func(*args, **kwargs)
-        return self._record(result) if func in SOFTMAX and is_map(result) else result
+        return self._seen(result) if func in SOFTMAX else result
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """See the base class."""

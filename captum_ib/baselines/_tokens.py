@@ -97,7 +97,7 @@ def attention_maps(
         ValueError: no attention maps, maps of windows, or a ``start_layer`` that does not exist.
     """
     with borrowed(roots(call.forward_func, call.run)):
-        recorder = AttentionRecorder(transform)
+        recorder = AttentionRecorder(transform, call.n * repeats)
         with recorder:
             output = call.run(repeats)
         layers = _checked(recorder.layers, call.n * repeats, start_layer)

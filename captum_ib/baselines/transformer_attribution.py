@@ -107,7 +107,7 @@ class TransformerAttribution(Named, Attribution):
 def _relevance_of_maps(call: Call, target: Any) -> list[Tensor]:
     """Relevance of every layer's attention probabilities; 1 at the target's output."""
     with borrowed(roots(call.forward_func, call.run)):
-        mode = RelevanceMode()
+        mode = RelevanceMode(rows=call.n)
         with mode:
             output = call.run()
         total = select(output, target_index(target, output)).sum()

@@ -10,6 +10,7 @@ from torch import nn
 from captum_ib.baselines import (
     AttentionGradCAM,
     AttentionRollout,
+    BeyondIntuition,
     GenericAttention,
     TransformerAttribution,
 )
@@ -159,6 +160,32 @@ def test_multi_head_attention_of_torch(method):
     expected = method(model).attribute(images(), target=2, layout=TokenLayout("tokens", 1, (4, 4)))
     assert found.std() > 0
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+class Folded(nn.Module):
+    """timm's attention with its heads folded into the samples, as transformers' CLIP had them."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x, **kwargs):
+        n, tokens, width = x.shape
+        packed = self.inner.qkv(x).reshape(n, tokens, 3, self.inner.num_heads, -1)
+        q, k, v = (part.flatten(0, 1) for part in packed.permute(2, 0, 3, 1, 4).unbind(0))
+        weights = nn.functional.softmax(torch.bmm(q * self.inner.scale, k.transpose(1, 2)), dim=-1)
+        joined = torch.bmm(weights, v).unflatten(0, (n, -1)).transpose(1, 2)
+        return self.inner.proj(joined.reshape(n, tokens, width))
+
+
+@pytest.mark.parametrize("method", [*ALL, BeyondIntuition])
+def test_heads_folded_into_the_samples(method):
+    settings = {"target": 1, **({"variant": "token"} if method is BeyondIntuition else {})}
+    model, pixels = timm_vit().double(), images().double()
+    expected = method(model).attribute(pixels, **settings)
+    for block in model.blocks:
+        block.attn = Folded(block.attn)
+    assert torch.allclose(method(model).attribute(pixels, **settings), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", ALL)

@@ -32,6 +32,7 @@ def explained(capsys, folder, image, out, *arguments):
     return {record["method"] for record in records}, left_out
 
 
+@pytest.mark.slow  # a figure for each of two dozen methods
 @pytest.mark.parametrize(
     ("folder", "kind", "question"),
     [("clip_folder", "dual", ("--text", "a red circle")), ("vit_folder", "classifier", ())],
