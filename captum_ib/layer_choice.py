@@ -89,7 +89,7 @@ class LayerRanking:
         if self.agreement is not None:
             head.append("SSIM to others")
         if self.deltas is not None:
-            head.append("mean |Δ|")
+            head.append("mean abs. delta")
         winners = layer_winners(dict(zip(self.names, self.scores, strict=True)))
         lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
         for index, name in enumerate(self.names):

@@ -18,7 +18,13 @@ from captum_ib.attr._bottlenecks import (
 from captum_ib.attr._call import Call, draw_seed, prepare
 from captum_ib.attr._explain import Explained, MakePrior, RunSettings, estimate, mean_map
 from captum_ib.bottleneck import ActivationStatistics
-from captum_ib.models.layers import LayerLike, NamedLayer, default_layers, resolve_layer
+from captum_ib.models.layers import (
+    CHOICES,
+    LayerLike,
+    NamedLayer,
+    default_layers,
+    resolve_layer,
+)
 from captum_ib.models.layout import TokenLayout
 
 __all__ = [
@@ -39,8 +45,9 @@ class BottleneckAttribution(LayerAttribution):
 
     Args:
         forward_func: the model, or a function that calls it.
-        layers: one layer or several, as modules or dotted names; ``None`` takes the method's
-            default for the architecture (:func:`captum_ib.models.layers.default_layers`).
+        layers: one layer or several, as modules or dotted names; ``None`` and ``"paper"`` take
+            the papers' choice for the architecture, ``"auto"`` the depth that did best in our
+            measurements (:func:`captum_ib.models.layers.default_layers`).
 
     Attributes:
         layers: the layers as ``(name, module)``.
@@ -109,18 +116,18 @@ class BottleneckAttribution(LayerAttribution):
 def named_layers(
     model: nn.Module | None, layers: LayerLike | Sequence[LayerLike] | None, method: str
 ) -> list[NamedLayer]:
-    """Given layers, or the method's default ones, with their names.
+    """Given layers, or a method's own (``"paper"``, the default, or ``"auto"``), with their names.
 
     Raises:
         ValueError: no layer, the same one twice, an unknown name, or no default.
     """
-    if layers is None:
+    if layers is None or (isinstance(layers, str) and layers in CHOICES):
         if model is None:
             raise ValueError(
                 "forward_func is a plain function, so there is no model to choose a default "
                 "layer from; pass the layer as a module"
             )
-        return default_layers(model, method)
+        return default_layers(model, method, layers or "paper")
     given = [layers] if isinstance(layers, (nn.Module, str)) else list(layers)
     if not given:
         raise ValueError("given an empty sequence of layers, expected at least one")

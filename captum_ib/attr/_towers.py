@@ -11,26 +11,38 @@ from torch import nn
 from captum_ib.attr._call import Call, prepare
 from captum_ib.hooks import borrowed
 from captum_ib.models.dual_encoder import DualEncoder, TowerView
-from captum_ib.models.layers import LayerLike, NamedLayer, resolve_layer
+from captum_ib.models.layers import CHOICES, LayerLike, NamedLayer, depths_of, resolve_layer
 
 
 def tower_layers(
-    dual: DualEncoder, layers: LayerLike | Sequence[LayerLike | None] | None
+    dual: DualEncoder,
+    layers: LayerLike | Sequence[LayerLike | None] | None,
+    method: str = "m2ib",
 ) -> list[NamedLayer]:
     """One layer per tower; ``None`` (for both or one) is the block at ⌊0.75 · depth⌋.
+
+    Args:
+        dual: the dual encoder.
+        layers: a pair, ``None`` or ``"paper"``, or ``"auto"``: the depth that did best in our
+            measurements (docs/layers.md).
+        method: which depth ``"auto"`` is; NIB's differs from that of the bottlenecks.
 
     Raises:
         ValueError: not one per tower, or an unknown name.
     """
-    if isinstance(layers, (str, nn.Module)) or (layers is not None and len(layers) != 2):
+    names = dual.modalities[:2]
+    if layers is None or (isinstance(layers, str) and layers in CHOICES):
+        depths = depths_of(layers or "paper")
+        share = depths.pair_nib if method == "nib" else depths.pair_m2ib
+        return [dual.default_layer(modality, share) for modality in names]
+    if isinstance(layers, (str, nn.Module)) or len(layers) != 2:
         raise ValueError(
-            f"a dual encoder needs two layers, one for each of {dual.modalities[:2]} (None: the "
-            f"default), given {layers!r}"
+            f"a dual encoder needs two layers, one for each of {names} (None: the default), "
+            f'"paper" or "auto", given {layers!r}'
         )
-    given = [None, None] if layers is None else list(layers)
     return [
         dual.default_layer(modality) if layer is None else resolve_layer(dual.model, layer)
-        for modality, layer in zip(dual.modalities[:2], given, strict=True)
+        for modality, layer in zip(names, layers, strict=True)
     ]
 
 

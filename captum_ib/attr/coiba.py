@@ -31,8 +31,9 @@ class CoIBA(BottleneckAttribution):
 
     Args:
         forward_func: the model, or a function that calls it.
-        layers: modules or dotted names in any order; default: the first normalisations of the
-            blocks in the last two thirds (ViT-B: ``blocks.4…11.norm1``).
+        layers: modules or dotted names in any order; default, and ``"paper"``: the first
+            normalisations of the blocks in the last two thirds (ViT-B: ``blocks.4…11.norm1``);
+            ``"auto"``: from the block on that did best in docs/layers.md.
 
     >>> import torch
     >>> from captum_ib import CoIBA

@@ -29,8 +29,8 @@ class IBA(BottleneckAttribution):
 
     Args:
         forward_func: the model, or a function that calls it.
-        layer: module or dotted name, or a sequence of them (IBA*); default: the block at half
-            depth.
+        layer: module or dotted name, or a sequence of them (IBA*); default, and ``"paper"``: the
+            block at half depth; ``"auto"``: the depth that did best in docs/layers.md.
 
     >>> import torch
     >>> from captum_ib import IBA

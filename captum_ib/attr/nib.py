@@ -42,8 +42,8 @@ class NIB(LayerAttribution, GradientAttribution):
 
     Args:
         forward_func: the model, a function that calls it, or a ``DualEncoder``.
-        layer: module or dotted name; for a ``DualEncoder`` one per tower. Default: block
-            ⌊0.75 · depth⌋ (9 of 12), the paper's.
+        layer: module or dotted name; for a ``DualEncoder`` one per tower. Default, and
+            ``"paper"``: block ⌊0.75 · depth⌋ (9 of 12); ``"auto"``: see docs/layers.md.
 
     >>> import torch
     >>> from captum_ib import NIB
@@ -60,7 +60,7 @@ class NIB(LayerAttribution, GradientAttribution):
         layer: LayerLike | Sequence[LayerLike] | None = None,
     ) -> None:
         if isinstance(forward_func, DualEncoder):
-            self.layers = tower_layers(forward_func, layer)
+            self.layers = tower_layers(forward_func, layer, "nib")
         else:
             model = forward_func if isinstance(forward_func, nn.Module) else None
             self.layers = named_layers(model, layer, "nib")

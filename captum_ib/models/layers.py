@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -77,30 +78,73 @@ def at_depth(stack: Sequence[NamedLayer], share: float) -> NamedLayer:
     return stack[min(len(stack) - 1, int(share * len(stack)))]
 
 
-def default_layers(model: nn.Module, method: str) -> list[NamedLayer]:
-    """The layers that a method takes when none are given: the papers' choice.
+@dataclass(frozen=True)
+class Depths:
+    """Relative depths at which the methods look, in a stack of n blocks.
+
+    Attributes:
+        iba, nib: one block, ⌊share · n⌋.
+        coiba: all blocks from ⌊share · n⌋ on.
+        pair_m2ib, pair_nib: one block of each tower of a dual encoder.
+    """
+
+    iba: float
+    nib: float
+    coiba: float
+    pair_m2ib: float
+    pair_nib: float
+
+
+CHOICES = {
+    "paper": Depths(iba=1 / 2, nib=3 / 4, coiba=1 / 3, pair_m2ib=3 / 4, pair_nib=3 / 4),
+    "auto": Depths(iba=0, nib=0, coiba=0, pair_m2ib=1 / 4, pair_nib=1 / 2),
+}
+"""``"paper"``: what the papers chose by hand. ``"auto"``: what did best in docs/layers.md."""
+
+
+def depths_of(choice: str) -> Depths:
+    """The depths of a choice.
+
+    Raises:
+        ValueError: another choice than those of :data:`CHOICES`.
+    """
+    if choice not in CHOICES:
+        raise ValueError(f"unknown choice of layers {choice!r}, expected one of {list(CHOICES)}")
+    return CHOICES[choice]
+
+
+def default_layers(model: nn.Module, method: str, choice: str = "paper") -> list[NamedLayer]:
+    """The layers that a method takes by itself.
+
+    ``choice="paper"``, the default of all methods:
 
     - ``"coiba"`` (Hong et al.): in a plain transformer the first normalisation of the blocks in
       the last two thirds (ViT-B: ``blocks.4…11.norm1``); in a staged one (Swin) of all blocks of
       the deepest-but-one stage; in a CNN the blocks of the second half of the stages
-      (ResNet: ``layer3`` and ``layer4``). Blocks that normalise
-      last are taken whole.
+      (ResNet: ``layer3`` and ``layer4``). Blocks that normalise last are taken whole.
     - ``"iba"`` (Schulz et al.): the block at half depth; in a CNN the last block of the stage at
       half depth (ResNet-50: ``layer2.3``, conv3_4 of the paper).
     - ``"nib"`` (Zhu et al.): the block at ⌊0.75 · depth⌋.
 
+    ``choice="auto"`` takes the depths of :data:`CHOICES` that did best in our measurements
+    (docs/layers.md) in plain transformers, and the papers' layers elsewhere. It costs nothing and
+    sees no data: :func:`captum_ib.models.rank_layers` compares layers on your own samples.
+
     Raises:
-        ValueError: when the model has no stack of blocks, or several.
+        ValueError: when the model has no stack of blocks, or several; an unknown choice.
     """
     found = blocks_of(model)
+    depths = depths_of(choice)
     if method == "coiba":
         if found.kind == "convolutional":
             chosen = [block for stage in found.stages[len(found.stages) // 2 :] for block in stage]
         elif found.kind == "staged":
             chosen = found.main
         else:
-            chosen = found.blocks[len(found.blocks) // 3 :]
+            chosen = found.blocks[int(depths.coiba * len(found.blocks)) :]
         return [found.site(block) for block in chosen]
+    if found.kind != "plain":
+        depths = CHOICES["paper"]
     if method == "iba" and found.kind == "convolutional":
         return [found.stages[(len(found.stages) - 1) // 2][-1]]
-    return [at_depth(found.blocks, {"iba": 0.5}.get(method, 0.75))]
+    return [at_depth(found.blocks, depths.iba if method == "iba" else depths.nib)]

@@ -8,9 +8,10 @@ import torch
 import transformers
 from torch import nn
 
-from captum_ib import IBA, NIB, CoIBA
+from captum_ib import IBA, M2IB, NIB, CoIBA, DualEncoder
 from captum_ib.models.architectures import ARCHITECTURES, stages
-from captum_ib.models.layers import blocks, default_layers
+from captum_ib.models.layers import CHOICES, blocks, default_layers
+from tests.models.duals import DUAL_ENCODERS
 
 
 def names(model: nn.Module, method: str) -> list[str]:
@@ -151,3 +152,43 @@ def _homes() -> list:
         for name in [*transformers_homes.split(), "convnextv2", "resnet"]
     ]
     return [import_module(name) for name in homes]
+
+
+class TestChoices:
+    """`"paper"` and `"auto"`, in the place of layers."""
+
+    @pytest.mark.parametrize("method", [IBA, CoIBA, NIB])
+    def test_paper_is_the_default(self, method: type) -> None:
+        model = narrow("vit_base_patch16_224", embed_dim=24)
+        assert method(model, "paper").layers == method(model).layers
+
+    def test_auto_takes_the_measured_depths(self) -> None:
+        model = narrow("vit_base_patch16_224", embed_dim=24)
+        depths = CHOICES["auto"]
+        assert IBA(model, "auto").layers[0][0] == f"blocks.{int(depths.iba * 12)}"
+        assert NIB(model, "auto").layers[0][0] == f"blocks.{int(depths.nib * 12)}"
+        first = int(depths.coiba * 12)
+        names = [name for name, _ in CoIBA(model, "auto").layers]
+        assert names == [f"blocks.{index}.norm1" for index in range(first, 12)]
+
+    def test_auto_is_the_papers_choice_where_nothing_was_measured(self) -> None:
+        model = narrow("swin_tiny_patch4_window7_224", **SWIN)
+        for method in (IBA, CoIBA, NIB):
+            assert method(model, "auto").layers == method(model, "paper").layers
+
+    def test_towers_have_depths_of_their_own(self) -> None:
+        dual = DualEncoder.from_model(DUAL_ENCODERS[0].model())  # five blocks per tower
+        depths = CHOICES["auto"]
+        for method, share in ((M2IB, depths.pair_m2ib), (NIB, depths.pair_nib)):
+            assert [name for name, _ in method(dual, "auto").layers] == [
+                f"{tower}_model.encoder.layers.{int(share * 5)}" for tower in ("vision", "text")
+            ]
+            assert method(dual, "paper").layers == method(dual).layers
+
+    def test_a_plain_function_has_no_choice(self) -> None:
+        with pytest.raises(ValueError, match="no model to choose a default layer from"):
+            IBA(lambda pixels: pixels, "auto")
+
+    def test_an_unknown_choice_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="unknown choice of layers 'best', expected one of"):
+            default_layers(Tower(4), "iba", "best")
