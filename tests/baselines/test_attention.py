@@ -31,10 +31,10 @@ from tests.baselines.models import (
 ALL = [AttentionGradCAM, AttentionRollout, GenericAttention, TransformerAttribution]
 
 
-def largest_difference(found, expected):
-    """Relative to the largest value of each sample; Grad-CAM's can be 0 everywhere."""
+def differences(found, expected):
+    """Largest one per sample, relative to its largest value; Grad-CAM's can be 0 everywhere."""
     gap = (found.flatten(1) - expected.flatten(1)).abs().amax(dim=1)
-    return float((gap / expected.flatten(1).abs().amax(dim=1).clamp_min(1e-12)).max())
+    return gap / expected.flatten(1).abs().amax(dim=1).clamp_min(1e-12)
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +49,25 @@ def clip_data(conformance):
 
 
 @pytest.mark.parametrize(
-    ("method", "key", "settings"),
-    [
-        (AttentionRollout, "rollout", {}),
-        (AttentionGradCAM, "attention_gradcam", {}),
-        (TransformerAttribution, "transformer_attribution", {}),
-        (TransformerAttribution, "transformer_attribution_start1", {"start_layer": 1}),
-    ],
+    ("method", "key"), [(AttentionRollout, "rollout"), (AttentionGradCAM, "attention_gradcam")]
 )
-def test_authors_output_on_the_vit(vit_data, method, key, settings):
+def test_authors_output_on_the_vit(vit_data, method, key):
     model, data = vit_data
-    found = method(model).attribute(data["pixel_values"], target=data["target"], **settings)
+    found = method(model).attribute(data["pixel_values"], target=data["target"])
     assert found.shape == (6, 1, 8, 8)
-    assert largest_difference(found, data[key]) < 1e-5
+    assert differences(found, data[key]).max() < 1e-5
+
+
+@pytest.mark.parametrize(("key", "start_layer"), [("", 0), ("_start1", 1)])
+def test_authors_output_of_transformer_attribution(vit_data, key, start_layer):
+    """Its shares divide by products close to 0, which blows rounding up: on one of the images the
+    authors' single precision is 1.1e-2 from double precision (docs/baselines.md)."""
+    model, data = vit_data
+    found = TransformerAttribution(model).attribute(
+        data["pixel_values"], target=data["target"], start_layer=start_layer
+    )
+    gaps = differences(found, data[f"transformer_attribution{key}"])
+    assert gaps.median() < 1e-3 and gaps.max() < 2e-2
 
 
 @pytest.mark.parametrize(("key", "start_layer"), [("all", 0), ("last", -1)])
@@ -73,8 +79,8 @@ def test_authors_output_on_the_clip(clip_data, key, start_layer):
         start_layer=start_layer,
     )
     assert image.shape == (8, 1, 7, 7)
-    assert largest_difference(image, data[f"generic_image_{key}"]) < 1e-5
-    assert largest_difference(text, data[f"generic_text_{key}"]) < 1e-5
+    assert differences(image, data[f"generic_image_{key}"]).max() < 1e-5
+    assert differences(text, data[f"generic_text_{key}"]).max() < 1e-5
 
 
 def eager_maps(model, target, **inputs):

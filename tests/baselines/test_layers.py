@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from captum.attr import LayerGradCam
-from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from captum_ib.baselines import LayerGradCAM, ScoreCAM, ViTCX
 from captum_ib.baselines.vit_cx import merged
@@ -16,8 +16,7 @@ from tests.baselines.models import IDS, MASK, bert, hf_vit, images, seeded, timm
 
 
 def resnet() -> ResNet:
-    model = ResNet(BasicBlock, [1, 1, 1, 1], channels=(8, 8, 16, 16), num_classes=5)
-    return seeded(model)
+    return seeded(ResNet(BasicBlock, [1, 1, 1, 1], num_classes=5), std=0.05)
 
 
 def output_of(model, layer, *args, **kwargs):
@@ -26,6 +25,8 @@ def output_of(model, layer, *args, **kwargs):
     handle = layer.register_forward_hook(lambda module, inputs, output: found.append(output))
     logits = model(*args, **kwargs)
     handle.remove()
+    if isinstance(found[0], tuple):  # transformers 4
+        found = found[0]
     return found[0], getattr(logits, "logits", logits)
 
 

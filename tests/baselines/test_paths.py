@@ -20,11 +20,11 @@ def homogeneous() -> nn.Module:
 
 def test_fast_ig_is_the_integral_of_a_homogeneous_model():
     """F(λx) = λF(x), so ∇F(λx) = ∇F(x) (Hesse et al., proposition 3.1)."""
-    model, x = homogeneous(), images()
+    model, x = homogeneous().double(), images().double()
     expected = IntegratedGradients(model).attribute(x, target=2, n_steps=300)
     found = FastIG(model).attribute(x, target=2)
-    assert torch.allclose(found, expected, rtol=1e-3, atol=1e-5)
-    assert torch.allclose(found.flatten(1).sum(dim=1), model(x)[:, 2], atol=1e-4)
+    assert torch.allclose(found.double(), expected, rtol=1e-3, atol=1e-5)
+    assert torch.allclose(found.flatten(1).sum(dim=1).double(), model(x)[:, 2], atol=1e-4)
 
 
 def test_fast_ig_without_baseline_is_input_times_gradient():
