@@ -46,7 +46,7 @@ class Path:
             raise TypeError(f"n_steps must be an int, given {type(n_steps).__name__}")
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, given {method!r}")
-        least = 2 if method == "riemann_trapezoid" else 1
+        least = 1 if method == "gausslegendre" else 2
         if n_steps < least:
             raise ValueError(f"n_steps must be at least {least} for {method}, given {n_steps}")
         if not 1.0 <= power < float("inf"):

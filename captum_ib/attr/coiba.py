@@ -97,7 +97,10 @@ class CoIBA(BottleneckAttribution):
             damping: ``"shared"`` or ``"individual"``, the paper's ablation: one λ per layer. With
                 the upper bound only the first layer's λ is then compressed.
             channel: ``"uniform"`` or ``"elementwise"``, the paper's non-uniform ablation.
-            n_steps, n_samples, antithetic, lr, min_std, objective: as in :class:`IBA`.
+            n_steps, lr, min_std, objective: as in :class:`IBA`.
+            n_samples: noise draws per step; 4 in antithetic pairs give the same map as the
+                authors' 10 independent ones (docs/results.md).
+            antithetic: draw the noise in pairs ε, −ε.
             smoothing, mask_inactive: as in :class:`IBA`; CoIBA uses neither.
             layout: one for all layers, or one per layer in running order.
             internal_batch_size, reduce, seed, replay, return_trace, show_progress: as in

@@ -95,7 +95,9 @@ class M2IB(PairAttribution):
             prior: ``"standard"``: N(0, σ²) (the paper); ``"estimated"``: mean and variance of the
                 layer (see ``baselines``).
             variance: σ² of the standard prior (Wang et al.: 1); also one per tower.
-            n_steps, n_samples, antithetic, lr, min_std: as in :class:`IBA`.
+            n_steps, lr, min_std: as in :class:`IBA`.
+            n_samples, antithetic: 4 draws in antithetic pairs, as in :class:`CoIBA`; the authors:
+                10 independent ones.
             layout: per tower, where it can't be inferred.
             internal_batch_size, reduce, seed, replay, show_progress: as in :class:`IBA`.
             return_trace: also return the two towers' traces.

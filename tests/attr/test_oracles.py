@@ -220,7 +220,7 @@ def test_baselines_are_the_noise_of_the_layer(vit):
     model, exact, x = vit
     references = torch.rand(20, 3, 16, 16, generator=torch.Generator().manual_seed(8))
     method = IBA(model, "blocks.2")
-    options = {"target": 2, "seed": 9, "n_steps": STEPS, "n_samples": DRAWS}
+    options = {"target": 2, "seed": 9, "n_steps": STEPS, "n_samples": DRAWS, "antithetic": True}
     found = method.attribute(x[:1], references, **options)
     layer = exact.blocks[2]
     (refs,) = activations(exact, references.double(), [layer])
@@ -317,8 +317,8 @@ def test_nib_takes_number_and_tensor_baselines(vit):
         ({"baselines": torch.zeros(7, 5)}, ValueError, "do not broadcast to the activation"),
         ({"baselines": "zero"}, TypeError, "must be a number or a tensor"),
         ({"method": "simpson"}, ValueError, "method must be one of riemann_right"),
-        ({"n_steps": 0}, ValueError, "n_steps must be at least 1"),
-        ({"n_steps": 1, "method": "riemann_trapezoid"}, ValueError, "at least 2"),
+        ({"n_steps": 1}, ValueError, "n_steps must be at least 2 for riemann_right, given 1"),
+        ({"n_steps": 0, "method": "gausslegendre"}, ValueError, "at least 1 for gausslegendre"),
         ({"power": 0.5}, ValueError, "power must be at least 1"),
         ({"reduce": "max"}, ValueError, 'reduce must be "sum" or "none"'),
         ({"internal_batch_size": 0}, ValueError, "internal_batch_size must be at least 1"),
