@@ -126,3 +126,15 @@ def test_inputs_that_are_refused():
         instance.attribute(torch.tensor([[1, 2], [3, 4]]))
     with pytest.raises(TypeError, match="baselines of token ids must be ids"):
         RISE(bert("sdpa")).attribute(IDS, 0.5, target=0)
+
+
+def test_only_the_masks_of_one_pass_exist_at_full_size(monkeypatch):
+    sizes, part = [], GridMasks.part
+
+    def watched(self, rows, device):
+        sizes.append(rows.stop - rows.start)
+        return part(self, rows, device)
+
+    monkeypatch.setattr(GridMasks, "part", watched)
+    RISE(linear(768)).attribute(images(), target=0, n_masks=50, perturbations_per_eval=16)
+    assert sizes == [16, 16, 16, 2]
