@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from captum_ib.attr._bottlenecks import Bottlenecks, BottleneckSettings, Prior
 from captum_ib.attr._call import Call, Objective, class_objective, target_index
 from captum_ib.bottleneck import ActivationStatistics, FitSettings, FitTrace, NoiseStream, fit
-from captum_ib.hooks import CompositeHook, Session, borrowed, open_session, roots
+from captum_ib.hooks import (
+    CompositeHook,
+    Session,
+    borrowed,
+    open_session,
+    roots,
+    samples_axis_of,
+)
 from captum_ib.models.dual_encoder import TowerView
 from captum_ib.models.layers import NamedLayer
 from captum_ib.models.layout import ModelView, TokenLayout
@@ -233,8 +240,9 @@ def session_layouts(
         if activation.shape[0] != call.n:
             raise ValueError(
                 f"the activation of layer {name} has shape {tuple(activation.shape)}, without "
-                f"the {call.n} samples on axis 0 (windows, or the sequence first); choose another "
-                "layer, for example the whole block"
+                f"the {call.n} samples on axis 0; for windows choose another layer, for example "
+                "the whole block; for layers that take the sequence first (T, N, C) set "
+                "samples_axis=1 on the Tower, or as an attribute of forward_func"
             )
         if given is None:
             layouts.append(_infer(call, module, activation, name))
@@ -256,7 +264,11 @@ def session_mask(call: Call, session: Session, layout: TokenLayout) -> Tensor | 
     """Valid tokens ``(N, T)`` of the sequence that the first layer sees; ``None``: all."""
     if layout.kind != "sequence":
         return None
-    tokens = int(session.activations[0].shape[1])
+    return valid_tokens(call, int(session.activations[0].shape[1]))
+
+
+def valid_tokens(call: Call, tokens: int) -> Tensor | None:
+    """Valid tokens ``(N, tokens)``, as a tower knows them, else by the mask among the arguments."""
     if not isinstance(call.forward_func, TowerView):
         return call.token_mask(tokens)
     mask = call.forward_func.valid_tokens(*call.inputs, *call.additional)
@@ -278,10 +290,11 @@ def estimate(
         def keep(index: int, activation: Tensor, found: dict[int, Tensor] = found) -> None:
             found[index] = activation.detach()
 
-        hook = CompositeHook(modules, keep, to_input, names)
+        axis = samples_axis_of(call.forward_func)
+        hook = CompositeHook(modules, keep, to_input, names, axis)
         with borrowed(roots(forward_func, call.run)), torch.no_grad(), hook, hook.one_pass():
             call.run()
         for index, activation in found.items():
-            mask = call.token_mask(activation.shape[1]) if activation.ndim == 3 else None
+            mask = valid_tokens(call, activation.shape[1]) if activation.ndim == 3 else None
             statistics.update(names[index], activation, mask)
     return statistics

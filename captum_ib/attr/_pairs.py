@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
+import torch
 from captum.attr import LayerAttribution
 from torch import Tensor
 
@@ -21,7 +21,7 @@ from captum_ib.attr._call import Call, prepare
 from captum_ib.attr._explain import Explained, MakePrior, Plan, estimate, explain
 from captum_ib.attr._progress import progress
 from captum_ib.bottleneck import ActivationStatistics
-from captum_ib.models.dual_encoder import DualEncoder
+from captum_ib.models.dual_encoder import DualEncoder, TowerView
 from captum_ib.models.layers import NamedLayer
 from captum_ib.models.layout import TokenLayout
 
@@ -127,9 +127,9 @@ def _one_side(
     mask: Tensor | None,
     layers: Sequence[NamedLayer],
 ) -> ActivationStatistics:
-    valid = dual.token_mask(modality, value, mask)
-    encode = partial(dual.encode, modality)
-    call: Call = prepare(encode, value, None if valid is None else valid.long())
+    # What the tower is compared with does not matter here: only its layers are looked at.
+    view = TowerView(dual, modality, torch.zeros(1, 1, device=value.device))
+    call: Call = prepare(view, value, mask)
     return estimate(dual, [call], layers)
 
 

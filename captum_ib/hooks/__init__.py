@@ -3,7 +3,7 @@
 from captum_ib.hooks.composite import CompositeHook
 from captum_ib.hooks.isolate import borrowed, roots
 from captum_ib.hooks.replay import Recorder, Replay, ReplayMismatch
-from captum_ib.hooks.session import Session, open_session
+from captum_ib.hooks.session import Session, open_session, samples_axis_of
 
 __all__ = [
     "CompositeHook",
@@ -14,4 +14,5 @@ __all__ = [
     "borrowed",
     "open_session",
     "roots",
+    "samples_axis_of",
 ]

@@ -27,6 +27,8 @@ class CompositeHook:
         fn: see above.
         to_input: hook what goes into the layers instead of what comes out.
         names: the layers' names, for error messages.
+        samples_axis: 1 for layers that take the sequence first, ``(T, N, C)``; ``fn`` sees and
+            gives ``(N, T, C)`` all the same.
 
     Raises:
         RuntimeError: on the forward pass, when a layer runs twice between two :meth:`one_pass`,
@@ -47,7 +49,9 @@ class CompositeHook:
         fn: LayerFunction,
         to_input: bool = False,
         names: Sequence[str] | None = None,
+        samples_axis: int = 0,
     ) -> None:
+        self.samples_axis = samples_axis
         self.layers = list(layers)
         self.fn = fn
         self.to_input = to_input
@@ -117,8 +121,8 @@ class CompositeHook:
                 "output)"
             )
         activation, put = found
-        new = self.fn(index, activation)
-        return None if new is None else put(new)
+        new = self.fn(index, activation.transpose(0, self.samples_axis))
+        return None if new is None else put(new.transpose(0, self.samples_axis))
 
 
 def _describe(layer: nn.Module) -> str:

@@ -26,10 +26,13 @@ PLAIN = (Tensor, type(None), bool, int, float, str, torch.dtype, torch.device, t
 
 @dataclass
 class _Recorded:
-    """The output of one module call, and whether its tensors carry the sample axis in front."""
+    """The output of one module call, and the axes on which its tensors may carry the samples.
+
+    There are none for what is the same for all samples.
+    """
 
     output: Any
-    batched: bool
+    axes: tuple[int, ...]
 
     def copy(self, repeats: int, n: int) -> Any:
         """A fresh copy (models write in place), its samples repeated draw by draw."""
@@ -37,11 +40,19 @@ class _Recorded:
         def clone(leaf: Any) -> Any:
             if not isinstance(leaf, Tensor):
                 return leaf
-            if self.batched and leaf.ndim > 0 and leaf.shape[0] == n and repeats > 1:
-                return leaf.repeat(repeats, *[1] * (leaf.ndim - 1))
-            return leaf.clone()
+            axis = _samples_axis(leaf, n, self.axes)
+            if axis is None or repeats == 1:
+                return leaf.clone()
+            times = [1] * leaf.ndim
+            times[axis] = repeats
+            return leaf.repeat(times)
 
         return tree_map(clone, self.output)
+
+
+def _samples_axis(tensor: Tensor, n: int, axes: tuple[int, ...]) -> int | None:
+    """The first of the axes that has ``n`` entries."""
+    return next((axis for axis in axes if tensor.ndim > axis and tensor.shape[axis] == n), None)
 
 
 @dataclass
@@ -116,10 +127,13 @@ class Recorder:
 
     Args:
         n: samples in the batch.
+        samples_axis: 1 where modules may take the sequence first: tensors that have no samples in
+            front are then looked at for samples on axis 1.
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, samples_axis: int = 0) -> None:
         self.n = n
+        self.samples_axis = samples_axis
         self._top = _Call(nn.Identity())
         self._stack = [self._top]
         self._thread = threading.get_ident()
@@ -168,9 +182,10 @@ class Recorder:
         results = [leaf for leaf in returned if isinstance(leaf, Tensor)]
         if not results or any(tensor.requires_grad for tensor in (*tensors, *results)):
             return
-        batched = any(tensor.ndim > 0 and tensor.shape[0] == self.n for tensor in tensors)
+        axes = tuple(range(self.samples_axis + 1))
+        batched = any(_samples_axis(tensor, self.n, axes) is not None for tensor in tensors)
         call.recorded = _Recorded(
             tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, output),
-            batched,
+            axes if batched else (),
         )
         call.children.clear()

@@ -36,11 +36,17 @@ class Session:
     """
 
     def __init__(
-        self, run: Run, layers: Sequence[nn.Module], names: Sequence[str], to_input: bool
+        self,
+        run: Run,
+        layers: Sequence[nn.Module],
+        names: Sequence[str],
+        to_input: bool,
+        samples_axis: int = 0,
     ) -> None:
         self.layers = list(layers)
         self.names = list(names)
         self.to_input = to_input
+        self.samples_axis = samples_axis
         self.activations: list[Tensor] = []
         self.replay: Replay | None = None
         self.output = torch.empty(0)
@@ -48,7 +54,7 @@ class Session:
 
     def run(self, repeats: int, fn: LayerFunction, replay: bool = True) -> Tensor:
         """One pass with ``fn(index, activation)`` at every layer; rows ordered draw by draw."""
-        hook = CompositeHook(self.layers, fn, self.to_input, self.names)
+        hook = CompositeHook(self.layers, fn, self.to_input, self.names, self.samples_axis)
         playing = self.replay.playing(repeats) if replay and self.replay else nullcontext()
         with playing, hook, hook.one_pass():
             return self._run(repeats)
@@ -61,7 +67,7 @@ class Session:
             # Not a leaf: models may add to a layer's output in place.
             return activation.detach().requires_grad_().clone()
 
-        recorder = Recorder(n)
+        recorder = Recorder(n, self.samples_axis)
         with recorder.recording():
             output = self.run(1, capture)
         for index, activation in found.items():
@@ -116,6 +122,11 @@ class Session:
         return f"outputs differ by {float(gap / scale):.2g} of the largest"
 
 
+def samples_axis_of(forward_func: Callable) -> int:
+    """The axis on which the layers behind a forward function have their samples, 0 or 1."""
+    return int(getattr(forward_func, "samples_axis", 0))
+
+
 @contextmanager
 def open_session(
     forward_func: Callable,
@@ -129,14 +140,16 @@ def open_session(
     """Borrow a model for a number of passes; it comes back as it was.
 
     Args:
-        forward_func: the module or function that ``run`` calls.
+        forward_func: the module or function that ``run`` calls. Where it says
+            ``samples_axis = 1``, its layers take the sequence first, ``(T, N, C)``; the session's
+            activations have the samples first all the same.
         run: see :data:`Run`.
         layers, names: where to hook, in any order.
         n: samples per repeat.
         to_input: hook the layers' inputs instead of their outputs.
         replay: compute only once what does not depend on the layers.
     """
-    session = Session(run, layers, names, to_input)
+    session = Session(run, layers, names, to_input, samples_axis_of(forward_func))
     with borrowed(list(layers)), borrowed(roots(forward_func, lambda: run(1))):
         session._record(n)
         if replay:

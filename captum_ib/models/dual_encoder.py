@@ -151,6 +151,7 @@ class TowerView(ModelView):
         self.tower = dual.tower(modality)
         self.modality = modality
         self.other_embedding = other_embedding.detach()
+        self.samples_axis = self.tower.samples_axis
         self.train(dual.training)
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -181,7 +181,12 @@ class ModelView(nn.Module):
 
     What it says goes before what :meth:`TokenLayout.infer` and
     :func:`~captum_ib.models.layers.default_layers` would find out from the modules.
+
+    Attributes:
+        samples_axis: 1 where its layers take the sequence first, ``(T, N, C)``.
     """
+
+    samples_axis: int = 0
 
     def layout(
         self, layer: nn.Module, activation: Tensor, inputs: tuple[Tensor, ...], name: str

@@ -34,6 +34,8 @@ class Tower:
         takes_mask: whether the modality has padding.
         token_mask: (inputs, mask) → valid tokens ``(N, T)``, or ``None`` when all are.
         infer_layout: layout of a layer's activation; default: from the encoder.
+        samples_axis: 1 where the blocks take the sequence first, ``(T, N, C)``, as ImageBind's and
+            OpenAI's own CLIP do; layouts and attributions have the samples first all the same.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Tower:
     takes_mask: bool = False
     token_mask: Callable[[Tensor, Tensor | None], Tensor | None] = lambda inputs, mask: mask
     infer_layout: InferLayout | None = field(default=None)
+    samples_axis: int = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tower:
         """A copy for the copied model: its functions refer to the copy, not to the original.

@@ -15,26 +15,44 @@ from tests.models.rows import images, token_mask
 WIDTH = 16
 
 
+class Block(nn.Module):
+    """Self-attention and a perceptron; the samples are on axis 1 where the sequence comes first."""
+
+    def __init__(self, sequence_first: bool) -> None:
+        super().__init__()
+        self.axis = int(sequence_first)
+        self.norm1, self.norm2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.qkv = nn.Linear(WIDTH, 3 * WIDTH)
+        self.mlp = nn.Sequential(nn.Linear(WIDTH, 32), nn.GELU(), nn.Linear(32, WIDTH))
+
+    def forward(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
+        query, key, value = self.qkv(self.norm1(tokens)).transpose(0, self.axis).chunk(3, dim=-1)
+        mask = None if valid is None else valid[:, None, :]
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, mask)
+        tokens = tokens + mixed.transpose(0, self.axis)
+        return tokens + self.mlp(self.norm2(tokens))
+
+
 class Trunk(nn.Module):
     """Tokens with a class token in front, through blocks, to the joint space."""
 
-    def __init__(self, stem: nn.Module) -> None:
+    def __init__(self, stem: nn.Module, sequence_first: bool = False) -> None:
         super().__init__()
         self.stem = stem
+        self.sequence_first = sequence_first
         self.class_token = nn.Parameter(torch.randn(1, 1, WIDTH))
-        self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(WIDTH, 2, 32, 0.0, batch_first=True, norm_first=True)
-            for _ in range(5)
-        )
+        self.blocks = nn.ModuleList(Block(sequence_first) for _ in range(5))
         self.head = nn.Linear(WIDTH, 8, bias=False)
 
     def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
         tokens = self.stem(values)
         tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
-        padding = None if mask is None else nn.functional.pad(mask == 0, (1, 0))
+        valid = None if mask is None else nn.functional.pad(mask.bool(), (1, 0), value=True)
+        axis = int(self.sequence_first)
+        tokens = tokens.transpose(0, axis)
         for block in self.blocks:
-            tokens = block(tokens, src_key_padding_mask=padding)
-        return self.head(tokens)
+            tokens = block(tokens, valid)
+        return self.head(tokens.transpose(0, axis))
 
 
 class Patches(nn.Sequential):
@@ -48,18 +66,20 @@ class Patches(nn.Sequential):
 class Bind(nn.Module):
     """Four modalities in one space, in the way of ImageBind: a stem, a trunk and a head for each.
 
-    Audio is a mel spectrogram `(N, 1, mel bins, time)`, motion `(N, 6, time)`.
+    Audio is a mel spectrogram `(N, 1, mel bins, time)`, motion `(N, 6, time)`. Like ImageBind's,
+    the blocks can take the sequence first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sequence_first: bool = False) -> None:
         super().__init__()
+        stems = {
+            "image": Patches(3, (8, 8)),
+            "audio": Patches(1, (8, 8)),
+            "text": nn.Embedding(30, WIDTH),
+            "motion": nn.Sequential(nn.Conv1d(6, WIDTH, 4, stride=4), Transposed()),
+        }
         self.trunks = nn.ModuleDict(
-            {
-                "image": Trunk(Patches(3, (8, 8))),
-                "audio": Trunk(Patches(1, (8, 8))),
-                "text": Trunk(nn.Embedding(30, WIDTH)),
-                "motion": Trunk(nn.Sequential(nn.Conv1d(6, WIDTH, 4, stride=4), Transposed())),
-            }
+            {name: Trunk(stem, sequence_first) for name, stem in stems.items()}
         )
 
 
@@ -68,9 +88,9 @@ class Transposed(nn.Module):
         return values.transpose(1, 2)
 
 
-def bind() -> DualEncoder:
+def bind(sequence_first: bool = False) -> DualEncoder:
     torch.manual_seed(0)
-    model = Bind().eval()
+    model = Bind(sequence_first).eval()
     layouts = {
         "image": TokenLayout("tokens", prefix=1, grid=(4, 6)),
         # mel bins are the rows: one stretch of time, turned to (time, frequency)
@@ -92,6 +112,7 @@ def bind() -> DualEncoder:
                 None if mask is None else nn.functional.pad(mask.bool(), (1, 0), value=True)
             ),
             infer_layout=lambda *given: layouts[name],
+            samples_axis=int(sequence_first),
         )
 
     return DualEncoder(model, [tower(name) for name in layouts])
@@ -125,6 +146,36 @@ def test_any_pair_of_modalities(method: type, pair: tuple[str, str]) -> None:
         assert (each.flatten(1).std(dim=1) > 0).all()
     if pair[1] == "text":
         assert (maps[1][token_mask() == 0] == 0).all()
+
+
+@pytest.mark.parametrize("method", [M2IB, NIB])
+def test_blocks_that_take_the_sequence_first_give_the_same_maps(method: type) -> None:
+    inputs, mask = (value_of("audio"), value_of("text")), token_mask()
+    settings = {"n_steps": 3} if method is NIB else {"n_steps": 3, "n_samples": 2, "seed": 0}
+    maps = [
+        method(bind(first).pair("audio", "text")).attribute(
+            inputs, additional_forward_args=mask, **settings
+        )
+        for first in (False, True)
+    ]
+    for usual, sequence_first in zip(*maps, strict=True):
+        torch.testing.assert_close(sequence_first, usual, rtol=1e-3, atol=1e-4)
+
+
+def test_statistics_of_blocks_that_take_the_sequence_first() -> None:
+    pairs = (value_of("audio"), value_of("text"), token_mask())
+    found = [M2IB(bind(first).pair("audio", "text")).estimate([pairs]) for first in (False, True)]
+    for name in found[0].layers:
+        torch.testing.assert_close(found[1].mean(name), found[0].mean(name), rtol=1e-4, atol=1e-5)
+
+
+def test_the_sequence_first_without_saying_so_is_refused() -> None:
+    dual = bind(sequence_first=True)
+    for tower in dual._towers.values():
+        tower.samples_axis = 0
+    refused = pytest.raises(ValueError, match=r"the 2 samples on axis 0; .*samples_axis=1")
+    with pytest.warns(RuntimeWarning, match="running without replay"), refused:
+        NIB(dual.pair("audio", "text")).attribute((value_of("audio"), value_of("text")))
 
 
 def test_a_sound_is_found_in_an_encoder_with_frequency_first() -> None:
