@@ -231,7 +231,8 @@ _COMPARATORS = (
     ),
     _comparator(
         "AttentionRollout", "attention_rollout", "Abnar & Zuidema, ACL 2020",
-        "share in the token that is read, whatever the output", "1 forward", "share",
+        "share in the token that is read, whatever the output",
+        "1 forward, backward to the last attention", "share",
     ),
     _comparator(
         "AttentionGradCAM", "attention_gradcam", "Chefer et al., CVPR 2021",

@@ -41,6 +41,9 @@ class OneLayer(Named, LayerAttribution):
         layers: the layer (of each tower) as ``(name, module)``.
     """
 
+    normalised = True
+    """Whether the default is a normalisation, or the tokens ahead of it."""
+
     def __init__(
         self,
         forward_func: Callable[..., Any],
@@ -49,11 +52,11 @@ class OneLayer(Named, LayerAttribution):
         if isinstance(forward_func, DualEncoder):
             if layer is None:
                 towers = (forward_func.tower(name) for name in forward_func.modalities[:2])
-                self.layers = [_tower_site(tower.blocks) for tower in towers]
+                self.layers = [_tower_site(tower.blocks, self.normalised) for tower in towers]
             else:
                 self.layers = tower_layers(forward_func, layer)
         elif layer is None and isinstance(forward_func, nn.Module):
-            self.layers = [_model_site(forward_func)]
+            self.layers = [_model_site(forward_func, self.normalised)]
         else:
             model = forward_func if isinstance(forward_func, nn.Module) else None
             self.layers = named_layers(model, layer, self.get_name())
@@ -96,22 +99,19 @@ class OneLayer(Named, LayerAttribution):
         return tuple(maps) if len(maps) > 1 or calls[0].tuple_in else maps[0]
 
 
-def _model_site(model: nn.Module) -> NamedLayer:
+def _model_site(model: nn.Module, normalised: bool) -> NamedLayer:
     found = blocks_of(model)
     last = found.blocks[-1]
-    if found.kind == "convolutional":
+    if found.kind == "convolutional" or (found.kind == "staged" and not normalised):
         return last
-    site = found.site(last)
-    return (
-        found.blocks[-2]
-        if site is last and found.kind == "plain" and len(found.blocks) > 1
-        else site
-    )
+    site = found.site(last) if normalised else last
+    whole_plain = site is last and found.kind == "plain"
+    return found.blocks[max(0, len(found.blocks) - 2)] if whole_plain else site
 
 
-def _tower_site(stack: Sequence[NamedLayer]) -> NamedLayer:
+def _tower_site(stack: Sequence[NamedLayer], normalised: bool) -> NamedLayer:
     name, block = stack[-1]
-    for norm in FIRST_NORMS:
+    for norm in FIRST_NORMS if normalised else ():
         module = getattr(block, norm, None)
         if isinstance(module, nn.Module) and not isinstance(module, nn.Identity):
             return f"{name}.{norm}", module

@@ -176,7 +176,6 @@ class AttentionRecorder(TorchFunctionMode):
             and query.ndim == 3
             and given["bias_k"] is None
             and not given["add_zero_attn"]
-            and given.get("key_padding_mask") is None
         )
         if weight is None or not plain:
             return F.multi_head_attention_forward(*args, **kwargs)
@@ -184,11 +183,13 @@ class AttentionRecorder(TorchFunctionMode):
         tokens, n, width = query.shape
         packed = self.linear(query, weight, given["in_proj_bias"])
         split = packed.view(tokens, n, 3, heads, width // heads).permute(2, 1, 3, 0, 4)
-        mask = given.get("attn_mask")
+        mask = _additive(given.get("attn_mask"), query.dtype)
         if mask is not None and mask.ndim == 3:
             mask = mask.view(n, heads, tokens, tokens)
-        if mask is not None and mask.dtype == torch.bool:
-            mask = ~mask  # there True forbids, in scaled_dot_product_attention it allows
+        padding = _additive(given.get("key_padding_mask"), query.dtype)
+        if padding is not None:
+            padding = padding[:, None, None]
+            mask = padding if mask is None else mask + padding
         mixed = self._fused(*split.unbind(0), attn_mask=mask)
         joined = mixed.permute(2, 0, 1, 3).reshape(tokens, n, width)
         self._projection((joined, given["out_proj_weight"]))
@@ -208,6 +209,13 @@ class AttentionRecorder(TorchFunctionMode):
     def unchanged(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """An elementwise function or a normalisation."""
         return function(x)
+
+
+def _additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """A mask of ``nn.MultiheadAttention``, where True forbids, as what is added to the scores."""
+    if mask is None or mask.dtype != torch.bool:
+        return mask
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(mask, -torch.inf)
 
 
 def _masked(scores: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:

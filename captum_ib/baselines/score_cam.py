@@ -27,9 +27,11 @@ class ScoreCAM(OneLayer, PerturbationAttribution):
     softmax, so it is not computed. Channels that are constant have no mask and no weight. On text
     the masks lie on the token embeddings.
 
-    One forward pass per channel and sample. Values are ≥ 0, in units of the activation.
+    One forward pass per channel and sample. Values are ≥ 0 by the ReLU, in units of the activation.
 
-    See :class:`~captum_ib.baselines._layers.OneLayer` for the arguments.
+    See :class:`~captum_ib.baselines._layers.OneLayer` for the arguments. The default layer of a
+    transformer is the last block but one, whole: behind a layer normalisation the channels of a
+    token sum to nearly 0, and so would the map of channels with similar weights.
 
     >>> import torch
     >>> from captum_ib import zoo
@@ -39,6 +41,8 @@ class ScoreCAM(OneLayer, PerturbationAttribution):
     torch.Size([1, 1])
     """
 
+    normalised = False
+
     @log_usage()
     def attribute(
         self,
@@ -47,6 +51,7 @@ class ScoreCAM(OneLayer, PerturbationAttribution):
         target: Any = None,
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
+        relu_attributions: bool = True,
         *,
         score: Literal["probability", "output"] = "probability",
         layout: TokenLayout | None = None,
@@ -61,6 +66,7 @@ class ScoreCAM(OneLayer, PerturbationAttribution):
             target: output to explain, in any of Captum's forms; none for a ``DualEncoder``.
             additional_forward_args: passed on to ``forward_func`` behind the inputs.
             attribute_to_layer_input: take the layer's input instead of its output.
+            relu_attributions: drop negative values, as the paper does; a map can be 0 everywhere.
             score: f, the softmax probability of the target or the output itself; one output per
                 sample is taken as it is.
             layout: the layer's axes, where they can't be inferred; for a pair one per tower.
@@ -90,7 +96,7 @@ class ScoreCAM(OneLayer, PerturbationAttribution):
                 ]
             weights = _weights(torch.cat(scores), channels, layer[0])
             values = torch.einsum("cn,npc->np", weights, state.positions(state.activation))
-            return state.map(values.clamp_min(0))
+            return state.map(values.clamp_min(0) if relu_attributions else values)
 
         return self._explain(inputs, target, additional_forward_args, explain, layout)
 

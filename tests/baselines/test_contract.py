@@ -46,7 +46,7 @@ METHODS = {
     "MFABA": Method(ANY, {"n_steps": 3}, signed=True, map="input"),
     # Signed where the score is a cosine similarity, which may be negative.
     "RISE": Method(ANY, {"n_masks": 20, "grid": 3}, signed=True, random=True, map="pixels"),
-    "ScoreCAM": Method((*ANY, "swin")),
+    "ScoreCAM": Method((*ANY, "swin"), {"relu_attributions": False}, signed=True),
     # Its shares are divided by products that come close to 0.
     "TransformerAttribution": Method(("vit", "hf_vit"), half=0.6),
     "ViTCX": Method(ANY, signed=True, random=True, map="pixels"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from captum.attr import LayerGradCam
+from timm.models.swin_transformer import SwinTransformer
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, ResNet
@@ -75,6 +76,18 @@ def test_layer_input_and_layout():
         LayerGradCAM(lambda value: model(value))
 
 
+def test_default_layers():
+    vit, text, cnn = timm_vit(), bert("sdpa"), resnet()
+    swin = SwinTransformer(img_size=32, embed_dim=8, depths=(1, 1), num_heads=(2, 2), window_size=4)
+    for method, expected in (
+        (LayerGradCAM, ["blocks.2.norm1", "bert.encoder.layer.1", "layer4.0", "norm1"]),
+        (ViTCX, ["blocks.2.norm1", "bert.encoder.layer.1", "layer4.0", "norm1"]),
+        (ScoreCAM, ["blocks.1", "bert.encoder.layer.1", "layer4.0", "blocks.0"]),
+    ):
+        names = [method(model).layers[0][0] for model in (vit, text, cnn, swin)]
+        assert names[:3] == expected[:3] and names[3].endswith(expected[3])
+
+
 def test_gradcam_needs_a_gradient():
     model = timm_vit()
     with pytest.raises(RuntimeError, match="does not depend on layer Linear"):
@@ -84,7 +97,7 @@ def test_gradcam_needs_a_gradient():
 @pytest.mark.parametrize(("build", "size"), [(timm_vit, 16), (resnet, 64)])
 def test_score_cam_as_a_loop(build, size):
     model, x = build(), images(1, size)
-    layer = model.blocks[-1].norm1 if build is timm_vit else model.layer4[-1]
+    layer = model.blocks[-2] if build is timm_vit else model.layer4[-1]
     with torch.no_grad():
         activation, _ = output_of(model, layer, x)
         if build is timm_vit:
@@ -98,9 +111,11 @@ def test_score_cam_as_a_loop(build, size):
             scores.append(model(x * mask).softmax(dim=1)[0, 3])
             kept.append(channel)
         weights = torch.stack(scores).softmax(dim=0)
-        expected = torch.einsum("c,chw->hw", weights, torch.stack(kept)).clamp_min(0)
+        expected = torch.einsum("c,chw->hw", weights, torch.stack(kept))
     found = ScoreCAM(model).attribute(x, target=3, perturbations_per_eval=5)
-    assert torch.allclose(found[0, 0], expected, rtol=1e-4, atol=1e-6)
+    assert torch.allclose(found[0, 0], expected.clamp_min(0), rtol=1e-4, atol=1e-6)
+    signed = ScoreCAM(model).attribute(x, target=3, relu_attributions=False)
+    assert torch.allclose(signed[0, 0], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_constant_layers_make_no_masks():
@@ -108,7 +123,7 @@ def test_constant_layers_make_no_masks():
     nn.init.zeros_(model.blocks[-1].norm1.weight)
     for method in (ScoreCAM, ViTCX):
         with pytest.raises(ValueError, match="is constant over its positions"):
-            method(model).attribute(images(), target=0)
+            method(model, "blocks.2.norm1").attribute(images(), target=0)
 
 
 def test_vit_cx_as_a_loop():
