@@ -61,8 +61,8 @@ class IBA(BottleneckAttribution):
         *,
         beta: float = 10.0,
         n_steps: int = 10,
-        n_samples: int = 4,
-        antithetic: bool = True,
+        n_samples: int = 10,
+        antithetic: bool = False,
         lr: float = 1.0,
         smoothing: float | Literal["auto"] | None = "auto",
         mask_inactive: bool | Literal["auto"] = "auto",
@@ -87,8 +87,9 @@ class IBA(BottleneckAttribution):
             attribute_to_layer_input: put the bottleneck on the layer's input.
             beta: weight of the information (Schulz et al., section 5: 10).
             n_steps: steps of Adam (Schulz et al.: 10).
-            n_samples: noise draws per step (the paper: 10 independent ones).
-            antithetic: draw the noise in pairs ε, −ε.
+            n_samples: noise draws per step (the authors' code: 10). Fewer make the map noisier,
+                see docs/results.md.
+            antithetic: draw the noise in pairs ε, −ε (no gain for IBA, unlike for CoIBA and M2IB).
             lr: learning rate of α (Schulz et al.: 1).
             smoothing: σ of the Gaussian on 1 − λ, in cells; ``"auto"``: 1 on convolutional
                 feature maps (Schulz et al., section 3.3), none elsewhere.
