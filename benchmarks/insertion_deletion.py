@@ -78,7 +78,7 @@ def main() -> None:
                 **vars(args),
                 "metric_s": [round(metric, 3) for metric, _ in pairs],
                 "forwards_s": [round(alone, 3) for _, alone in pairs],
-                "ratio": round(ratios[len(ratios) // 2], 3),
+                "ratio": round(float(np.median(ratios)), 3),
                 "ratio_range": [round(ratios[0], 3), round(ratios[-1], 3)],
                 "threads": torch.get_num_threads(),
                 "torch": torch.__version__,
