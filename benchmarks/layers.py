@@ -29,8 +29,17 @@ from captum_ib.metrics.funnybirds.data import FunnyBirds
 HELD_OUT = 1_000_003  # the seed that no zoo model was trained on
 
 
-def report(ranking: LayerRanking, paper: str, masks: Tensor | None, started: float) -> None:
+def report(
+    ranking: LayerRanking,
+    paper: str,
+    masks: Tensor | None,
+    started: float,
+    args: argparse.Namespace,
+) -> None:
     """The ranking against the papers' layer, and the pointing game where there are masks."""
+    if args.plots is not None:
+        file = args.plots / f"layers-{args.subject}-{ranking.method.lower()}.png"
+        ranking.plot(file, "insertion − deletion")
     print(f"\n### {ranking.method} ({ranking.scores.shape[1]} samples)\n", flush=True)
     print(ranking.table(paper))
     if masks is not None:
@@ -62,7 +71,7 @@ def classifier(
     model: torch.nn.Module,
     images: Tensor,
     masks: Tensor | None,
-    step: int,
+    args: argparse.Namespace,
     **black: Any,
 ) -> None:
     depth = len(model.blocks)
@@ -75,17 +84,17 @@ def classifier(
         started = time.time()
         explainer = method(model)
         candidates = default_candidates(explainer)
-        kept = sorted({*range(0, depth, step), list(candidates).index(paper)})
+        kept = sorted({*range(0, depth, args.step), list(candidates).index(paper)})
         ranking = rank_layers(
             explainer, images, candidates=shortened(candidates, kept), seed=0, **black
         )
-        report(ranking, paper, masks, started)
+        report(ranking, paper, masks, started, args)
 
 
 def vit_scenes(args: argparse.Namespace) -> None:
     loaded, scenes = zoo.load("vit-scenes"), zoo.scenes.labelled(args.n, seed=HELD_OUT)
     images = loaded.normalize(scenes.images)
-    classifier(loaded.model, images, scenes.mask, args.step, mean=loaded.mean, std=loaded.std)
+    classifier(loaded.model, images, scenes.mask, args, mean=loaded.mean, std=loaded.std)
 
 
 def clip_scenes(args: argparse.Namespace) -> None:
@@ -106,7 +115,7 @@ def clip_scenes(args: argparse.Namespace) -> None:
             std=loaded.std,
             seed=0,
         )
-        report(ranking, "block 6 of 8", scenes.mask, started)
+        report(ranking, "block 6 of 8", scenes.mask, started, args)
 
 
 def funnybirds(args: argparse.Namespace) -> None:
@@ -118,7 +127,7 @@ def funnybirds(args: argparse.Namespace) -> None:
     small = torch.nn.functional.interpolate(
         pictures, (128, 128), mode="bilinear", antialias=True, align_corners=False
     )
-    classifier(model, (small - 0.5) / 0.5, None, args.step, mean=0.5, std=0.5)
+    classifier(model, (small - 0.5) / 0.5, None, args, mean=0.5, std=0.5)
 
 
 def main() -> None:
@@ -126,6 +135,7 @@ def main() -> None:
     parser.add_argument("subject", choices=["vit-scenes", "clip-scenes", "funnybirds"])
     parser.add_argument("--n", type=int, default=64, help="samples")
     parser.add_argument("--step", type=int, default=1, help="every so many blocks")
+    parser.add_argument("--plots", type=Path, help="a folder for the rankings' plots")
     parser.add_argument("--data", type=Path, default=Path("../shared/funnybirds"))
     parser.add_argument("--model", type=Path, default=Path("../shared/conformance/vit"))
     args = parser.parse_args()

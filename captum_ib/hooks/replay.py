@@ -180,7 +180,10 @@ class Recorder:
             return
         tensors = [leaf for leaf in given if isinstance(leaf, Tensor)]
         results = [leaf for leaf in returned if isinstance(leaf, Tensor)]
-        if not results or any(tensor.requires_grad for tensor in (*tensors, *results)):
+        # Without a tensor to go by, the result may follow a batch size given as a number.
+        if not tensors or not results:
+            return
+        if any(tensor.requires_grad for tensor in (*tensors, *results)):
             return
         axes = tuple(range(self.samples_axis + 1))
         batched = any(_samples_axis(tensor, self.n, axes) is not None for tensor in tensors)

@@ -97,7 +97,7 @@ class Depths:
 
 CHOICES = {
     "paper": Depths(iba=1 / 2, nib=3 / 4, coiba=1 / 3, pair_m2ib=3 / 4, pair_nib=3 / 4),
-    "auto": Depths(iba=0, nib=0, coiba=0, pair_m2ib=1 / 4, pair_nib=1 / 2),
+    "auto": Depths(iba=1 / 4, nib=1 / 2, coiba=0, pair_m2ib=1 / 4, pair_nib=1 / 2),
 }
 """``"paper"``: what the papers chose by hand. ``"auto"``: what did best in docs/layers.md."""
 
@@ -111,6 +111,13 @@ def depths_of(choice: str) -> Depths:
     if choice not in CHOICES:
         raise ValueError(f"unknown choice of layers {choice!r}, expected one of {list(CHOICES)}")
     return CHOICES[choice]
+
+
+def second_half(found: Stages) -> list[NamedLayer]:
+    """The blocks of the second half of the stages; of a single stage its second half."""
+    if len(found.stages) == 1:
+        return found.blocks[len(found.blocks) // 2 :]
+    return [block for stage in found.stages[len(found.stages) // 2 :] for block in stage]
 
 
 def default_layers(model: nn.Module, method: str, choice: str = "paper") -> list[NamedLayer]:
@@ -137,7 +144,7 @@ def default_layers(model: nn.Module, method: str, choice: str = "paper") -> list
     depths = depths_of(choice)
     if method == "coiba":
         if found.kind == "convolutional":
-            chosen = [block for stage in found.stages[len(found.stages) // 2 :] for block in stage]
+            chosen = second_half(found)
         elif found.kind == "staged":
             chosen = found.main
         else:
@@ -145,6 +152,6 @@ def default_layers(model: nn.Module, method: str, choice: str = "paper") -> list
         return [found.site(block) for block in chosen]
     if found.kind != "plain":
         depths = CHOICES["paper"]
-    if method == "iba" and found.kind == "convolutional":
+    if method == "iba" and found.kind == "convolutional" and len(found.stages) > 1:
         return [found.stages[(len(found.stages) - 1) // 2][-1]]
     return [at_depth(found.blocks, depths.iba if method == "iba" else depths.nib)]

@@ -211,12 +211,23 @@ def _infer(
         return TokenLayout(kind) if kind else None
     if activation.ndim != 3:
         return None
-    if any(isinstance(module, (nn.Conv1d, nn.BatchNorm1d)) for module in layer.modules()):
+    if _channels_second(layer, (int(activation.shape[1]), int(activation.shape[2]))):
         return TokenLayout("ncl")
     image = next((value for value in inputs if value.is_floating_point() and value.ndim == 4), None)
     if image is None:
         return TokenLayout("sequence")
     return _token_grid(model, int(activation.shape[1]), (int(image.shape[2]), int(image.shape[3])))
+
+
+def _channels_second(layer: nn.Module, shape: tuple[int, int]) -> bool:
+    """Whether a 3-D activation has its channels before its positions, as behind a ``Conv1d``."""
+    for part in layer.modules():
+        if isinstance(part, nn.Conv1d) and part.out_channels == shape[0]:
+            return True
+        # LeViT normalises flattened tokens: their channels are still last.
+        if isinstance(part, nn.BatchNorm1d) and part.num_features == shape[0] != shape[1]:
+            return True
+    return False
 
 
 def channel_order(module: nn.Module, shape: tuple[int, ...]) -> str | None:

@@ -144,6 +144,7 @@ HF_SWIN = {
     "window_size": 2,
 }
 HF_CONVNEXT = {"hidden_sizes": (8, 16, 24, 32), "depths": (1, 1, 2, 1), "image_size": 64}
+XCIT = timm_model("xcit_nano_12_p16_224", embed_dim=16, depth=4, num_heads=2, patch_size=8)
 CNN = maps(2, (8, 12), (4, 6), (4, 6))
 """IBA at the second of four stages, CoIBA on the third and fourth, NIB at the third's end."""
 
@@ -247,6 +248,25 @@ IMAGE_CLASSIFIERS = (
         note="hybrid",
     ),
     Row("MaxViT", "timm", timm_maxvit, square, maps(2, (8, 8), (4, 4), (4, 4)), note="hybrid"),
+    Row(
+        "RegNet",
+        "timm",
+        timm_model("regnetx_002"),
+        big,
+        maps(2, (8, 12), (4, 6), (2, 3)),
+    ),
+    Row("PoolFormer", "timm", timm_model("poolformer_s12"), big, CNN),
+    Row("XCiT", "timm", XCIT, images, GRID, note="cross-covariance attention"),
+    Row(
+        "XCiT, one image",
+        "timm",
+        XCIT,
+        lambda: images(1),
+        maps(1, (4, 6), (4, 6), (4, 6)),
+        fallback=dict.fromkeys(
+            ("iba", "coiba", "nib"), "its position table looks like a batch of one"
+        ),
+    ),
     Row("ViT", "transformers", hf_classifier("ViT", **HF_IMAGE), images, GRID),
     Row("DeiT", "transformers", hf_classifier("DeiT", **HF_IMAGE), images, GRID),
     Row("BEiT", "transformers", hf_classifier("Beit", **HF_IMAGE), images, GRID),
@@ -273,6 +293,13 @@ IMAGE_CLASSIFIERS = (
     Row("Swin", "torchvision", torchvision_swin, big, STAGED),
     Row("Swin V2", "torchvision", torchvision_swin_v2, big, STAGED),
     Row("ResNet", "torchvision", torchvision_model("resnet18"), big, CNN),
+    Row(
+        "MobileNetV2",
+        "torchvision",
+        torchvision_model("mobilenet_v2"),
+        big,
+        maps(2, (4, 6), (4, 6), (4, 6)),
+    ),
 )
 
 

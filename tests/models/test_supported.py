@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from captum_ib import methods
 from tests.models.rows import Row
-from tests.models.supported import ROWS
+from tests.models.supported import PAGE, ROWS, page
 
 QUICK = {"n_steps": 2, "n_samples": 2, "seed": 0}
 """Settings of a fit that is only looked at for its form."""
@@ -66,6 +66,32 @@ def attribute(row: Row, model: nn.Module, method: str) -> Any:
     )
 
 
+def first(values: Any) -> Any:
+    """The first sample of inputs or additional arguments."""
+    if isinstance(values, tuple):
+        return tuple(value[:1] for value in values)
+    return None if values is None else values[:1]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for row in ROWS if not row.slow and "XCiT" not in row.name],
+    ids=lambda row: f"{row.library}-{row.name}".replace(" ", "_"),
+)
+def test_one_sample_alone(row: Row) -> None:
+    """The same map as in the batch, with replay; `test_supported` has the exception, XCiT."""
+    if row.missing():
+        pytest.skip(str(row.missing()))
+    explainer = methods.get("nib").cls(row.forward(row.model()))
+    settings = {"n_steps": 2} if row.target is None else {"n_steps": 2, "target": row.target}
+    inputs, additional = row.inputs(), row.additional()
+    together = explainer.attribute(inputs, additional_forward_args=additional, **settings)
+    alone = explainer.attribute(
+        first(inputs), additional_forward_args=first(additional), **settings
+    )
+    torch.testing.assert_close(alone, first(together), rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize(("row", "method"), cases())
 def test_supported(row: Row, method: str) -> None:
     missing = row.missing()
@@ -93,3 +119,8 @@ def test_supported(row: Row, method: str) -> None:
     assert state(model) == before
     after = model.state_dict().values()
     assert all(torch.equal(new, old) for new, old in zip(after, values, strict=True))
+
+
+def test_the_page_shows_this_table() -> None:
+    """`python -m tests.models.supported` writes it anew."""
+    assert PAGE.read_text(encoding="utf-8") == page()
