@@ -268,7 +268,7 @@ _COMPARATORS = (
     _comparator(
         "RISE", "rise", "Petsiuk et al., BMVC 2018",
         "mean score of random masks that leave the position visible", "4000 forward",
-        "score units", options={"seed": "seed"},
+        "score units", signed=True, options={"seed": "seed"},  # a cosine can be negative
     ),
     _comparator(
         "MFABA", "mfaba", "Zhu et al., AAAI 2024",
