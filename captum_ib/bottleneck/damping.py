@@ -59,7 +59,8 @@ class GridOperator:
     Attributes:
         rows, columns: row-stochastic matrices, ``(new, old)``.
         axes: the grid's axes in the tensors that it is called on; not used with ``grid``.
-        prefix, grid: for tokens ``(N, prefix + h·w, C)``: the prefix tokens stay as they are.
+        prefix, grid: for tokens ``(N, prefix + h·w + suffix, C)``: those before and behind the
+            grid stay as they are.
     """
 
     rows: Tensor
@@ -72,8 +73,9 @@ class GridOperator:
         """Values at the old positions → values at the new ones."""
         if self.grid is None:
             return self._apply(values, self.axes)
-        patches = self._apply(values[:, self.prefix :].unflatten(1, self.grid), (1, 2))
-        return torch.cat([values[:, : self.prefix], patches.flatten(1, 2)], dim=1)
+        stop = self.prefix + self.grid[0] * self.grid[1]
+        patches = self._apply(values[:, self.prefix : stop].unflatten(1, self.grid), (1, 2))
+        return torch.cat([values[:, : self.prefix], patches.flatten(1, 2), values[:, stop:]], 1)
 
     def _apply(self, values: Tensor, axes: tuple[int, int]) -> Tensor:
         rows, columns = self.rows.to(values.device), self.columns.to(values.device)

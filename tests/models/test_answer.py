@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_ib import IBA, NIB, CoIBA, TokenLayout
+from captum_ib.attr._bottlenecks import BottleneckSettings, build_dampings
 from captum_ib.models import AnswerLogProbability
 from tests.models.generators import ANSWER, GENERATORS, PROMPTS
 from tests.models.rows import Row, images
@@ -85,6 +86,22 @@ def test_all_tokens_of_the_language_model(row: Row) -> None:
     start, stop = forward.image_tokens
     image = IBA(forward).attribute(pixels(), n_steps=2, n_samples=2, seed=0)
     torch.testing.assert_close(result[:, start:stop], image.flatten(1))
+
+
+def test_smoothing_leaves_the_text_alone() -> None:
+    """σ of 1 cell on the image's tokens; the tokens of the prompt and the answer keep their λ."""
+    forward = built(GENERATORS[0])
+    layout = forward.layout(
+        forward.get_submodule(forward.blocks()[1][0]), torch.zeros(2, 22, 16), (pixels(),), "l"
+    )
+    assert (layout.prefix, layout.grid, layout.suffix) == (0, (4, 4), 6)
+    settings = BottleneckSettings(1.0, channel="uniform", smoothing=1.0)
+    (damping,) = build_dampings([torch.zeros(2, 22, 16)], [layout], settings)
+    with torch.no_grad():
+        damping.alpha.copy_(torch.randn(2, 22, 1, generator=torch.Generator().manual_seed(0)))
+        kept = damping.gate(0).keep
+    torch.testing.assert_close(kept[:, 16:], torch.sigmoid(damping.alpha[:, 16:]).detach())
+    assert not torch.allclose(kept[:, :16], torch.sigmoid(damping.alpha[:, :16]))
 
 
 def test_an_answer_of_each_samples_own() -> None:
