@@ -42,7 +42,8 @@ class BottleneckSettings:
 
     Attributes:
         beta: weight of the compression term; one per layer with ``compression="layerwise"``.
-        channel: ``"elementwise"`` (one λ per element) or ``"uniform"`` (one per position).
+        channel: ``"elementwise"`` (one λ per element), ``"uniform"`` (one per position) or
+            ``"auto"``: elementwise on grids, uniform on sequences.
         damping: ``"shared"`` by all layers or ``"individual"``.
         compression: ``"upper_bound"``: information at the first bottleneck (CoIBA eq. 8);
             ``"layerwise"``: mean over the layers (CoIBA eq. 4).
@@ -63,7 +64,7 @@ class BottleneckSettings:
 
     def __post_init__(self) -> None:
         choices = {
-            "channel": ("elementwise", "uniform"),
+            "channel": ("elementwise", "uniform", "auto"),
             "damping": ("shared", "individual"),
             "compression": ("upper_bound", "layerwise"),
         }
@@ -92,10 +93,12 @@ class BottleneckSettings:
         """With what ``"auto"`` means for a layer."""
         convolutional = layout.kind == "nchw"
         smoothing, mask = self.smoothing, self.mask_inactive
+        channel = "elementwise" if layout.spatial else "uniform"
         return replace(
             self,
             smoothing=(1.0 if convolutional else None) if smoothing == "auto" else smoothing,
             mask_inactive=convolutional if mask == "auto" else mask,
+            channel=channel if self.channel == "auto" else self.channel,
         )
 
     def betas(self, n_layers: int) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -101,6 +101,8 @@ def _of_part(
         (found,) = session_layouts(call, session, own)
         valid = session_mask(call, session, found)
         values, counts = _ablate(session, found, valid, settings)
+        if found.spatial:  # feature maps don't know their grid, but a figure needs it
+            found = replace(found, grid=found.grid_of(session.activations[0]))
     return Contributions(values, counts, found)
 
 
@@ -160,9 +162,9 @@ def _ablate(
     used = counts.any(dim=0).nonzero().flatten()
     values = torch.zeros(*counts.shape, session.output.shape[1], device=activation.device)
     for some in used.split(settings.samples_at_once(len(used), len(tokens))):
-        replace = partial(_without, tokens, mean, some, layout, activation)
+        swap = partial(_without, tokens, mean, some, layout, activation)
         with torch.no_grad():
-            without = session.run(len(some), lambda index, a, replace=replace: replace())
+            without = session.run(len(some), lambda index, a, swap=swap: swap())
         gone = session.output.float() - without.float().unflatten(0, (len(some), -1))
         values[:, some] = gone.transpose(0, 1)
     return values * counts.unsqueeze(-1), counts

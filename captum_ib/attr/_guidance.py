@@ -66,7 +66,8 @@ def facing(
         values = other.values
         if keys == "tokens":
             values = _joint_tokens(dual, calls[1 - index], other.counts)
-        view = CrossView.of(call.forward_func, tokens[index], values, other.counts)
+        view: Any = call.forward_func
+        view = CrossView.of(view, tokens[index], values, other.counts)
         sides.append(Call(view, call.inputs, call.additional))
     return sides, tokens
 

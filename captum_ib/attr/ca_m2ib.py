@@ -65,8 +65,7 @@ class CrossAttention:
 
 def _by_row(weights: Tensor, layout: TokenLayout) -> Tensor:
     n, rows = weights.shape[:2]
-    shape = (layout.grid if layout.kind != "tokens" else None) if layout.spatial else None
-    tokens = layout.arrange(weights.flatten(0, 1).unsqueeze(-1), shape)
+    tokens = layout.arrange(weights.flatten(0, 1).unsqueeze(-1), layout.grid)
     maps = layout.attribution(tokens)
     return (maps.squeeze(1) if layout.spatial else maps).unflatten(0, (n, rows))
 
@@ -125,10 +124,10 @@ class CAM2IB(PairAttribution):
         prior: Literal["standard", "estimated"] = "standard",
         variance: PerTower = 1.0,
         cross_attention: bool = True,
-        temperature: PerTower = 1.0,
+        temperature: PerTower = 0.1,
         target_strength: PerTower = 1.0,
-        guidance: PerTower = 1.0,
-        attention_lr: PerTower = 1e-2,
+        guidance: PerTower = 3.0,
+        attention_lr: PerTower = 1e-3,
         residual: bool | tuple[bool, bool] = False,
         queries: Literal["early", "layer"] = "early",
         keys: Literal["contributions", "tokens"] = "contributions",

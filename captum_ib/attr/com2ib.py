@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -27,15 +28,19 @@ from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import LayerLike, NamedLayer
 from captum_ib.models.layout import TokenLayout
 
-LAYERS = (0.0, 1.0)
-"""The default range of layers, as shares of the depth."""
-
 
 def default_sites(dual: DualEncoder, modality: str) -> list[NamedLayer]:
-    """The first normalisations of the blocks in :data:`LAYERS`, or the blocks that have none."""
-    blocks = dual.tower(modality).blocks
-    first, last = (round(share * len(blocks)) for share in LAYERS)
-    return [_first_norm(block) for block in blocks[first : max(last, first + 1)]]
+    """The first normalisations of a tower's blocks; of a block that has none, its output.
+
+    All blocks of a plain transformer; in a tower with stages the longest run of blocks of one
+    shape, since only these can share a damping ratio per channel.
+    """
+    runs = [list(run) for _, run in groupby(dual.tower(modality).blocks, _shape)]
+    return [_first_norm(block) for block in max(runs, key=len)]
+
+
+def _shape(block: NamedLayer) -> list[tuple[str, tuple[int, ...]]]:
+    return [(name, tuple(value.shape)) for name, value in block[1].named_parameters()]
 
 
 def _first_norm(block: NamedLayer) -> NamedLayer:
@@ -59,8 +64,7 @@ class CoM2IB(PairAttribution):
     Args:
         forward_func: a :class:`~captum_ib.models.dual_encoder.DualEncoder`.
         layers: per tower the layers (modules or dotted names, in any order), or ``None`` for the
-            default: the blocks' first normalisations (the blocks themselves where they have none)
-            in the part of the tower that :data:`LAYERS` names.
+            default: :func:`default_sites`.
 
     >>> import torch
     >>> from captum_ib import DualEncoder, zoo
@@ -102,12 +106,12 @@ class CoM2IB(PairAttribution):
         target: None = None,
         additional_forward_args: Any = None,
         *,
-        beta: float | tuple[float, float] = 1.0,
+        beta: float | tuple[float, float] = 0.03,
         prior: Literal["standard", "estimated"] = "estimated",
         variance: float | tuple[float, float] = 1.0,
-        channel: str | tuple[str, str] = "elementwise",
+        channel: str | tuple[str, str] = "auto",
         guidance: float | tuple[float, float] = 0.0,
-        temperature: float | tuple[float, float] = 1.0,
+        temperature: float | tuple[float, float] = 0.1,
         n_steps: int = 10,
         n_samples: int = 4,
         antithetic: bool = True,
@@ -126,12 +130,14 @@ class CoM2IB(PairAttribution):
         Args:
             inputs, baselines, target, additional_forward_args: as in :class:`M2IB`; statistics
                 are those of all layers.
-            beta: weight of the information (Hong et al.: 1); also one per tower.
+            beta: weight of the information (0.03, found on ``clip-scenes``; Hong et al.: 1, Wang
+                et al.: 0.1); also one per tower.
             prior: ``"estimated"``, each layer its own N(μ_l, σ_l²) (Hong et al.), or
                 ``"standard"``, N(0, σ²) everywhere (Wang et al.).
             variance: σ² of the standard prior.
             channel: ``"uniform"``, one λ per position, or ``"elementwise"``, one per position and
-                channel; also one per tower.
+                channel; ``"auto"``: elementwise on grids, uniform on sequences (tuned, as β). Also
+                one per tower.
             guidance, temperature: cross-attention guidance of the compression, as in
                 :class:`CAM2IB`; 0: none. Also one per tower.
             n_steps, n_samples, antithetic, lr, min_std: as in :class:`M2IB`.

@@ -6,7 +6,8 @@ colour. Both are readable with the common kinds of colour blindness. Figures are
 matplotlib's object interface: nothing here opens a window or touches pyplot's state.
 """
 
+from captum_ib.visualization.attention import attention
 from captum_ib.visualization.colors import Scale, overlay
 from captum_ib.visualization.figures import Panel, caption, compare, grid, save
 
-__all__ = ["Panel", "Scale", "caption", "compare", "grid", "overlay", "save"]
+__all__ = ["Panel", "Scale", "attention", "caption", "compare", "grid", "overlay", "save"]

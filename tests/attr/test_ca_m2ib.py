@@ -1,0 +1,365 @@
+"""CA-M2IB: against M2IB, against loops that follow the definition, and on other modalities."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from captum_ib import CAM2IB, M2IB, DualEncoder, TokenLayout, zoo
+from captum_ib.attr._contributions import contributions
+from captum_ib.attr._cross_attention import Attention, CrossView, GuideSettings
+from captum_ib.attr._explain import RunSettings
+from captum_ib.attr._towers import pair_calls
+from captum_ib.models.tower import Tower
+from tests.attr.cases import SUBJECTS
+from tests.models.duals import DUAL_ENCODERS
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return SUBJECTS["clip"]()
+
+
+def attribute(subject, method=CAM2IB, **settings):
+    options = {"additional_forward_args": subject.extra, "seed": 0, "n_steps": 4, **settings}
+    return method(subject.model, subject.layers).attribute(subject.inputs, **options)
+
+
+def test_without_cross_attention_it_is_m2ib_to_the_last_bit(clip):
+    for settings in ({}, {"beta": (0.2, 0.01), "prior": "estimated"}, {"internal_batch_size": 4}):
+        expected = attribute(clip, M2IB, **settings)
+        found = attribute(clip, cross_attention=False, **settings)
+        assert all(map(torch.equal, expected, found))
+
+
+def test_a_guide_without_strength_is_m2ib(clip):
+    off = {"guidance": 0.0, "target_strength": 0.0, "attention_lr": 0.0}
+    for expected, found in zip(attribute(clip, M2IB), attribute(clip, **off), strict=True):
+        assert torch.allclose(expected, found, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"guidance": 1.0},
+        {"target_strength": 0.1},
+        {"temperature": 2.0},
+        {"attention_lr": 0.5},
+        {"residual": True, "attention_lr": 0.5},
+        {"queries": "layer"},
+        {"keys": "tokens"},
+        {"gamma": 10.0},
+        {"variance": 4.0},
+        {"beta": 1.0},
+    ],
+)
+def test_every_setting_has_an_effect(clip, changed):
+    for plain, found in zip(attribute(clip), attribute(clip, **changed), strict=True):
+        assert not torch.allclose(plain, found, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("beta", (0.1, 2.0)),
+        ("gamma", (1.0, 9.0)),
+        ("variance", (1.0, 3.0)),
+        ("guidance", (3.0, 0.0)),
+        ("temperature", (0.1, 5.0)),
+        ("target_strength", (1.0, 0.0)),
+        ("attention_lr", (1e-3, 0.9)),
+        ("residual", (False, True)),
+    ],
+)
+def test_settings_per_tower(clip, name, values):
+    extra = {"attention_lr": 0.9} if name == "residual" else {}
+    first, second = (attribute(clip, **{name: value, **extra}) for value in values)
+    both = attribute(clip, **{name: values, **extra})
+    assert torch.equal(both[0], first[0])
+    assert torch.equal(both[1], second[1])
+    assert not torch.equal(both[1], first[1])
+
+
+def test_only_the_ratio_of_gamma_and_beta_matters(clip):
+    # Adam's steps don't change when the whole loss is scaled, but for its ε of 1e-8.
+    off = {"attention_lr": 0.0}
+    one = attribute(clip, gamma=8.0, beta=0.8, **off)
+    other = attribute(clip, gamma=4.0, beta=0.4, **off)
+    for a, b in zip(one, other, strict=True):
+        assert torch.allclose(a, b, rtol=1e-2)
+
+
+def test_contributions_are_what_the_embedding_loses(clip):
+    dual, (pixels, ids) = clip.model, clip.inputs
+    call = pair_calls(dual, (pixels, ids), clip.extra)[1]
+    name = clip.layers[1]
+    layer = (name, dual.model.get_submodule(name))
+    found = contributions(call, layer, None, RunSettings(0), earliest=False)
+    assert found.counts.tolist() == clip.extra.bool().tolist()
+    activations = []
+    handle = layer[1].register_forward_hook(lambda m, a, out: activations.append(out))
+    with torch.no_grad():
+        whole = dual.encode("text", ids, clip.extra)
+    handle.remove()
+    for row, token in ((0, 2), (1, 1), (2, 0)):
+        hidden = activations[0].clone()
+        valid = clip.extra[row].bool()
+        hidden[row, token] = hidden[row, valid].mean(dim=0)
+        handle = layer[1].register_forward_hook(lambda m, a, out, hidden=hidden: hidden)
+        with torch.no_grad():
+            without = dual.encode("text", ids, clip.extra)
+        handle.remove()
+        assert torch.allclose(found.values[row, token], (whole - without)[row], atol=1e-6)
+
+
+def test_contributions_are_taken_before_the_first_block(clip):
+    call = pair_calls(clip.model, clip.inputs, clip.extra)[0]
+    name = clip.layers[0]
+    layer = (name, clip.model.model.get_submodule(name))
+    early = contributions(call, layer, None, RunSettings(0))
+    assert early.layout.grid == (4, 4)
+    assert not early.counts[:, 0].any(), "the class token is no region"
+    pixels = clip.inputs[0]
+    embedded = clip.model.model.vision_model.pre_layrnorm
+    seen = []
+    handle = embedded.register_forward_hook(lambda m, a, out: seen.append(out))
+    with torch.no_grad():
+        whole = clip.model.encode("image", pixels)
+    handle.remove()
+    hidden = seen[0].clone()
+    hidden[:, 5] = hidden.mean(dim=1)
+    handle = embedded.register_forward_hook(lambda m, a, out: hidden)
+    with torch.no_grad():
+        without = clip.model.encode("image", pixels)
+    handle.remove()
+    assert torch.allclose(early.values[:, 5], whole - without, atol=1e-6)
+
+
+@pytest.fixture
+def view():
+    generator = torch.Generator().manual_seed(0)
+    dual = SUBJECTS["clip"]().model
+    other = nn.functional.normalize(torch.randn(2, 8, generator=generator), dim=-1)
+    queries, keys = (torch.randn(2, n, 8, generator=generator) for n in (5, 4))
+    counts, keys_count = torch.ones(2, 5).bool(), torch.ones(2, 4).bool()
+    counts[:, 0] = False
+    keys_count[1, 3] = False
+    return CrossView(dual, "image", other, queries, counts, keys, keys_count)
+
+
+def test_attention_follows_its_equation(view):
+    settings = GuideSettings(temperature=0.5, guidance=1.0, target_strength=2.0)
+    attention = Attention(view, settings, width=3)
+    keep = torch.rand(2, 5, generator=torch.Generator().manual_seed(1))
+    weights = attention.weights(keep)
+    attended = attention.attended(weights)
+    target, relevance = attention.target(attended, keep), attention.relevance(attended)
+    for row in range(2):
+        n = 4 if row == 0 else 3
+        own, keys = view.queries[row, 1:], view.keys[row, :n]
+        own, keys = own / own.norm(dim=1).mean(), keys / keys.norm(dim=1).mean()
+        expected = torch.softmax(keep[row, 1:, None] * own @ keys.T / 0.5, dim=1)
+        assert torch.allclose(weights[row, 1:, :n], expected, atol=1e-6)
+        assert weights[row, 0].sum() == 0
+        assert row == 0 or weights[row, :, 3].sum() == 0
+        seen = expected @ keys
+        pooled = (keep[row, 1:, None] * seen).sum(0)
+        wanted = view.pooled[row] + 2 * pooled / pooled.norm()
+        assert torch.allclose(target[row], wanted / wanted.norm(), atol=1e-6)
+        agreement = (own * seen).sum(1)
+        standard = (agreement - agreement.mean()) / agreement.std(correction=0)
+        assert torch.allclose(relevance[row, 1:], standard, atol=1e-5)
+        assert relevance[row, 0] == 0
+
+
+def test_what_is_trained(view):
+    def count(**settings):
+        attention = Attention(view, GuideSettings(**settings), width=3)
+        return [tuple(matrix.shape) for matrix in attention.parameters()]
+
+    assert count(guidance=1.0, lr=0.1) == [], "guidance is fixed at the start of the fit"
+    assert count(target_strength=1.0) == [], "learning rate 0"
+    assert count(target_strength=1.0, lr=0.1) == [(2, 8, 8)] * 3
+    assert count(residual=True, lr=0.1) == [(2, 8, 8)] * 3 + [(2, 8, 3)]
+
+
+def test_attention_is_returned_with_its_layout(clip):
+    maps, (image, text) = attribute(clip, return_attention=True)
+    assert [tuple(v.shape) for v in maps] == list(clip.shape)
+    assert (image.query, image.key, text.query, text.key) == ("image", "text", "text", "image")
+    assert image.weights.shape == (3, 17, 5)
+    assert text.weights.shape == (3, 5, 17)
+    assert image.query_layout == TokenLayout("tokens", 1, (4, 4)) == text.key_layout
+    valid = clip.extra.float()
+    assert torch.allclose(text.weights.sum(-1), valid, atol=1e-5)
+    assert text.weights[..., 0].abs().max() == 0, "nothing looks at the class token"
+    regions = text.over_keys()
+    assert regions.shape == (3, 5, 4, 4)
+    assert torch.equal(regions.flatten(2), text.weights[..., 1:])
+    assert torch.equal(image.over_queries().flatten(2), image.weights[:, 1:].transpose(1, 2))
+    assert torch.equal(image.over_keys(), image.weights)
+    # 3 · 8² + 8 · 16 numbers per direction: joint space of 8, towers of width 16.
+    assert image.n_parameters == text.n_parameters == 320
+
+
+def test_attention_comes_behind_the_trace_and_in_parts_of_the_batch(clip):
+    maps, traces, attention = attribute(clip, return_attention=True, return_trace=True)
+    assert traces[0].loss.shape == (4, 3)
+    parts = attribute(clip, return_attention=True, internal_batch_size=4)
+    for whole, part in zip((*maps,), parts[0], strict=True):
+        assert torch.allclose(whole, part, rtol=1e-4, atol=2e-5)
+    for whole, part in zip(attention, parts[1], strict=True):
+        assert torch.allclose(whole.weights, part.weights, atol=1e-5)
+
+
+def test_parameters_of_the_attention_on_the_zoo():
+    loaded = zoo.load("clip-scenes")
+    scenes = zoo.scenes.captioned(1, seed=0)
+    ids, mask = loaded.tokenizer(scenes.captions)
+    _, attention = CAM2IB(DualEncoder.from_model(loaded.model)).attribute(
+        (loaded.normalize(scenes.images), ids),
+        additional_forward_args=mask, seed=0, n_steps=1, return_attention=True,
+    )  # fmt: skip
+    assert [entry.n_parameters for entry in attention] == [16384, 16384]
+    assert sum(p.numel() for p in loaded.model.parameters()) == 727425  # so 4.5 %
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"guidance": -1.0}, ValueError, "guidance must be finite and not negative, given -1.0"),
+        ({"temperature": 0.0}, ValueError, "temperature must be positive and finite"),
+        ({"attention_lr": math.inf}, ValueError, "attention_lr must be finite and not negative"),
+        ({"target_strength": -0.5}, ValueError, "target_strength must be finite"),
+        ({"residual": 1}, TypeError, "residual must be a bool, given int"),
+        ({"gamma": 0.0}, ValueError, "gamma must be positive and finite, given 0.0"),
+        ({"queries": "late"}, ValueError, "queries must be one of early, layer, given 'late'"),
+        ({"keys": "words"}, ValueError, "keys must be one of contributions, tokens, given"),
+        ({"temperature": (1.0, 1.0, 1.0)}, ValueError, "temperature must be one value or one per"),
+        (
+            {"cross_attention": False, "return_attention": True},
+            ValueError,
+            "return_attention=True needs cross_attention=True",
+        ),
+        ({"target": 1}, ValueError, "target must be None"),
+    ],
+)
+def test_arguments_are_checked(clip, arguments, error, message):
+    with pytest.raises(error, match=message):
+        attribute(clip, **arguments)
+
+
+def test_only_pairs():
+    with pytest.raises(TypeError, match="CAM2IB explains pairs: .* given Linear"):
+        CAM2IB(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in DUAL_ENCODERS])
+def test_every_family(row):
+    if row.missing() or row.slow:
+        pytest.skip(row.missing() or "slow")
+    method = CAM2IB(row.forward(row.model()))
+    maps, attention = method.attribute(
+        row.inputs(), additional_forward_args=row.additional(), seed=0, n_steps=3, n_samples=2,
+        return_attention=True,
+    )  # fmt: skip
+    assert tuple(tuple(v.shape) for v in maps) == row.shapes["m2ib"]
+    assert all(torch.isfinite(v).all() and v.std() > 0 for v in maps)
+    grid = tuple(maps[0].shape[-2:])
+    assert attention[1].over_keys().shape[-2:] == grid
+    rows = attention[1].weights.sum(-1)
+    assert torch.allclose(rows, rows.round(), atol=1e-4), "each row is a distribution, or empty"
+
+
+class Audio(nn.Module):
+    """A tower for spectrograms of 4 x 6 patches, each of 8 values; the mean of its tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(8, 16)
+        self.blocks = nn.ModuleList(Mixer() for _ in range(4))
+
+    def forward(self, x):
+        patches = x.unflatten(1, (4, 2)).unflatten(3, (6, 4)).transpose(2, 3).flatten(3)
+        hidden = self.embed(patches.flatten(1, 2))
+        for block in self.blocks:
+            hidden = block(hidden)
+        return hidden
+
+
+class Mixer(nn.Module):
+    """A block whose tokens hardly mix, so that the truth about them is known."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 16), nn.GELU())
+
+    def forward(self, x):
+        return x + 0.1 * self.inner(x)
+
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(10, 16)
+        self.blocks = nn.ModuleList(Mixer() for _ in range(4))
+
+    def forward(self, ids):
+        hidden = self.embed(ids)
+        for block in self.blocks:
+            hidden = block(hidden)
+        return hidden
+
+
+def sounds():
+    """A model in which word k means the sound with pattern k, and three scenes of two sounds.
+
+    The scene of row i has its named sound at patch (1, i), another one at patch (2, 4), and noise.
+    """
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"audio": Audio(), "text": Words()}).eval()
+    patterns = nn.functional.normalize(torch.randn(10, 8), dim=-1) * 3
+    with torch.no_grad():
+        model["audio"].embed.bias.zero_()
+        model["text"].embed.weight.copy_(patterns @ model["audio"].embed.weight.T)
+        model["text"].embed.weight[:3] *= 0.05  # begin, end and filler mean nothing
+    dual = DualEncoder(
+        model,
+        [
+            Tower(
+                "audio", model["audio"],
+                lambda x, mask: model["audio"](x).mean(dim=1), lambda x, mask: model["audio"](x),
+                [(f"audio.blocks.{i}", b) for i, b in enumerate(model["audio"].blocks)],
+                infer_layout=lambda *_: TokenLayout("tokens", grid=(4, 6)),
+            ),
+            Tower(
+                "text", model["text"],
+                lambda x, mask: model["text"](x).mean(dim=1), lambda x, mask: model["text"](x),
+                [(f"text.blocks.{i}", b) for i, b in enumerate(model["text"].blocks)],
+                infer_layout=lambda *_: TokenLayout("sequence"),
+            ),
+        ],
+    )  # fmt: skip
+    named = torch.tensor([5, 7, 9])
+    sound = 0.05 * torch.randn(3, 4, 6, 8)
+    for row in range(3):
+        sound[row, 1, row] = patterns[named[row]]
+        sound[row, 2, 4] = patterns[3 + row]
+    spectrogram = sound.unflatten(3, (2, 4)).permute(0, 1, 3, 2, 4).reshape(3, 8, 24)
+    ids = torch.stack([torch.zeros(3).long(), torch.full((3,), 2), named, torch.ones(3).long()], 1)
+    return dual, spectrogram, ids
+
+
+def test_audio_the_named_sound_and_its_word_stand_out():
+    """Fig. 4 of the paper, where the truth is known: the named sound, and the word for it."""
+    dual, spectrogram, ids = sounds()
+    (audio, text), (heard, read) = CAM2IB(dual).attribute(
+        (spectrogram, ids), seed=0, return_attention=True
+    )
+    assert audio.shape == (3, 1, 4, 6)
+    assert audio.flatten(1).argmax(dim=1).tolist() == [6, 7, 8]  # (1, 0), (1, 1), (1, 2)
+    assert text.argmax(dim=1).tolist() == [2, 2, 2]
+    looks = read.over_keys()
+    assert looks[:, 2].flatten(1).argmax(dim=1).tolist() == [6, 7, 8]
+    assert heard.over_keys()[torch.arange(3), [6, 7, 8]].argmax(dim=1).tolist() == [2, 2, 2]
