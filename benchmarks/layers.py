@@ -26,6 +26,7 @@ from captum_ib import IBA, M2IB, NIB, CoIBA, DualEncoder, zoo
 from captum_ib.layer_choice import LayerRanking, default_candidates, rank_layers
 from captum_ib.metrics.funnybirds.data import FunnyBirds
 
+DRAWS: dict[str, Any] = {"n_samples": 4, "antithetic": True}
 HELD_OUT = 1_000_003  # the seed that no zoo model was trained on
 
 
@@ -85,8 +86,9 @@ def classifier(
         explainer = method(model)
         candidates = default_candidates(explainer)
         kept = sorted({*range(0, depth, args.step), list(candidates).index(paper)})
+        draws = {} if method is NIB else DRAWS
         ranking = rank_layers(
-            explainer, images, candidates=shortened(candidates, kept), seed=0, **black
+            explainer, images, candidates=shortened(candidates, kept), seed=0, **black, **draws
         )
         report(ranking, paper, masks, started, args)
 
@@ -114,6 +116,7 @@ def clip_scenes(args: argparse.Namespace) -> None:
             mean=loaded.mean,
             std=loaded.std,
             seed=0,
+            **({} if method is NIB else DRAWS),
         )
         report(ranking, "block 6 of 8", scenes.mask, started, args)
 

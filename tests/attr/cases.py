@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from captum.testing.helpers.basic_models import BasicModel_ConvNet, BasicModel_MultiLayer
 from timm.models.resnet import BasicBlock, ResNet
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
@@ -18,6 +17,11 @@ from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTForImageClassifica
 
 from captum_ib.attr import CAM2IB, IBA, M2IB, NIB, CoIBA, CoM2IB
 from captum_ib.models.dual_encoder import DualEncoder
+
+try:
+    from captum.testing.helpers.basic_models import BasicModel_ConvNet, BasicModel_MultiLayer
+except ModuleNotFoundError:  # Captum 0.7
+    from tests.attr.basic_models import BasicModel_ConvNet, BasicModel_MultiLayer
 
 
 @dataclass(frozen=True)
