@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from captum_ib.attr._base import named_layers
 from captum_ib.attr._call import Call, prepare, require_finite, select, target_index
-from captum_ib.attr._explain import part_of_target
+from captum_ib.attr._explain import part_of_target, valid_tokens
 from captum_ib.attr._pairs import require_no_target
 from captum_ib.attr._towers import pair_calls, tower_layers
 from captum_ib.baselines._names import Named
-from captum_ib.baselines._tokens import check_batch_size, infer_layout, valid_tokens
-from captum_ib.hooks import CompositeHook, borrowed, roots
+from captum_ib.baselines._tokens import check_batch_size, infer_layout
+from captum_ib.hooks import CompositeHook, borrowed, roots, samples_axis_of
 from captum_ib.models.architectures import FIRST_NORMS
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import LayerLike, NamedLayer, blocks_of
@@ -135,23 +135,26 @@ class LayerState:
     valid: Tensor | None
 
     def positions(self, values: Tensor) -> Tensor:
-        """Layer-shaped values → ``(N, P, C)``, float32, without prefix tokens."""
-        return self.layout.tokens(values).float()[:, self.layout.prefix :]
+        """Layer-shaped values → ``(N, P, C)``, float32, without prefix and suffix tokens."""
+        return self._inner(self.layout.tokens(values).float())
 
     def counted(self) -> Tensor:
         """Which positions count, ``(N or 1, P, 1)``."""
         if self.valid is not None:
-            return self.valid[:, self.layout.prefix :, None].float()
+            return self._inner(self.valid.float().unsqueeze(-1))
         shape = self.positions(self.activation).shape
         return torch.ones(1, shape[1], 1, device=self.activation.device)
 
     def map(self, values: Tensor) -> Tensor:
         """Values per position ``(N, P)`` → ``(N, 1, h, w)`` or, padding 0, ``(N, T)``."""
-        if not self.layout.spatial:
-            if self.layout.prefix:
-                values = nn.functional.pad(values, (self.layout.prefix, 0))
-            return values if self.valid is None else values * self.valid
-        return values.unflatten(1, self.layout.grid_of(self.activation)).unsqueeze(1)
+        whole = nn.functional.pad(values, (self.layout.prefix, self.layout.suffix))
+        if self.valid is not None:
+            whole = whole * self.valid
+        grid = self.layout.grid_of(self.activation) if self.layout.spatial else None
+        return self.layout.attribution(self.layout.arrange(whole.unsqueeze(-1), grid))
+
+    def _inner(self, tokens: Tensor) -> Tensor:
+        return tokens[:, self.layout.prefix : tokens.shape[1] - self.layout.suffix]
 
 
 def layer_state(
@@ -185,12 +188,18 @@ def layer_state(
         found.append(activation.detach().clone().requires_grad_(gradient))
         return found[0].clone()
 
-    hook = CompositeHook([module], see, to_input, [name])
+    hook = CompositeHook([module], see, to_input, [name], samples_axis_of(call.forward_func))
     with borrowed([module]), borrowed(roots(call.forward_func, call.run)):
         with torch.set_grad_enabled(gradient), hook, hook.one_pass():
             output = call.run()
         (activation,) = found
         require_finite(activation, f"the activation of layer {name}")
+        if activation.shape[0] != call.n:
+            raise ValueError(
+                f"the activation of layer {name} has shape {tuple(activation.shape)}, without the "
+                f"{call.n} samples on axis 0; for windows choose the whole block; for layers that "
+                "take the sequence first set samples_axis=1 on the Tower, or on forward_func"
+            )
         slope = _slope(output, activation, gradient_of, name) if gradient else torch.empty(0)
     activation = activation.detach()
     known = _layout(call, module, activation, name, layout)

@@ -92,16 +92,19 @@ class AttentionRecorder(TorchFunctionMode):
             self._projection(args)
         elif func in MATMUL:
             self._values(args)
+        elif func is F.layer_norm:
+            self._expect = _Expect()  # what follows is no projection of the heads
         result = func(*args, **kwargs)
         return self._seen(result) if func in SOFTMAX else result
 
-    def _seen(self, result: Tensor) -> Tensor:
+    def _seen(self, result: Tensor, values: Tensor | None = None) -> Tensor:
         """The result of a softmax, recorded when it is a map."""
         if is_map(result):
-            return self._record(result)
+            return self._record(result, values)
         if self._folded(result):
-            heads = result.shape[0] // (self.rows or 1)
-            return self._record(result.unflatten(0, (-1, heads))).flatten(0, 1)
+            shape = (-1, result.shape[0] // (self.rows or 1))
+            values = None if values is None else values.unflatten(0, shape)
+            return self._record(result.unflatten(0, shape), values).flatten(0, 1)
         return result
 
     def _folded(self, value: Tensor) -> bool:
@@ -161,9 +164,7 @@ class AttentionRecorder(TorchFunctionMode):
         probabilities = self.unchanged(
             lambda s: _masked(s, attn_mask, is_causal).softmax(dim=-1).to(value.dtype), scores
         )
-        if is_map(probabilities):
-            probabilities = self._record(probabilities, value)
-        return self.product(probabilities, value)
+        return self.product(self._seen(probabilities, value), value)
 
     def _multi_head(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """``nn.MultiheadAttention``'s function, for self-attention without its rarer options."""

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from captum_ib.attr._call import Call, prepare, require_finite, select, target_index
-from captum_ib.attr._explain import part_of_target
+from captum_ib.attr._explain import part_of_target, valid_tokens
 from captum_ib.attr._pairs import require_no_target
 from captum_ib.attr._towers import pair_calls
 from captum_ib.baselines._recorder import AttentionLayer, AttentionRecorder, Transform
 from captum_ib.hooks import borrowed, roots
-from captum_ib.models.dual_encoder import DualEncoder, TowerView
+from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layout import ModelView, TokenLayout
 
 Relevance = Callable[[Call, Any], Tensor]
@@ -260,11 +260,3 @@ def infer_layout(call: Call, layer: nn.Module, activation: Tensor, name: str) ->
 def token_layout(call: Call, activation: Tensor) -> TokenLayout:
     """Where the tokens ``(N, T, C)`` of a call's model lie."""
     return infer_layout(call, nn.Identity(), activation, "attention")
-
-
-def valid_tokens(call: Call, tokens: int) -> Tensor | None:
-    """Which of the tokens are no padding, ``(N, T)``; ``None``: all."""
-    if not isinstance(call.forward_func, TowerView):
-        return call.token_mask(tokens)
-    mask = call.forward_func.valid_tokens(*call.inputs, *call.additional)
-    return mask if mask is None or mask.shape[1] == tokens else None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_ib.attr._base import log_usage
 from captum_ib.attr._call import Call
+from captum_ib.attr._explain import valid_tokens
 from captum_ib.baselines._names import Named
 from captum_ib.baselines._tokens import (
     Readout,
@@ -18,7 +19,6 @@ from captum_ib.baselines._tokens import (
     attention_maps,
     explain_tokens,
     token_layout,
-    valid_tokens,
 )
 from captum_ib.models.layout import TokenLayout
 

@@ -22,7 +22,7 @@ from captum_ib.baselines._tokens import (
     explain_tokens,
     layer_start,
 )
-from captum_ib.hooks import CompositeHook
+from captum_ib.hooks import CompositeHook, samples_axis_of
 from captum_ib.models.layers import blocks_of
 from captum_ib.models.layout import ModelView, TokenLayout
 
@@ -135,7 +135,8 @@ def _by_tokens(call: Call, target: Any, start_layer: int) -> tuple[AttentionMaps
         entering[index] = activation.detach().float()
 
     names, modules = zip(*_blocks(call), strict=True)
-    with CompositeHook(modules, see, to_input=True, names=names):
+    axis = samples_axis_of(call.forward_func)
+    with CompositeHook(modules, see, True, names, axis):
         maps = attention_maps(call, target)
     if len(entering) != len(maps.layers):
         raise ValueError(

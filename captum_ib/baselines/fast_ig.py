@@ -11,12 +11,12 @@ from torch import Tensor
 
 from captum_ib.attr._base import log_usage
 from captum_ib.attr._call import Call, prepare, require_finite, select, target_index
-from captum_ib.attr._explain import part_of_target
+from captum_ib.attr._explain import part_of_target, valid_tokens
 from captum_ib.attr._pairs import per_tower, require_no_target
 from captum_ib.attr._towers import pair_calls
 from captum_ib.baselines._names import Named
 from captum_ib.baselines._perturb import Canvas
-from captum_ib.baselines._tokens import check_batch_size, valid_tokens
+from captum_ib.baselines._tokens import check_batch_size
 from captum_ib.hooks import borrowed, roots
 from captum_ib.models.dual_encoder import DualEncoder
 

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from captum_ib.attr._base import log_usage
 from captum_ib.attr._call import Call, draw_seed, prepare, require_finite
+from captum_ib.attr._explain import valid_tokens
 from captum_ib.attr._pairs import per_tower, require_no_target
 from captum_ib.attr._progress import progress
 from captum_ib.attr._towers import pair_calls
 from captum_ib.baselines._masks import GridMasks, TokenMasks
 from captum_ib.baselines._names import Named
 from captum_ib.baselines._perturb import Canvas, Scorer, chunks, masks_per_pass
-from captum_ib.baselines._tokens import valid_tokens
 from captum_ib.hooks import borrowed, roots
 from captum_ib.models.dual_encoder import DualEncoder
 

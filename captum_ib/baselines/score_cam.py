@@ -109,9 +109,13 @@ def channel_maps(state: LayerState) -> Tensor:
         lowest = values.masked_fill(~counted, torch.inf).amin(dim=1, keepdim=True)
         values = torch.where(counted, values, lowest)
     channels = values.transpose(1, 2)
-    if state.layout.spatial:
-        return channels.unflatten(2, state.layout.grid_of(state.activation))
-    return channels
+    if not state.layout.spatial:
+        return channels
+    grid = channels.unflatten(2, state.layout.grid_of(state.activation))
+    if state.layout.fold is None:
+        return grid
+    # Stretches of one time axis below each other, each (frequency, time) → (time, frequency).
+    return grid.unflatten(2, (state.layout.fold, -1)).transpose(3, 4).flatten(2, 3)
 
 
 def channel_masks(channels: Tensor, canvas: Canvas) -> Tensor:

@@ -40,6 +40,19 @@ def test_fused_attention(settings):
     assert torch.allclose(layer.probabilities.sum(dim=-1), torch.ones(2, 3, 4))
 
 
+def test_fused_attention_without_an_axis_for_heads():
+    query, key, value = tensors(6, 4, 5)
+    expected = F.scaled_dot_product_attention(query, key, value)
+    with AttentionRecorder(rows=3) as recorder:
+        found = F.scaled_dot_product_attention(query, key, value)
+    assert torch.allclose(found, expected, atol=1e-6)
+    layer = recorder.layers[0]
+    assert layer.probabilities.shape == (3, 2, 4, 4) and layer.values.shape == (3, 2, 4, 5)
+    with AttentionRecorder() as blind:
+        F.scaled_dot_product_attention(query, key, value)
+    assert not blind.layers
+
+
 def test_grouped_queries():
     query, (key, value) = tensors(2, 4, 5, 6)[0], tensors(2, 2, 5, 6, count=2)
     expected = F.scaled_dot_product_attention(query, key, value, enable_gqa=True)
