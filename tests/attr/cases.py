@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -92,9 +93,10 @@ def swin() -> Subject:
 
 
 def resnet() -> Subject:
-    model = _seeded(
-        lambda: ResNet(BasicBlock, [1, 1, 1, 1], channels=(8, 8, 16, 16), num_classes=5)
-    )
+    # Early versions of timm know no narrower ResNet than the usual one.
+    narrow = "channels" in inspect.signature(ResNet).parameters
+    settings: Any = {"channels": (8, 8, 16, 16)} if narrow else {}
+    model = _seeded(lambda: ResNet(BasicBlock, [1, 1, 1, 1], num_classes=5, **settings))
     return Subject(model, _images(64), ["layer2.0", "layer3.0"], (3, 1, 8, 8))
 
 
