@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_ib.models.architectures import NamedLayer, stages
-from captum_ib.models.layout import ModelView, TokenLayout, patch_grid
+from captum_ib.models.evidence import patch_grid
+from captum_ib.models.layout import ModelView, TokenLayout
 
 IGNORED = -100
 """Answer ids that do not count, as in the labels of transformers' language models."""
