@@ -53,12 +53,14 @@ def plain_fit(
         for index, layer in enumerate(layers):
 
             def hook(module, args, output, index=index, draws=draws, seen=seen):
+                signal, *rest = output if isinstance(output, tuple) else (output,)
                 mean, std = stats[index]
                 lam = lam_of(alpha, index)
                 noise = draws[index].double()
-                code = Normal(lam * output + (1 - lam) * mean, (1 - lam) * std)
+                code = Normal(lam * signal + (1 - lam) * mean, (1 - lam) * std)
                 seen[index] = kl_divergence(code, Normal(mean, std).expand(code.batch_shape))
-                return lam * output + (1 - lam) * (mean + std * noise)
+                noisy = lam * signal + (1 - lam) * (mean + std * noise)
+                return (noisy, *rest) if isinstance(output, tuple) else noisy
 
             handles.append(layer.register_forward_hook(hook))
         output = model(x.expand(len(draws[0]), *x.shape[1:]))

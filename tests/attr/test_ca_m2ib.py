@@ -102,11 +102,13 @@ def test_contributions_are_what_the_embedding_loses(clip):
     with torch.no_grad():
         whole = dual.encode("text", ids, clip.extra)
     handle.remove()
+    plain = isinstance(activations[0], torch.Tensor)  # transformers 4: a tuple
     for row, token in ((0, 2), (1, 1), (2, 0)):
-        hidden = activations[0].clone()
+        hidden = (activations[0] if plain else activations[0][0]).clone()
         valid = clip.extra[row].bool()
         hidden[row, token] = hidden[row, valid].mean(dim=0)
-        handle = layer[1].register_forward_hook(lambda m, a, out, hidden=hidden: hidden)
+        replaced = hidden if plain else (hidden, *activations[0][1:])
+        handle = layer[1].register_forward_hook(lambda m, a, out, new=replaced: new)
         with torch.no_grad():
             without = dual.encode("text", ids, clip.extra)
         handle.remove()
