@@ -9,14 +9,10 @@ from captum import log as captum_log
 from captum.attr import LayerAttribution
 from torch import Tensor, nn
 
-from captum_ib.attr._bottlenecks import (
-    BottleneckSettings,
-    Prior,
-    own_prior,
-    reference_prior,
-)
 from captum_ib.attr._call import Call, draw_seed, prepare
 from captum_ib.attr._explain import Explained, MakePrior, RunSettings, estimate, mean_map
+from captum_ib.attr._priors import Prior, own_prior, reference_prior
+from captum_ib.attr._settings import BottleneckSettings
 from captum_ib.bottleneck import ActivationStatistics
 from captum_ib.models.layers import (
     CHOICES,

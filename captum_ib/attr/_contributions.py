@@ -8,9 +8,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from captum_ib.attr._bottlenecks import BottleneckSettings, own_prior
 from captum_ib.attr._call import Call
 from captum_ib.attr._explain import RunSettings, session_layouts, session_mask
+from captum_ib.attr._priors import own_prior
+from captum_ib.attr._settings import BottleneckSettings
 from captum_ib.hooks import CompositeHook, Session, borrowed, open_session, roots
 from captum_ib.models.dual_encoder import TowerView
 from captum_ib.models.layers import NamedLayer

@@ -16,7 +16,7 @@ from captum_ib.models.dual_encoder import DualEncoder, TowerView
 
 @dataclass(frozen=True)
 class GuideSettings:
-    """How one direction of the cross-attention works (DESIGN §3).
+    """How one direction of the cross-attention works.
 
     Attributes:
         temperature: of the softmax; small: each token looks at few tokens of the other modality.

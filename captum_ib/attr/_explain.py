@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_ib.attr._bottlenecks import Bottlenecks, BottleneckSettings, Prior
+from captum_ib.attr._bottlenecks import Bottlenecks
 from captum_ib.attr._call import Call, Objective, class_objective, target_index
+from captum_ib.attr._priors import Prior
+from captum_ib.attr._settings import BottleneckSettings
 from captum_ib.bottleneck import ActivationStatistics, FitSettings, FitTrace, NoiseStream, fit
 from captum_ib.hooks import (
     CompositeHook,

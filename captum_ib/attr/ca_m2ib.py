@@ -10,7 +10,6 @@ from typing import Any, Literal
 from torch import Tensor
 
 from captum_ib.attr._base import log_usage, run_settings
-from captum_ib.attr._bottlenecks import BottleneckSettings
 from captum_ib.attr._call import select
 from captum_ib.attr._contributions import Contributions
 from captum_ib.attr._cross_attention import GuideSettings
@@ -24,6 +23,7 @@ from captum_ib.attr._pairs import (
     require_dual,
     require_no_target,
 )
+from captum_ib.attr._settings import BottleneckSettings
 from captum_ib.attr._towers import pair_calls, tower_layers
 from captum_ib.bottleneck import MIN_STD, ActivationStatistics, FitSettings
 from captum_ib.models.dual_encoder import DualEncoder

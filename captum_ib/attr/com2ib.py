@@ -9,7 +9,6 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from captum_ib.attr._base import log_usage, named_layers, run_settings
-from captum_ib.attr._bottlenecks import BottleneckSettings
 from captum_ib.attr._cross_attention import GuideSettings
 from captum_ib.attr._explain import Plan
 from captum_ib.attr._guidance import builder, facing
@@ -21,6 +20,7 @@ from captum_ib.attr._pairs import (
     require_dual,
     require_no_target,
 )
+from captum_ib.attr._settings import BottleneckSettings
 from captum_ib.attr._towers import pair_calls
 from captum_ib.bottleneck import MIN_STD, ActivationStatistics, FitSettings
 from captum_ib.models.architectures import FIRST_NORMS

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from torch import Tensor
 
 from captum_ib.attr._base import log_usage, run_settings
-from captum_ib.attr._bottlenecks import BottleneckSettings
 from captum_ib.attr._explain import Plan
 from captum_ib.attr._pairs import (
     PairAttribution,
@@ -18,6 +17,7 @@ from captum_ib.attr._pairs import (
     require_dual,
     require_no_target,
 )
+from captum_ib.attr._settings import BottleneckSettings
 from captum_ib.attr._towers import pair_calls, tower_layers
 from captum_ib.bottleneck import MIN_STD, ActivationStatistics, FitSettings
 from captum_ib.models.dual_encoder import DualEncoder

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from captum_ib.attr._base import BottleneckAttribution
-from captum_ib.attr._bottlenecks import BottleneckSettings, standard_prior
 from captum_ib.attr._call import Call, prepare, select, target_index
 from captum_ib.attr._explain import MakePrior, session_layouts, session_mask
 from captum_ib.attr._pairs import PairNoise
+from captum_ib.attr._priors import standard_prior
+from captum_ib.attr._settings import BottleneckSettings
 from captum_ib.attr._towers import pair_calls
 from captum_ib.bottleneck import MIN_STD, ActivationStatistics
 from captum_ib.hooks import open_session

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_ib import IBA, NIB, CoIBA, TokenLayout
-from captum_ib.attr._bottlenecks import BottleneckSettings, build_dampings
+from captum_ib.attr._settings import BottleneckSettings
+from captum_ib.attr._sharing import build_dampings
 from captum_ib.models import AnswerLogProbability
 from tests.models.generators import ANSWER, GENERATORS, PROMPTS
 from tests.models.rows import Row, images

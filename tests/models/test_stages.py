@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional
 
 from captum_ib import CoIBA, TokenLayout
-from captum_ib.attr._bottlenecks import BottleneckSettings, build_dampings
+from captum_ib.attr._settings import BottleneckSettings
+from captum_ib.attr._sharing import build_dampings
 from tests.models.classifiers import IMAGE_CLASSIFIERS
 from tests.models.rows import Row
 
