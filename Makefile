@@ -8,16 +8,18 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 DEMO ?= demo
+TUTORIALS ?= build/tutorials
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-oldest lint format typecheck wheel bench clean
+.PHONY: help demo test test-slow test-oldest tutorials lint format typecheck wheel bench clean
 
 help:
 	@echo "make demo         explain pictures with the bundled models; pictures go to $(DEMO)/"
 	@echo "make test         run the tests (PYTEST_ARGS='-k iba' to choose)"
 	@echo "make test-slow    run the tests, the slow ones too"
 	@echo "make test-oldest  run the tests on the oldest versions that setup.cfg admits"
+	@echo "make tutorials    run the notebooks; executed copies go to $(TUTORIALS)/"
 	@echo "make lint         ruff: lint and format check"
 	@echo "make format       ruff: mend what can be mended"
 	@echo "make typecheck    pyright on captum_ib/"
@@ -55,6 +57,11 @@ $(OLDEST)/.installed: setup.cfg pyproject.toml requirements-oldest.txt
 
 test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)
+
+# The kernel "python3" is the interpreter that runs nbconvert. A cell that hangs ends after 10 minutes.
+tutorials: $(VENV)/.installed-dev
+	$(BIN)/python -m nbconvert --log-level WARN --to notebook --execute \
+		--ExecutePreprocessor.timeout=600 --output-dir $(TUTORIALS) tutorials/*.ipynb
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
