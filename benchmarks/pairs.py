@@ -135,6 +135,9 @@ def methods(bench: Bench) -> dict[str, Explain]:
         "NIB, best layer": fixed(NIB(dual, nib)),
         "M2IB, papers' layer": fitted(M2IB(dual, papers)),
         "CA-M2IB, papers' layer": fitted(CAM2IB(dual, papers)),
+        "CA-M2IB, papers' layer, eq. 5 on text": fitted(
+            CAM2IB(dual, papers), residual=(False, True), attention_lr=(1e-3, 0.1)
+        ),
         "M2IB, best layer": fitted(M2IB(dual, best)),
         "CA-M2IB, best layer": fitted(CAM2IB(dual, best)),
         "M2IB, estimated, block 0": fitted(
@@ -147,6 +150,7 @@ def methods(bench: Bench) -> dict[str, Explain]:
 
 PAIRED = (
     ("CA-M2IB, papers' layer", "M2IB, papers' layer"),
+    ("CA-M2IB, papers' layer, eq. 5 on text", "M2IB, papers' layer"),
     ("CA-M2IB, best layer", "M2IB, best layer"),
     ("CoM2IB", "GenericAttention"),
     ("CoM2IB", "M2IB, estimated, block 0"),
