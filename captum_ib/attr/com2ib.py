@@ -83,12 +83,12 @@ class CoM2IB(PairAttribution):
         layers: Sequence[LayerLike | Sequence[LayerLike] | None] | None = None,
     ) -> None:
         dual = require_dual(forward_func, "CoM2IB")
-        given = [None, None] if layers is None else list(layers)
-        if len(given) != 2:
+        if isinstance(layers, (str, nn.Module)) or (layers is not None and len(layers) != 2):
             raise ValueError(
-                f"layers must be two sequences, one for each of {dual.modalities[:2]}, given "
-                f"{len(given)}"
+                "layers must be two sequences of layers (or None), one for each of "
+                f"{dual.modalities[:2]}, given {layers!r}"
             )
+        given = [None, None] if layers is None else list(layers)
         sites = [
             default_sites(dual, modality)
             if chosen is None

@@ -118,7 +118,8 @@ def test_every_family(row):
 @pytest.mark.parametrize(
     ("layers", "arguments", "error", "message"),
     [
-        (["a"], {}, ValueError, "layers must be two sequences, one for each of"),
+        (["a"], {}, ValueError, r"layers must be two sequences of layers .* given \['a'\]"),
+        ("a", {}, ValueError, "layers must be two sequences of layers .* given 'a'"),
         ([[], None], {}, ValueError, "empty sequence of layers"),
         (None, {"channel": "half"}, ValueError, "channel must be one of"),
         (None, {"guidance": -1.0}, ValueError, "guidance must be finite and not negative"),
