@@ -154,6 +154,7 @@ PAIRED = (
     ("CA-M2IB, best layer", "M2IB, best layer"),
     ("CoM2IB", "GenericAttention"),
     ("CoM2IB", "M2IB, estimated, block 0"),
+    ("CoM2IB, guided", "GenericAttention"),
     ("CoM2IB, guided", "CoM2IB"),
 )
 
