@@ -9,8 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from captum_ib.models.hubs import checked, one_line, pickled, safetensors_file, unavailable
-from captum_ib.models.load import Options
-from captum_ib.models.loaded import LoadedModel, ModelUnavailableError, triple
+from captum_ib.models.loaded import LoadedModel, ModelUnavailableError, Options, triple
 
 _FILE = "open_clip_model.safetensors"
 

@@ -10,8 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captum_ib.models.hubs import checked, pickled, safetensors_file, unavailable
-from captum_ib.models.load import Options
-from captum_ib.models.loaded import LoadedModel, triple
+from captum_ib.models.loaded import LoadedModel, Options, triple
 
 
 def load_timm(name: str, options: Options) -> LoadedModel:

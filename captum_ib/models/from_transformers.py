@@ -12,8 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from captum_ib.models.hubs import SIZES, checked, from_disk_or_hub, one_line, pickled
-from captum_ib.models.load import Options
-from captum_ib.models.loaded import LoadedModel, Resize, Triple, triple
+from captum_ib.models.loaded import LoadedModel, Options, Resize, Triple, triple
 
 
 def load_transformers(name: str, options: Options) -> LoadedModel:

@@ -7,26 +7,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from captum_ib.models.loaded import LoadedModel, ModelUnavailableError
+from captum_ib.models.loaded import LoadedModel, ModelUnavailableError, Options
 
 __all__ = ["FORMS", "LoadedModel", "ModelUnavailableError", "load"]
 
 FORMS = "a zoo name, timm:NAME, hf:ID (hub id or folder), open_clip:NAME/TAG, or a folder"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What :func:`load` was asked for besides the name."""
-
-    pretrained: bool = True
-    allow_pickle: bool = False
-    revision: str | None = None
-    mean: Sequence[float] | None = None
-    std: Sequence[float] | None = None
 
 
 def load(

@@ -20,6 +20,17 @@ class ModelUnavailableError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Options:
+    """What :func:`captum_ib.models.load` was asked for besides the name."""
+
+    pretrained: bool = True
+    allow_pickle: bool = False
+    revision: str | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
 class LoadedModel:
     """A model together with everything that turns pictures and words into its inputs.
 
