@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from captum_ib.metrics.plots import COLOURS, finish, paper_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from captum_ib.metrics.funnybirds.score import FunnyBirdsScores
 
 _AXES = {
     "accuracy": "Accuracy",
@@ -26,7 +24,15 @@ _AXES = {
 }
 
 
-def plot_radar(scores: Mapping[str, FunnyBirdsScores], path: str | Path | None = None) -> Figure:
+class Scores(Protocol):
+    """What a radar shows: `FunnyBirdsScores`, or anything with its numbers."""
+
+    def as_dict(self) -> dict[str, float]:
+        """The eight scores and their total, by name."""
+        ...
+
+
+def plot_radar(scores: Mapping[str, Scores], path: str | Path | None = None) -> Figure:
     """Draw the eight scores of each explanation on one radar, from 0 at the centre to 1.
 
     Args:
@@ -50,8 +56,9 @@ def plot_radar(scores: Mapping[str, FunnyBirdsScores], path: str | Path | None =
         axes.set_theta_offset(math.pi / 2)  # type: ignore[attr-defined]  # PolarAxes
         axes.set_theta_direction(-1)  # type: ignore[attr-defined]
         for (label, one), colour in zip(scores.items(), COLOURS, strict=False):
-            values = [float(getattr(one, name)) for name in _AXES]
-            legend = f"{label} (total {one.total:.2f})"
+            numbers = one.as_dict()
+            values = [numbers[name] for name in _AXES]
+            legend = f"{label} (total {numbers['total']:.2f})"
             axes.plot([*angles, 0.0], [*values, values[0]], color=colour, label=legend, marker="o")
             if not any(map(math.isnan, values)):
                 axes.fill(angles, values, color=colour, alpha=0.12, linewidth=0)

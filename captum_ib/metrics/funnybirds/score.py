@@ -15,6 +15,7 @@ from captum_ib.metrics.funnybirds import protocols
 from captum_ib.metrics.funnybirds.data import PARTS, Bird, FunnyBirds
 from captum_ib.metrics.funnybirds.importance import Importance, importance, part_weights
 from captum_ib.metrics.funnybirds.protocols import THRESHOLDS, Study
+from captum_ib.metrics.funnybirds.radar import plot_radar
 from captum_ib.metrics.funnybirds.responses import Change, Responses, without
 
 COLUMNS = ("accuracy", "background_independence", "csdc", "pc", "dc", "d", "sd", "ts")
@@ -75,8 +76,6 @@ class FunnyBirdsScores:
 
     def plot(self, path: str | Path | None = None, label: str = "explanation"):
         """Radar plot of these scores alone; see `plot_radar` for several."""
-        from captum_ib.metrics.funnybirds.radar import plot_radar
-
         return plot_radar({label: self}, path)
 
 
