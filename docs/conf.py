@@ -24,6 +24,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "docstrings",
     "mathml",
     "matrix",
     "notebooks",
@@ -48,6 +49,7 @@ python_maximum_signature_line_length = 80
 default_role = "code"  # docstrings set code in single backquotes, too
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"captum_ib {release}"

@@ -1,0 +1,123 @@
+"""What the docs build makes: the matrix, the pictures, the list of tutorials, the API's pages."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captum_ib.methods import METHODS
+from tests.docs.pages import DOCS, PAGES, ROOT
+
+pytest.importorskip("sphinx", reason="pip install 'captum_ib[docs]'")
+
+
+@pytest.fixture
+def extension(monkeypatch):
+    """Import a module of docs/ or docs/_ext/ by its name."""
+    monkeypatch.syspath_prepend(DOCS)
+    monkeypatch.syspath_prepend(DOCS / "_ext")
+    return importlib.import_module
+
+
+def test_the_matrix_has_a_row_for_every_method_in_captums_columns(extension):
+    matrix = extension("matrix")
+    lines = matrix.table()
+    head = [cell.strip() for cell in lines[0].strip("|").split("|")]
+    assert head[:4] == ["Algorithm", "Type", "Application", "Space complexity"]
+    assert [re.findall(r"`(\w+)`", line)[0] for line in lines[2:]] == list(METHODS)
+    assert all(line.count(" | ") == len(head) - 1 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "space", "passes", "baseline"),
+    [
+        ("coiba", "Information bottleneck", "#draws · #examples", "Forward and", "Optional (ref"),
+        ("m2ib", "Information bottleneck", "#draws · #examples", "Forward and", "Optional (ref"),
+        ("nib", "Gradient", "#steps · #examples", "Forward and", "Optional (where"),
+        # The rows of Captum's own matrix.
+        ("ig", "Gradient", "O(#steps · #examples · #features)", "Forward and", "Optional (where"),
+        ("saliency", "Gradient", "O(#examples · #features)", "Forward and", "No"),
+        ("rise", "Perturbation", "#perturbations_per_eval · #examples", "Forward", "Optional"),
+        ("attentionrollout", "Attention", "O(#examples · #features)", "Forward and", "No"),
+    ],
+)
+def test_cells_of_the_matrix(extension, name, kind, space, passes, baseline):
+    matrix = extension("matrix")
+    cells = matrix.cells(METHODS[name])
+    assert cells[1] == kind
+    assert space in cells[3]
+    assert cells[4].startswith(passes) and (cells[4] == "Forward") == (name == "rise")
+    assert cells[6].startswith(baseline)
+
+
+def test_the_matrix_of_one_kind(extension):
+    matrix = extension("matrix")
+    assert len(matrix.table("dual")) == 2 + sum("dual" in row.takes for row in METHODS.values())
+    with pytest.raises(ValueError, match="classifier or dual, given 'cnn'"):
+        matrix.table("cnn")
+
+
+def test_every_method_has_its_picture(extension):
+    figures = extension("figures")
+    pages = {name.split("/")[-1][:-3] for name in PAGES if name.startswith("docs/methods/")}
+    assert pages == set(figures.PICTURES) - {"quickstart"}
+    for name in pages:
+        assert f"](../images/methods/{name}.png)" in PAGES[f"docs/methods/{name}.md"]
+
+
+def test_a_picture_is_replaced_only_where_it_changed(extension, tmp_path):
+    figures = extension("figures")
+    assert figures.draw_all(tmp_path, ("iba",)) == ["iba.png"]
+    assert figures.same(tmp_path / "iba.png", DOCS / "images" / "methods" / "iba.png")
+    assert not figures.same(tmp_path / "iba.png", DOCS / "images" / "methods" / "coiba.png")
+    first = (tmp_path / "iba.png").stat().st_mtime_ns
+    assert figures.draw_all(tmp_path, ("iba",)) == []
+    assert (tmp_path / "iba.png").stat().st_mtime_ns == first
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "iba.png")
+    assert figures.draw_all(tmp_path, ("iba",)) == ["iba.png"]
+
+
+def test_tutorials_are_listed_by_what_they_say(extension, tmp_path):
+    notebooks = extension("notebooks")
+    source = ["# Two sounds\n", "\n", "A first\n", "paragraph.\n", "\n", "A second."]
+    cells = {"cells": [{"cell_type": "markdown", "source": source}]}
+    (tmp_path / "9_sounds.ipynb").write_text(json.dumps(cells))
+    assert notebooks.listing(tmp_path)[:3] == ["## Two sounds", "", "A first paragraph."]
+    (tmp_path / "9_sounds.ipynb").write_text(json.dumps({"cells": [{"source": ["No title"]}]}))
+    with pytest.raises(ValueError, match=r"9_sounds\.ipynb opens without a title"):
+        notebooks.listing(tmp_path)
+
+
+ROOMS = ("attr", "baselines", "models", "metrics", "visualization", "zoo", "bottleneck", "hooks")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_public_name_has_a_place_in_the_api(room):
+    page = PAGES[f"docs/api/{room}.md"]
+    package = importlib.import_module(f"captum_ib.{room}")
+    if f"automodule:: captum_ib.{room}\n" in page:
+        return
+    for name in package.__all__:
+        assert f":: captum_ib.{room}.{name}\n" in page, name
+
+
+@pytest.mark.slow
+def test_the_docs_build_without_warnings(tmp_path):
+    command = ["-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", str(DOCS), str(tmp_path)]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "methods" / "iba.html").read_text(encoding="utf-8")
+    assert "<math " in page and 'src="../_images/iba.png"' in page
+    for html in tmp_path.rglob("*.html"):  # nothing is fetched when a page is read
+        fetched = re.findall(
+            r'<(?:script|img|iframe)[^>]+src="(http[^"]+)"|<link[^>]+stylesheet[^>]+href="(http[^"]+)"',
+            html.read_text(encoding="utf-8"),
+        )
+        assert fetched == [], html.name
