@@ -1,0 +1,1 @@
+"""Tables, figures and a gallery from the folders of `captum-ib benchmark`."""
