@@ -1,0 +1,99 @@
+"""Find the objects in the lists of a large JSON file without reading it as a whole.
+
+A file of COCO annotations has hundreds of megabytes in one object. What is held here is where each
+entry of its lists starts and ends; an entry is read when it is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+from array import array
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+# What nests, and strings as a whole, so that brackets in them do not count.
+_SIGNS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_COLON = re.compile(rb"[ \t\r\n]*:")
+
+
+class Spans:
+    """The objects in one list of a JSON file, read one by one.
+
+    Args:
+        buffer: the file's bytes.
+    """
+
+    def __init__(self, buffer: mmap.mmap) -> None:
+        self._buffer = buffer
+        self._starts, self._ends = array("q"), array("q")
+
+    def add(self, start: int, end: int) -> None:
+        """Note where an object stands."""
+        self._starts.append(start)
+        self._ends.append(end)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def read(self, index: int) -> Any:
+        """An object.
+
+        Raises:
+            ValueError: it is no JSON, or no UTF-8.
+        """
+        return json.loads(self._buffer[self._starts[index] : self._ends[index]].decode("utf-8"))
+
+
+def find_lists(path: Path, keys: Iterable[str]) -> dict[str, Spans]:
+    """The lists of objects under some keys of the object that a file holds.
+
+    Args:
+        path: the file.
+        keys: of the outermost object.
+
+    Returns:
+        The lists that are there, by key.
+
+    Raises:
+        ValueError: the file is empty, is no object, ends too early, or has a key twice.
+    """
+    with path.open("rb") as file:
+        if not path.stat().st_size:
+            raise ValueError(f"{path} is empty")
+        buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    wanted = {json.dumps(key).encode(): key for key in keys}
+    lists: dict[str, Spans] = {}
+    stack = bytearray()
+    key, current, start = None, None, 0
+    for found in _SIGNS.finditer(buffer):
+        sign = found[0]
+        if sign[:1] == b'"':
+            if len(stack) == 1 and sign in wanted and _COLON.match(buffer, found.end()):
+                key = wanted[sign]
+        elif sign in b"[{":
+            stack += sign
+            if stack == b"{[":
+                current = None if key is None else _new(lists, key, buffer, path)
+            elif stack == b"{[{":
+                start = found.start()
+        else:
+            opening = stack.pop() if stack else 0
+            if bytes([opening]) + sign not in (b"[]", b"{}"):
+                raise ValueError(f"{path} is no JSON: a wrong bracket at byte {found.start()}")
+            if stack == b"{[" and sign == b"}" and current is not None:
+                current.add(start, found.end())
+            elif stack == b"{":
+                key, current = None, None
+    if stack:
+        raise ValueError(f"{path} ends too early: {len(stack)} brackets are open")
+    return lists
+
+
+def _new(lists: dict[str, Spans], key: str, buffer: mmap.mmap, path: Path) -> Spans:
+    if key in lists:
+        raise ValueError(f"{path} has the key {key!r} twice")
+    lists[key] = Spans(buffer)
+    return lists[key]
