@@ -182,7 +182,7 @@ def describe(hint: Any) -> str:
         parts = [describe(part) for part in get_args(hint) if part is not ...]
         if get_origin(hint) is tuple and get_args(hint)[-1:] != (...,):
             return f"[{', '.join(parts)}]"
-        return f"a list of {parts[0]}" if parts else "a list"
+        return f"a list, each {parts[0]}" if parts else "a list"
     return _IN_WORDS.get(hint, str(hint))
 
 

@@ -29,8 +29,8 @@ def read(text: str) -> Marked:
     3
     """
     yaml = need("yaml", "reading YAML")
-    loader = _loader(yaml)(text)
     try:
+        loader = _loader(yaml)(text)
         root = loader.get_single_node()
         if root is None:
             raise FormatError("the file says nothing")
@@ -44,8 +44,6 @@ def read(text: str) -> Marked:
         raise FormatError(str(error).splitlines()[0]) from None
     except RecursionError:
         raise FormatError("values are nested too deeply") from None
-    finally:
-        loader.dispose()
     return Marked(values, lambda where: _line(yaml, root, where))
 
 

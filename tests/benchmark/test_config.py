@@ -1,0 +1,285 @@
+"""What a run may say, and how each mistake is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from captum_ib import methods
+from captum_ib.benchmark import ConfigError, RunConfig
+from captum_ib.benchmark.catalogue import DATA, METRICS
+from captum_ib.benchmark.settings import accepts, describe, method_settings
+
+PLAIN = {
+    "model": "zoo:vit-scenes",
+    "data": {"kind": "scenes", "options": {"seed": 7, "objects": [1, 2]}},
+    "methods": ["coiba", {"method": "iba", "label": "IBA*", "settings": {"layer": ["blocks.1"]}}],
+    "metrics": ["insertion", {"metric": "iou", "settings": {"quantile": 0.9}}],
+    "samples": 4,
+}
+
+FINGERPRINT = "5e2dc00a1225795ee10713591cc44a40091ab4e81e0495aa9fae733a947f47ca"
+
+
+def run(**changes):
+    return RunConfig.from_dict({**PLAIN, **changes})
+
+
+def test_defaults_and_short_forms():
+    config = run()
+    assert [(line.method, line.label) for line in config.methods] == [
+        ("coiba", "CoIBA"),
+        ("iba", "IBA*"),
+    ]
+    assert [(column.metric, column.label) for column in config.metrics] == [
+        ("insertion", "insertion"),
+        ("iou", "iou"),
+    ]
+    assert config.methods[1].settings == {"layer": ("blocks.1",)}
+    assert (config.seeds, config.batch_size, config.device) == ((0,), 8, "cpu")
+    assert (config.dtype, config.title) == ("float32", "")
+
+
+def test_to_dict_and_back():
+    config = run(seeds=[3, 1], title="a run", samples=9, dtype="bfloat16", device="cuda:1")
+    assert RunConfig.from_dict(config.to_dict()) == config
+    assert config.to_dict()["methods"][1]["settings"] == {"layer": ["blocks.1"]}
+
+
+def test_a_lone_seed_and_a_kind_alone():
+    assert run(seeds=5).seeds == (5,)
+    assert run(data="scenes").data.options == {}
+
+
+@pytest.mark.parametrize("change", [{"title": "x"}, {"device": "cuda"}, {"batch_size": 1}])
+def test_the_fingerprint_ignores_what_changes_no_number(change):
+    assert run(**change).fingerprint() == run().fingerprint()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "zoo:clip-scenes", "methods": ["m2ib"], "metrics": ["drop_text"]},
+        {"data": {"kind": "scenes", "options": {"seed": 8}}},
+        {"methods": ["coiba"]},
+        {"metrics": ["insertion"]},
+        {"seeds": [1]},
+        {"samples": 5},
+        {"dtype": "float16"},
+    ],
+)
+def test_the_fingerprint_knows_what_changes_numbers(change):
+    assert run(**change).fingerprint() != run().fingerprint()
+
+
+def test_the_fingerprint_is_fixed():
+    # A folder of results written by one version is continued by the next: this must not move.
+    assert run().fingerprint() == FINGERPRINT
+
+
+def test_whole_numbers_and_the_same_numbers_with_a_point_are_one_run():
+    def with_beta(beta):
+        return run(methods=[{"method": "coiba", "settings": {"beta": beta}}])
+
+    assert with_beta(2).fingerprint() == with_beta(2.0).fingerprint()
+    assert with_beta(2).fingerprint() != with_beta(2.5).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "message"),
+    [
+        ({"metods": []}, ("metods",), "unknown key 'metods' in the run; did you mean 'methods'?"),
+        ({"model": 3}, ("model",), r"model must be text, given 3 \(a whole number\)"),
+        ({"model": " "}, ("model",), "model is empty"),
+        ({"data": "scene"}, ("data", "kind"), "none of its values; did you mean 'scenes'?"),
+        ({"data": {}}, ("data",), "data lacks 'kind', one of scenes, folder"),
+        ({"data": {"kind": "folder"}}, ("data",), "lacks 'path': the folder that holds one"),
+        ({"data": {"kind": "scenes", "path": "x"}}, ("data", "path"), "they have no path"),
+        (
+            {"data": {"kind": "scenes", "options": {"sed": 1}}},
+            ("data", "options", "sed"),
+            "data of kind 'scenes' has no setting 'sed'; did you mean 'seed'?",
+        ),
+        (
+            {"data": {"kind": "scenes", "options": {"objects": [1, 2, 3]}}},
+            ("data", "options", "objects"),
+            r"must be \[a whole number, a whole number\], given \[1, 2, 3\] \(a list\)",
+        ),
+        ({"methods": []}, ("methods",), "methods is empty: at least one entry is needed"),
+        ({"methods": "coiba"}, ("methods",), r"methods must be a list, given 'coiba' \(text\)"),
+        ({"methods": [4]}, ("methods", 0), r"methods\[0\] must be a table of keys and values"),
+        ({"methods": ["coibaa"]}, ("methods", 0), "did you mean 'coiba'?"),
+        ({"methods": [{"metod": "iba"}]}, ("methods", 0, "metod"), "did you mean 'method'?"),
+        ({"methods": [{"label": "x"}]}, ("methods", 0), r"methods\[0\] lacks 'method'"),
+        ({"methods": [{"method": 1}]}, ("methods", 0, "method"), "must be one of iba, coiba"),
+        (
+            {"methods": ["iba", {"method": "iba", "settings": {"beta": 1}}]},
+            ("methods", 1),
+            r"methods\[1\] has the label 'IBA' of methods\[0\]; give each a label of its own",
+        ),
+        (
+            {"methods": [{"method": "iba", "settings": {"betta": 1}}]},
+            ("methods", 0, "settings", "betta"),
+            "iba has no setting 'betta'; did you mean 'beta'?",
+        ),
+        (
+            {"methods": [{"method": "iba", "settings": {"beta": "1"}}]},
+            ("methods", 0, "settings", "beta"),
+            r"methods\[0\].settings.beta must be a number, given '1' \(text\)",
+        ),
+        (
+            {"methods": [{"method": "iba", "settings": {"beta": float("nan")}}]},
+            ("methods", 0, "settings", "beta"),
+            "must be a finite number, given nan",
+        ),
+        (
+            {"methods": [{"method": "coiba", "settings": {"damping": "shard"}}]},
+            ("methods", 0, "settings", "damping"),
+            "must be 'shared' or 'individual', given 'shard'",
+        ),
+        (
+            {"methods": [{"method": "iba", "settings": {"seed": 1}}]},
+            ("methods", 0, "settings", "seed"),
+            "'seed' is no setting of methods.0..settings: it comes from the run's seeds",
+        ),
+        (
+            {"methods": [{"method": "random", "settings": {"p": 1}}]},
+            ("methods", 0, "settings", "p"),
+            "random has no setting 'p'; there are none",
+        ),
+        ({"metrics": ["insertoin"]}, ("metrics", 0), "did you mean 'insertion'?"),
+        (
+            {"metrics": [{"metric": "insertion", "settings": {"steps": True}}]},
+            ("metrics", 0, "settings", "steps"),
+            r"must be a whole number, given True \(true or false\)",
+        ),
+        ({"metrics": ["iou", "iou"]}, ("metrics", 1), "has the label 'iou' of"),
+        ({"seeds": []}, ("seeds",), "seeds is empty"),
+        ({"seeds": [0, 1, 0]}, ("seeds", 2), r"seeds\[2\] is 0, which is there twice"),
+        ({"seeds": [-1]}, ("seeds", 0), r"seeds\[0\] must be at least 0, given -1"),
+        ({"seeds": 2**63}, ("seeds",), "seeds must be at most 9223372036854775807"),
+        ({"seeds": [True]}, ("seeds", 0), "must be a whole number, given True"),
+        ({"seeds": 1.0}, ("seeds",), "must be a whole number, given 1.0"),
+        ({"samples": 0}, ("samples",), "samples must be at least 1, given 0"),
+        ({"samples": None}, (), "scenes never end: say how many with 'samples'"),
+        ({"batch_size": 0}, ("batch_size",), "batch_size must be at least 1"),
+        ({"device": "gpu"}, ("device",), "must be cpu, cuda, cuda:1 or mps, given 'gpu'"),
+        ({"dtype": "float"}, ("dtype",), "did you mean 'float"),
+        ({"title": "a/b"}, ("title",), "names a folder, so it can't be 'a/b'"),
+        ({"title": ".."}, ("title",), "names a folder"),
+        ({"title": 1}, ("title",), "title must be text"),
+    ],
+)
+def test_mistakes(change, where, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        run(**change)
+    assert caught.value.where == where
+
+
+@pytest.mark.parametrize("missing", ["model", "data", "methods", "metrics"])
+def test_what_a_run_can_not_do_without(missing):
+    values = {key: value for key, value in PLAIN.items() if key != missing}
+    with pytest.raises(ConfigError, match=f"the run lacks '{missing}'"):
+        RunConfig.from_dict(values)
+
+
+@pytest.mark.parametrize("given", [None, [], "x", 3])
+def test_a_run_is_a_table(given):
+    with pytest.raises(ConfigError, match="the run must be a table of keys and values"):
+        RunConfig.from_dict(given)
+
+
+def test_keys_are_text():
+    with pytest.raises(ConfigError, match=r"the keys of the run must be text, given 3"):
+        RunConfig.from_dict({3: 4})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"methods": ["m2ib"]},
+            "m2ib does not explain zoo:vit-scenes, a classifier; these do: iba",
+        ),
+        ({"metrics": ["word_auc"]}, "word_auc does not judge zoo:vit-scenes, a classifier"),
+        ({"model": "clip-scenes"}, "coiba does not explain clip-scenes, a dual encoder"),
+        ({"metrics": ["funnybirds"]}, "metric funnybirds needs data of kind 'funnybirds'"),
+        (
+            {"data": {"kind": "folder", "path": "x"}, "metrics": ["pointing_game"]},
+            "pointing_game needs a mask per sample, which data of kind 'folder' has not",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit(change, message):
+    with pytest.raises(ConfigError, match=message):
+        run(**change)
+
+
+def test_other_models_are_judged_when_they_are_loaded():
+    config = run(model="hf:some/clip", methods=["m2ib", "iba"])
+    assert [line.method for line in config.methods] == ["m2ib", "iba"]
+
+
+def test_names_in_any_case():
+    assert run(methods=["CoIBA", "Random"]).methods[1].method == "random"
+
+
+@pytest.mark.parametrize("name", [*methods.METHODS, "random"])
+def test_every_method_takes_no_settings(name):
+    assert method_settings(name, {}, ()) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("iba", {"layer": "blocks.2", "smoothing": None, "mask_inactive": "auto"}),
+        ("coiba", {"layers": ["blocks.2.norm1", "blocks.3.norm1"], "beta": [1, 0.5]}),
+        ("m2ib", {"layers": [["a", "b"], None], "beta": [0.1, 1], "prior": "estimated"}),
+        ("cam2ib", {"residual": [True, False], "keys": "tokens"}),
+        ("nib", {"layer": "blocks.1", "baselines": 0.5, "method": "gausslegendre"}),
+        ("gradcam", {"layer": "layer4", "relu_attributions": True}),
+        ("ig", {"n_steps": 8, "multiply_by_inputs": False, "baselines": 0}),
+        ("rise", {"n_masks": 100, "grid": 4, "score": "output"}),
+        ("mfaba", {"direction": "smooth", "step_size": None}),
+    ],
+)
+def test_settings_that_methods_take(name, settings):
+    assert list(method_settings(name, settings, ())) == list(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("iba", {"layers": "blocks.2"}),  # it is called layer there
+        ("iba", {"layout": None}),  # no file can say a layout
+        ("iba", {"objective": "x"}),
+        ("iba", {"forward_func": "x"}),
+        ("iba", {"inputs": 1}),
+        ("ig", {"layer": "blocks.2"}),
+        ("gradcam", {"layer": ["a", "b"]}),
+        ("gradcam", {"attr_dim_summation": False}),
+        ("m2ib", {"beta": [0.1, 0.2, 0.3]}),
+        ("rise", {"n_masks": 10.5}),
+        ("nib", {"return_convergence_delta": True}),
+        ("rise", {"baselines": "black"}),
+    ],
+)
+def test_settings_that_methods_do_not_take(name, settings):
+    with pytest.raises(ConfigError):
+        method_settings(name, settings, ())
+
+
+@pytest.mark.parametrize("given", [{1, 2}, object(), b"x"])
+def test_values_that_no_file_can_say(given):
+    with pytest.raises(ConfigError, match="must be a number, text, true, false, nothing"):
+        method_settings("iba", {"beta": given}, ())
+
+
+def test_types_in_words():
+    assert describe(float | tuple[float, ...]) == "a number or a list, each a number"
+    assert accepts(tuple[int, ...], ()) and not accepts(tuple[int, int], (1,))
+    assert not accepts(object, 1)
+
+
+def test_the_catalogue_names_itself():
+    assert all(name == entry.name for name, entry in METRICS.items())
+    assert all(name == kind.name for name, kind in DATA.items())
