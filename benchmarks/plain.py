@@ -95,11 +95,13 @@ def path_loop(
     return (total * state[0]).sum(-1)[0]
 
 
-def statistics_loop(activations: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation by Welford's update, one activation at a time."""
+def statistics_loop(activations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, deviation and number of non-zeros by Welford's update, one activation at a time."""
     mean, m2 = torch.zeros_like(activations[0]), torch.zeros_like(activations[0])
+    nonzero = torch.zeros(activations.shape[1:], dtype=torch.long)
     for count, value in enumerate(activations, start=1):
+        nonzero += (value != 0).long()
         delta = value - mean
         mean = mean + delta / count
         m2 = m2 + delta * (value - mean)
-    return mean, (m2 / len(activations)).sqrt()
+    return mean, (m2 / len(activations)).sqrt(), nonzero

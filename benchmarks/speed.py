@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -182,16 +182,22 @@ def activation_statistics(repeats: int) -> list[float]:
     return ratio(lambda: statistics_loop(values), ours, repeats)
 
 
+def peak_mebibytes() -> float:
+    """Peak resident set of this process; getrusage would start at that of the parent."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
 def memory_probe(which: str) -> None:
     """Peak memory over that of the model and its input, MiB, of CoIBA at the default settings."""
     model, x = vit(), torch.randn(1, 3, 224, 224)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mebibytes()
     if which == "plain":
         layers = [model.get_submodule(name) for name in COIBA_LAYERS]
         bottleneck_loop(model, x, layers, cross_entropy, 1.0, uniform=True, n_steps=2, n_samples=4)
     else:
         CoIBA(model, COIBA_LAYERS).attribute(x, target=0, n_steps=3, seed=0)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(peak_mebibytes() - before)
 
 
 def memory(repeats: int) -> list[float]:

@@ -10,72 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from captum_ib.bottleneck.moments import Moments
+
 FORMAT = "captum_ib.activation_statistics/1"
 
 MIN_STD = 0.01
 """Lower bound of σ (Schulz et al.: keeps R̂ finite for neurons that hardly vary)."""
-
-
-@dataclass
-class Moments:
-    """Count, mean, sum of squared deviations and share of non-zeros of every element of one layer.
-
-    All tensors are float64 of the layer's shape without the sample axis; ``count`` is per element,
-    as padding positions do not count.
-    """
-
-    count: Tensor
-    mean: Tensor
-    m2: Tensor
-    nonzero: Tensor
-
-    @staticmethod
-    def of(batch: Tensor, mask: Tensor | None = None) -> Moments:
-        """Moments of one batch ``(N, *shape)``; ``mask`` ``(N, T)`` marks the valid positions."""
-        values = batch.detach()
-        values = values if values.dtype == torch.float64 else values.float()
-        if mask is None:
-            count = torch.full(values.shape[1:], float(values.shape[0]), dtype=torch.float64)
-            # Two plain passes: torch.var_mean over the first axis takes ten times as long.
-            mean = values.mean(dim=0)
-            variance = (values - mean).square_().mean(dim=0)
-            nonzero = values.ne(0).float().sum(dim=0)
-        else:
-            weight = mask.to(values).reshape(*mask.shape, *[1] * (values.ndim - mask.ndim))
-            total = weight.sum(dim=0).expand(values.shape[1:])
-            mean = (values * weight).sum(dim=0) / total.clamp_min(1.0)
-            variance = ((values - mean).square() * weight).sum(dim=0) / total.clamp_min(1.0)
-            nonzero = ((values != 0) * weight).sum(dim=0)
-            count = total.cpu().double().clone()
-        mean, variance = mean.cpu().double(), variance.cpu().double()
-        return Moments(count, mean, variance * count, nonzero.cpu().double())
-
-    @property
-    def variance(self) -> Tensor:
-        """Population variance."""
-        return self.m2 / self.count.clamp_min(1.0)
-
-    def pooled(self) -> Moments:
-        """Moments over all positions of the first axis together, ``(1, …)``."""
-        if self.mean.ndim < 2 or bool((self.count >= 2).all()):
-            return self
-        count = self.count.sum(dim=0, keepdim=True)
-        share = self.count / count.clamp_min(1.0)
-        mean = (self.mean * share).sum(dim=0, keepdim=True)
-        spread = (self.m2 + self.count * (self.mean - mean).square()).sum(dim=0, keepdim=True)
-        return Moments(count, mean, spread, self.nonzero.sum(dim=0, keepdim=True))
-
-    def merge(self, other: Moments) -> Moments:
-        """Moments of both parts together (Chan et al. 1983, eq. 1.5)."""
-        count = self.count + other.count
-        share = other.count / count.clamp_min(1.0)
-        delta = other.mean - self.mean
-        return Moments(
-            count,
-            self.mean + delta * share,
-            self.m2 + other.m2 + delta.square() * self.count * share,
-            self.nonzero + other.nonzero,
-        )
 
 
 @dataclass
