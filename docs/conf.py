@@ -12,7 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "_ext"), str(HERE.parent)]
 
-import captum_ib
+import captum_ib  # noqa: E402
 
 project = "captum_ib"
 author = "The captum_ib contributors"

@@ -194,7 +194,7 @@ PICTURES: dict[str, Callable[[], Figure]] = {
 
 
 def draw_all(folder: Path, names: tuple[str, ...] = tuple(PICTURES)) -> list[str]:
-    """Draw the pictures into ``folder``; returns the names of those that are new or have changed."""
+    """Draw the pictures into ``folder``; returns the files that are new or have changed."""
     folder.mkdir(parents=True, exist_ok=True)
     changed = []
     with tempfile.TemporaryDirectory() as scratch:

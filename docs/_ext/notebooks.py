@@ -11,20 +11,22 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).parents[2]
+_NO_PROSE = ("```", "- ", "* ", "|", "1. ")
 
 
 def opening(notebook: Path) -> tuple[str, str]:
-    """Title and first paragraph of a notebook's first cell.
+    """Title of a notebook, and the first paragraph that does not lead over to something else.
 
     Raises:
         ValueError: its first cell has no title.
     """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    text = "".join(cells[0]["source"])
-    found = re.match(r"# (.+)\n+((?:.+\n?)*)", text)
-    if found is None:
+    title, *paragraphs = re.split(r"\n\s*\n", "".join(cells[0]["source"]).strip())
+    if not title.startswith("# "):
         raise ValueError(f"{notebook.name} opens without a title, expected '# …' on its first line")
-    return found[1].strip(), " ".join(found[2].split())
+    text = (" ".join(part.split()) for part in paragraphs)
+    whole = (part for part in text if part.endswith(".") and not part.startswith(_NO_PROSE))
+    return title[2:].strip(), next(whole, "")
 
 
 def listing(folder: Path = ROOT / "tutorials") -> list[str]:

@@ -23,7 +23,7 @@ _FENCE = re.compile(r"^( *)(`{3,}|~{3,})(.*?)\n(.*?)^\1\2 *$", re.MULTILINE | re
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: where it begins (line), its language, the words behind it, its text."""
+    """A fenced block: the line of its first line, its language, the words behind it, its text."""
 
     line: int
     language: str
@@ -34,8 +34,9 @@ class Block:
 def blocks(page: str) -> Iterator[Block]:
     """The fenced blocks of a page, in order.
 
-    >>> [(block.language, block.words, block.text) for block in blocks("```python no-run\\n1\\n```")]
-    [('python', ('no-run',), '1\\n')]
+    >>> [block] = blocks("```python no-run\\n1\\n```")
+    >>> block
+    Block(line=2, language='python', words=('no-run',), text='1\\n')
     """
     for found in _FENCE.finditer(page):
         language, *words = found[3].split() or [""]

@@ -1,4 +1,4 @@
-"""The three steps of docs/add_a_model.md: the page's own row runs through the tests of every row."""
+"""The three steps of docs/add_a_model.md: the page's row runs through the tests of every row."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def test_python_runs(page, tmp_path, monkeypatch, capsys):
     with patch.dict(METHODS), patch.dict(FAMILIES), torch.random.fork_rng():
         for block in python_blocks(page):
             # Empty lines in front, so that a traceback names the line of the page.
-            code = compile("\n" * block.line + block.text, str(ROOT / page), "exec")
+            code = compile("\n" * (block.line - 1) + block.text, str(ROOT / page), "exec")
             if "no-run" not in block.words:
                 exec(code, names)
     CHECKS.get(page, lambda names: None)(names)

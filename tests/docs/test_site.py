@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import json
 import re
@@ -93,6 +94,12 @@ def test_tutorials_are_listed_by_what_they_say(extension, tmp_path):
     (tmp_path / "9_sounds.ipynb").write_text(json.dumps({"cells": [{"source": ["No title"]}]}))
     with pytest.raises(ValueError, match=r"9_sounds\.ipynb opens without a title"):
         notebooks.listing(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["docstrings", "mathml"])
+def test_examples_in_the_extensions(extension, name):
+    found = doctest.testmod(extension(name))
+    assert found.failed == 0 and found.attempted > 0
 
 
 ROOMS = ("attr", "baselines", "models", "metrics", "visualization", "zoo", "bottleneck", "hooks")
