@@ -9,16 +9,15 @@ from pathlib import Path
 import torch
 import typer
 from PIL import Image
-from torch import Tensor
 from tqdm import tqdm
 
 from captum_ib import methods
-from captum_ib.cli.explain import panel
-from captum_ib.cli.output import staged, write_json
-from captum_ib.cli.subject import Explanation, Subject, explain_subject, make_subject
+from captum_ib.explaining.output import staged, write_json
+from captum_ib.explaining.results import panel
+from captum_ib.explaining.scenes import held_out
+from captum_ib.explaining.subject import Explanation, Subject, explain_subject, make_subject
 from captum_ib.models.load import LoadedModel, load
 from captum_ib.visualization import grid, save
-from captum_ib.zoo import scenes
 
 # Per model its methods and their layers (none: the method's default). The papers' depth, three
 # quarters up, suits these small models less: their maps point better near the bottom.
@@ -43,7 +42,7 @@ def run(out: Path, count: int, seed: int) -> None:
     with staged(out) as folder:
         for name, chosen in METHODS.items():
             loaded = load(name)
-            pictures, questions = _scenes(loaded, count, seed)
+            pictures, questions = held_out(loaded, count, seed)
             subjects = []
             for i, (picture, question) in enumerate(zip(pictures, questions, strict=True)):
                 picture.save(folder / f"{name}-{i}.png")
@@ -57,23 +56,6 @@ def run(out: Path, count: int, seed: int) -> None:
         f"try your own words:\n  {command} explain --model clip-scenes "
         f'--image {out / "clip-scenes-0.png"} --text "a red circle" --method m2ib nib'
     )
-
-
-def _scenes(loaded: LoadedModel, count: int, seed: int) -> tuple[list[Image.Image], list[str]]:
-    from captum_ib.zoo.evaluate import HELD_OUT_SEED
-
-    size = loaded.image_size
-    if loaded.kind == "dual":
-        captioned = scenes.captioned(count, seed=HELD_OUT_SEED + seed, size=size)
-        return [_to_picture(image) for image in captioned.images], captioned.captions
-    labelled = scenes.labelled(count, seed=HELD_OUT_SEED + seed, size=size)
-    pictures = [_to_picture(image) for image in labelled.images]
-    return pictures, [str(int(label)) for label in labelled.labels]
-
-
-def _to_picture(image: Tensor) -> Image.Image:
-    array = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    return Image.fromarray(array)
 
 
 def _subject(loaded: LoadedModel, picture: Image.Image, question: str) -> Subject:

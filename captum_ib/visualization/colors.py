@@ -146,6 +146,12 @@ def checked_image(image: Array) -> np.ndarray:
     return array.clip(0, 1)
 
 
+def readable_on(color: np.ndarray) -> str:
+    """Black or white, whichever has more contrast (WCAG 2: their luminances meet at 0.179)."""
+    linear = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
+    return "white" if linear @ np.array([0.2126, 0.7152, 0.0722]) < 0.179 else "black"
+
+
 def _upsampled(attribution: Array, size: tuple[int, ...]) -> np.ndarray:
     """``attribution`` as (H, W), bilinearly (``align_corners=False``)."""
     array = checked_numbers(attribution, "attribution")

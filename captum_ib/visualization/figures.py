@@ -21,6 +21,7 @@ from captum_ib.visualization.colors import (
     checked_image,
     checked_numbers,
     overlay,
+    readable_on,
 )
 
 # Layout of a figure, in inches; a caption is set in a monospaced face, CAPTION_COLUMNS to a line.
@@ -103,7 +104,7 @@ def caption(
                 family="monospace",
                 fontsize=size,
                 va="center",
-                color=_readable_on(color),
+                color=readable_on(color),
                 parse_math=False,  # a caption may hold dollar signs
                 bbox={"facecolor": color, "edgecolor": "none", "pad": 0.15 * size},
             )
@@ -255,12 +256,6 @@ def _colorbar(figure: Figure, scale: Scale, column: int, top: float, unit: str) 
     first, _, last = ax.get_xticklabels()
     first.set_horizontalalignment("left")
     last.set_horizontalalignment("right")
-
-
-def _readable_on(color: np.ndarray) -> str:
-    """Black or white, whichever has more contrast (WCAG 2: their luminances meet at 0.179)."""
-    linear = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
-    return "white" if linear @ np.array([0.2126, 0.7152, 0.0722]) < 0.179 else "black"
 
 
 def _wrap(tokens: Sequence[str], columns: int) -> tuple[list[tuple[int, int]], int]:

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 import captum_ib
-from captum_ib.cli import explain as explain_command
 from captum_ib.cli import main
-from captum_ib.cli.explain import read_image
+from captum_ib.explaining import results
+from captum_ib.explaining.pictures import read_image
 from captum_ib.models.load import load
 
 TEXT = "a red circle"
@@ -244,10 +244,10 @@ CLASS = "--model VIT --image IMAGE "
         (CLASS + "--target brid", "'brid' is none of the 3 labels; nearest: bird"),
         (CLASS + "--target 0 1", "2 values of --target for 1 image(s)"),
         (CLASS + "--method m2ib", "m2ib can't explain a classifier"),
-        (CLASS + "--method ig --layer blocks.0", "ig explains the input and takes no --layer"),
+        (CLASS + "--method ig --layer blocks.0", "ig explains the input and takes no layer"),
         (
             CLASS + "--method gradcam --layer blocks.0 blocks.1",
-            "gradcam takes one --layer, given 2",
+            "gradcam takes one layer, given 2",
         ),
         (CLASS + "--method gradcam", "gradcam gives no map over the image at blocks.3"),
         (CLASS + "--method coiba --layer blocks.9", "the model has no layer 'blocks.9'; nearest"),
@@ -299,7 +299,7 @@ def test_an_interrupt_leaves_nothing(vit_folder, image, out, capsys, monkeypatch
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(explain_command, "compare", interrupt)
+    monkeypatch.setattr(results, "compare", interrupt)
     assert explain(out, "--model", vit_folder, "--image", image, "--method", "nib") == 130
     assert capsys.readouterr().err == "captum-ib: interrupted, nothing was written\n"
     assert not out.exists()

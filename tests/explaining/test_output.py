@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import captum_ib
-from captum_ib.cli.output import staged, unique_names, write_json
+from captum_ib.explaining.output import staged, unique_names, write_json
 
 
 def names(folder: Path) -> list[str]:

@@ -169,7 +169,7 @@ def explain_subject(
     Raises:
         ValueError: a layer that is not there, does not fit the method, or gives no map.
     """
-    method, names = _build(subject, row, layers)
+    method, names = build_method(subject.model, row, layers)
     keywords = dict(settings)
     parameters = inspect.signature(method.attribute).parameters
     if "show_progress" in parameters:
@@ -190,23 +190,33 @@ def explain_subject(
     if image.ndim != 4 or image.shape[1] != 1:
         raise ValueError(
             f"{row.name} gives no map over the image at {', '.join(names)} (shape "
-            f"{tuple(image.shape)}); choose another --layer"
+            f"{tuple(image.shape)}); choose another layer"
         )
     shown = {key: _plain(value) for key, value in {**_defaults(parameters), **keywords}.items()}
     shown.pop("show_progress", None)
     return Explanation(row, image.detach().float().cpu(), text, tuple(names), shown)
 
 
-def _build(subject: Subject, row: MethodSpec, layers: Sequence[str]) -> tuple[Any, list[str]]:
-    """The method on the subject's model, and the names of its layers."""
-    model = subject.model
+def build_method(
+    model: nn.Module, row: MethodSpec, layers: Sequence[str] = ()
+) -> tuple[Any, list[str]]:
+    """The method on a model, and the names of its layers.
+
+    Args:
+        model: a classifier, or a ``DualEncoder``.
+        row: the method.
+        layers: names of layers; none for the method's default.
+
+    Raises:
+        ValueError: a layer that is not there, or does not fit the method.
+    """
     if row.layers == "none":
         if layers:
-            raise ValueError(f"{row.name} explains the input and takes no --layer")
+            raise ValueError(f"{row.name} explains the input and takes no layer")
         return row.cls(model), ["input"]
     if row.layers == "one":
         if len(layers) > 1:
-            raise ValueError(f"{row.name} takes one --layer, given {len(layers)}")
+            raise ValueError(f"{row.name} takes one layer, given {len(layers)}")
         name, module = resolve_layer(model, layers[0]) if layers else blocks(model)[-1]
         return row.cls(model, module), [name]
     method = row.cls(model, list(layers) or None)

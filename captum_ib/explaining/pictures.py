@@ -1,0 +1,38 @@
+"""Read pictures from files, upright and in RGB, with limits for files from strangers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+
+def read_image(
+    path: Path, *, max_pixels: int | None = None, formats: Sequence[str] | None = None
+) -> Image.Image:
+    """The picture in a file, turned upright as its EXIF data say, in RGB.
+
+    Args:
+        path: the file.
+        max_pixels: width times height that is still decoded; the file's header is enough to refuse
+            more (default: Pillow's own limit of 179 million).
+        formats: names of Pillow's formats to try (default: all that it knows).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a picture, or a broken or a huge one.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"image {path} does not exist or is not a file")
+    try:
+        with Image.open(path, formats=formats) as picture:
+            width, height = picture.size
+            if max_pixels is not None and width * height > max_pixels:
+                raise ValueError(
+                    f"{width} × {height} pixels are too many, at most {max_pixels / 1e6:g} million "
+                    "are read; scale it down"
+                )
+            return ImageOps.exif_transpose(picture).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"image {path} can't be read: {error}") from error
