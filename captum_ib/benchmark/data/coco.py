@@ -17,6 +17,7 @@ from captum_ib.benchmark.data.order import ordered
 from captum_ib.benchmark.data.pictures import max_pixels, read_picture
 from captum_ib.benchmark.data.regions import Size, box_mask, polygon_mask, run_length_mask
 from captum_ib.benchmark.data.samples import Dataset, Sample, UnreadableSampleError
+from captum_ib.benchmark.data.templates import LABEL, check_template, fill_in
 from captum_ib.models.load import LoadedModel
 
 _KEYS = ("images", "annotations", "categories")
@@ -100,7 +101,7 @@ class CocoData:
             raise UnreadableSampleError(name, "the annotations cover no pixel of the image")
         said = self.names[category]
         if self.labels is None:
-            return Sample(name, image, said, self.caption.format(label=said), mask)
+            return Sample(name, image, said, fill_in(self.caption, said), mask)
         return Sample(name, image, self.labels[category], None, mask)
 
     def _image(self, id: int) -> str:
@@ -160,23 +161,18 @@ def open_dataset(config: DataConfig, loaded: LoadedModel) -> Dataset:
     if loaded.kind == "classifier":
         labels = _labels(chosen, loaded, asked=bool(options.get("categories")))
         chosen = {id: name for id, name in chosen.items() if id in labels}
+    caption = options.get("caption") or f"a photo of a {LABEL}"
+    check_template(caption, loaded.name)
     data = CocoData(
         root,
         _index(file, lists, chosen),
         chosen,
         labels,
-        _caption(options.get("caption")),
+        caption,
         options.get("shapes") == "box",
         max_pixels(options.get("max_pixels")),
     )
     return ordered(data, options.get("shuffle", 0))
-
-
-def _caption(given: str | None) -> str:
-    caption = given or "a photo of a {label}"
-    if "{label}" not in caption or caption.count("{") != 1 or caption.count("}") != 1:
-        raise ValueError(f"caption must hold {{label}} and no other braces, given {given!r}")
-    return caption
 
 
 def _categories(file: Path, entries: Spans) -> dict[int, str]:

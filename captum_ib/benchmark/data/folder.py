@@ -11,6 +11,7 @@ from captum_ib.benchmark.config import DataConfig
 from captum_ib.benchmark.data.order import ordered
 from captum_ib.benchmark.data.pictures import SUFFIXES, max_pixels, read_picture
 from captum_ib.benchmark.data.samples import Dataset, Sample
+from captum_ib.benchmark.data.templates import LABEL, check_template, fill_in
 from captum_ib.models.load import LoadedModel
 
 
@@ -57,7 +58,7 @@ class FolderData:
         if self.labels is not None:
             return Sample(name, image, label=self.labels[number])
         words = _words(self.classes[number])
-        return Sample(name, image, words, caption=(self.caption or "{label}").format(label=words))
+        return Sample(name, image, words, caption=fill_in(self.caption or LABEL, words))
 
     def _path(self, index: int) -> str:
         if not 0 <= index < len(self):
@@ -107,27 +108,13 @@ def open_dataset(config: DataConfig, loaded: LoadedModel) -> Dataset:
     caption = options.get("caption")
     dual = loaded.kind == "dual"
     if dual:
-        _check_caption(caption, loaded.name)
+        check_template(caption, loaded.name)
     labels = None if dual else class_indices(classes, loaded, options.get("labels", "auto"))
     data = FolderData(root, classes, labels, caption, max_pixels(options.get("max_pixels")))
     if not len(data):
         endings = ", ".join(sorted(SUFFIXES))
         raise ValueError(f"{root} holds no images: no file below its folders ends in {endings}")
     return ordered(data, options.get("shuffle", 0))
-
-
-def _check_caption(caption: str | None, model: str) -> None:
-    if caption is None:
-        raise ValueError(
-            f"{model} compares images with captions: say how a class becomes one, with the option "
-            "caption, e.g. 'a photo of a {label}'"
-        )
-    try:
-        said = caption.format(label="x")
-    except (LookupError, ValueError):
-        said = ""
-    if "{label}" not in caption or not said:
-        raise ValueError(f"caption must hold {{label}} and no other braces, given {caption!r}")
 
 
 def class_indices(classes: Sequence[str], loaded: LoadedModel, rule: str = "auto") -> list[int]:

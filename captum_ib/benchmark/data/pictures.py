@@ -105,6 +105,7 @@ def _read(
         raise UnreadableSampleError(id, f"{what} {path} is no file")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd metadata, picture by picture
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
                 count = picture.size[0] * picture.size[1]

@@ -1,0 +1,57 @@
+"""Generated scenes as samples: scene i is the same whatever else is asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from captum_ib import models, zoo
+from captum_ib.benchmark import DataConfig, open_data
+from tests.benchmark.data_models import model
+
+LABELS = zoo.scenes.NAMED_SHAPES
+
+
+def test_labelled_scenes_for_a_classifier():
+    data = open_data(DataConfig("scenes", None, {"seed": 7}), model(labels=LABELS))
+    scenes = zoo.scenes.labelled(3, seed=7, size=(32, 48))
+    sample = data.read(2)
+    assert (sample.id, sample.label, sample.caption) == ("scene-7-2", int(scenes.labels[2]), None)
+    assert sample.image.size == (48, 32)
+    pixels = np.asarray(sample.image).transpose(2, 0, 1) / 255
+    assert np.abs(pixels - scenes.images[2].numpy()).max() <= 0.5 / 255 + 1e-6
+    assert np.array_equal(sample.mask, scenes.mask[2].numpy())
+    assert sample.words is None
+
+
+def test_captioned_scenes_for_two_towers():
+    data = open_data(DataConfig("scenes"), models.load("clip-scenes"))
+    scenes = zoo.scenes.captioned(2, seed=1_000_003, size=56)
+    sample = data.read(1)
+    assert sample.id == "scene-1000003-1"
+    assert sample.caption == scenes.captions[1]
+    words = scenes.captions[1].split()
+    assert sample.words == tuple(w for w, c in zip(words, scenes.content[1], strict=True) if c)
+    assert np.array_equal(sample.mask, scenes.mask[1].numpy())
+    assert sample.label is None
+
+
+def test_options():
+    one = open_data(DataConfig("scenes", None, {"objects": (1, 1)}), model(labels=LABELS))
+    assert all(one.read(index).mask.any() for index in range(3))
+    with pytest.raises(ValueError, match=r"objects must be \(fewest, most\) within 1..4"):
+        open_data(DataConfig("scenes", None, {"objects": (3, 9)}), model(labels=LABELS))
+    with pytest.raises(ValueError, match="seed must be in"):
+        open_data(DataConfig("scenes", None, {"seed": -1}), model(labels=LABELS))
+
+
+def test_a_classifier_of_something_else():
+    with pytest.raises(ValueError, match="scenes have the classes circle, .* not those of a model"):
+        open_data(DataConfig("scenes"), model())
+    assert len(open_data(DataConfig("scenes"), model(labels=None))) == 10**9
+
+
+@pytest.mark.parametrize("index", [-1, 10**9])
+def test_scenes_that_are_not_there(index):
+    with pytest.raises(IndexError, match=f"sample {index} of 1000000000"):
+        open_data(DataConfig("scenes"), model(labels=LABELS)).read(index)
