@@ -105,16 +105,25 @@ def notes(table: Table) -> tuple[str, ...]:
         result.append(f"{some} skipped as unreadable, e.g. {name}: {reason.rstrip('.')}.")
     failed = [f"{line.method.title} {line.failed}" for line in table.lines if line.failed]
     if failed:
-        result.append(f"Samples on which a method failed, left out of its means: {_listed(failed)}.")
+        result.append(
+            f"Samples on which a method failed, left out of its means: {_listed(failed)}."
+        )
+    result += _undefined(table)
+    return (*result, *group.notes)
+
+
+def _undefined(table: Table) -> list[str]:
+    """Which methods lack scores in which metrics; metrics that lack the same share a sentence."""
+    lacking: dict[str, list[str]] = {}
     for metric in table.metrics:
-        lacking = [
+        counts = [
             f"{line.method.title} {line.samples - line.cells[metric.label].n}"
             for line in table.lines
             if 0 < line.cells[metric.label].n < line.samples
         ]
-        if lacking:
-            result.append(f"Samples where {metric.title} is undefined: {_listed(lacking)}.")
-    return (*result, *group.notes)
+        if counts:
+            lacking.setdefault(_listed(counts), []).append(metric.title)
+    return [f"Samples without {_listed(names)}: {counts}." for counts, names in lacking.items()]
 
 
 def _per_sample(table: Table) -> Layout:
@@ -129,7 +138,9 @@ def _per_sample(table: Table) -> Layout:
     columns = [Column("n", "", "", tuple(counts))]
     columns += [_column(table, metric, several) for metric in metrics]
     columns.append(Column("samples/s", "↑", "", tuple(Entry(_rate(line.rate)) for line in lines)))
-    columns.append(Column("peak MB", "↓", "", tuple(Entry(_megabytes(line.peak)) for line in lines)))
+    columns.append(
+        Column("peak MB", "↓", "", tuple(Entry(_megabytes(line.peak)) for line in lines))
+    )
     methods = tuple(line.method.title for line in lines)
     return Layout("Scores per sample", methods, tuple(columns), _caption(table))
 

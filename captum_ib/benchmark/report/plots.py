@@ -42,7 +42,7 @@ def figures(table: Table, seed: int = 0) -> Iterator[tuple[str, Figure]]:
             group.methods[method].title: _as_rows(*moments)
             for method, moments in per_method.items()
         }
-        yield f"curves-{label}", _tidied(plot_curves(curves), title)
+        yield f"curves-{label}", _tidied(plot_curves(curves, ylabel="score of the target"), title)
     difficulty = _difficulty(table)
     if difficulty is not None:
         yield "difficulty", difficulty
@@ -186,7 +186,7 @@ def _per_sample(curves: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 def _as_rows(n: int, mean: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Two curves with this mean and this standard error, which is all that the plot asks of them."""
+    """Two curves with this mean and standard error, which is all that the plot asks of them."""
     return mean[None] if n < 2 else np.stack([mean - error, mean + error])
 
 
@@ -257,7 +257,9 @@ def _throughput(table: Table) -> Figure | None:
         bars = axes.barh([line.method.title for line in lines], rates, color=COLOURS[0], height=0.7)
         axes.bar_label(bars, [f"{rate:.3g}" for rate in rates], padding=2, fontsize=7)
         axes.set(xscale="log", xlabel=f"samples per second ({table.group.config['device']})")
-        axes.set_xlim(min(rates) / 2, max(rates) * 3)
+        axes.set_xlim(10 ** math.floor(math.log10(min(rates) * 0.9)), max(rates) * 4)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
         axes.grid(True, axis="x")
         axes.set_axisbelow(True)
     return figure

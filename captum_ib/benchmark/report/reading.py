@@ -145,7 +145,9 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
     folders: dict[Path, Path] = {}
     for path in paths:
         if not path.exists():
-            raise FileNotFoundError(f"there is no folder {path}; give folders of captum-ib benchmark")
+            raise FileNotFoundError(
+                f"there is no folder {path}; give folders of captum-ib benchmark"
+            )
         inside = [path] if (path / "run.json").is_file() else _children(path)
         if not inside:
             raise ValueError(
@@ -313,9 +315,9 @@ def _row_groups(
     for number in range(opened.num_row_groups):
         if only is not None:
             span = opened.metadata.row_group(number).column(names.index("index")).statistics
-            if span is not None and span.has_min_max:
-                if not any(span.min <= index <= span.max for index in only):
-                    continue
+            known = span is not None and span.has_min_max
+            if known and not any(span.min <= index <= span.max for index in only):
+                continue
         yield opened.read_row_group(number, columns=chosen)
 
 

@@ -106,7 +106,9 @@ def read_group(runs: Sequence[Run]) -> Group:
         index = np.intersect1d(index, other)
     if not len(index):
         names = ", ".join(str(run.folder) for run in runs)
-        raise ValueError(f"no sample has been judged in {'all of ' if len(runs) > 1 else ''}{names}")
+        raise ValueError(
+            f"no sample has been judged in {'all of ' if len(runs) > 1 else ''}{names}"
+        )
     if any(len(other) > len(index) for other in reached):
         most = max(len(other) for other in reached)
         notes.append(f"Over the {len(index)} samples that all runs have reached (of {most}).")
@@ -290,5 +292,7 @@ def _described(
         for name in sorted({name for run in runs for name in run.versions})
         if len({run.versions.get(name) for run in runs}) > 1
     ]
-    notes = [f"The runs were made with different versions of {', '.join(differ)}."] if differ else []
+    notes = (
+        [f"The runs were made with different versions of {', '.join(differ)}."] if differ else []
+    )
     return methods, metrics, notes

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 
 from captum_ib.benchmark.report.aggregate import Table
@@ -19,6 +20,7 @@ _LATEX = {
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "λ": r"$\lambda$", "β": r"$\beta$",
     "σ": r"$\sigma$", "γ": r"$\gamma$", "\n": " ",
 }  # fmt: skip
+_NARROW = 15  # characters to which the heads of a terminal's table are broken
 _WIDE = 8
 """Columns from which a LaTeX table is scaled to the width of the text."""
 
@@ -69,9 +71,9 @@ def text(tables: Sequence[Table], paired: bool = False) -> str:
             caption = layout.caption.replace(
                 "Best bold, second underlined.", "* best, ' second of a column."
             )
-            rows = [["method", *(_head(column) for column in layout.columns)]]
-            rows += [[method, *map(_text, entries)] for method, entries in _rows(layout)]
-            blocks.append("\n".join([caption, "", _grid(rows), *layout.notes]))
+            body = [[method, *map(_text, entries)] for method, entries in _rows(layout)]
+            rows = [*_stacked(["method", *map(_head, layout.columns)]), *body]
+            blocks.append("\n".join([caption, "", _grid(rows), "", *layout.notes]).rstrip())
     return "\n\n".join(blocks) + "\n"
 
 
@@ -104,10 +106,8 @@ def comma_separated(tables: Sequence[Table]) -> str:
                 cell = line.cells[metric.label]
                 direction = "up" if metric.up else "down"
                 numbers = [_number(cell.mean), _number(cell.error), cell.over, cell.n]
-                writer.writerow(
-                    [*start, line.method.title, metric.label, direction, *numbers]
-                    + [line.failed, line.seeds]
-                )
+                numbers += [line.failed, line.seeds]
+                writer.writerow([*start, line.method.title, metric.label, direction, *numbers])
             for name, direction, value in (
                 ("samples_per_second", "up", line.rate),
                 ("peak_bytes", "down", float("nan") if line.peak is None else line.peak),
@@ -145,6 +145,13 @@ def _markdown(entry: Entry) -> str:
 def _text(entry: Entry) -> str:
     mark = {1: "*", 2: "'"}.get(entry.rank, "")
     return entry.text + (f" ± {entry.error}" if entry.error else "") + entry.mark + mark
+
+
+def _stacked(heads: Sequence[str]) -> list[list[str]]:
+    """Heads over several lines, so that they are not much wider than the numbers below them."""
+    wrapped = [textwrap.wrap(head, _NARROW, break_long_words=False) for head in heads]
+    height = max(map(len, wrapped))
+    return [list(row) for row in zip(*([""] * (height - len(w)) + w for w in wrapped), strict=True)]
 
 
 def _grid(rows: list[list[str]], rule: bool = False) -> str:
