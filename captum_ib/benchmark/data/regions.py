@@ -70,8 +70,9 @@ def run_length_mask(code: Mapping[str, Any], size: Size) -> np.ndarray:
     >>> run_length_mask({"size": [2, 2], "counts": [1, 2, 1]}, (2, 2)).astype(int).tolist()
     [[0, 1], [1, 0]]
     """
-    if list(code.get("size", ())) != list(size):
-        raise ValueError(f"run lengths are for size {code.get('size')}, the image has {list(size)}")
+    own = code.get("size")
+    if not isinstance(own, (list, tuple)) or tuple(own) != tuple(size):
+        raise ValueError(f"run lengths are for size {own}, the image has {list(size)}")
     counts = code.get("counts")
     runs = unpack(counts) if isinstance(counts, str) else _numbers(counts, "counts")
     lengths = np.array(runs, dtype=np.int64)
