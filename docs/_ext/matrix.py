@@ -30,7 +30,11 @@ COLUMNS = (
     "Unit",
     "Description",
 )
-_PER_PASS = {"n_samples": "#draws", "perturbations_per_eval": "#perturbations_per_eval"}
+_PER_PASS = {
+    "n_samples": "#draws",
+    "n_integrals": "#steps",
+    "perturbations_per_eval": "#perturbations_per_eval",
+}
 _WHOLE_PATH = {"n_steps", "internal_batch_size", "return_convergence_delta"}
 """Settings of the path integrals that send all points of the path through the model at once."""
 

@@ -164,7 +164,9 @@ def parse(arguments: list[str]) -> None:
     """Parse a command line of ``captum-ib`` without carrying it out."""
     group: Any = typer.main.get_command(app)
     context = group.make_context("captum-ib", list(spread(arguments)))
-    name, command, rest = group.resolve_command(context, [*context._protected_args, *context.args])
+    # Click 8.2 has put an underscore before the name.
+    held = vars(context).get("_protected_args", vars(context).get("protected_args"))
+    name, command, rest = group.resolve_command(context, [*held, *context.args])
     command.make_context(name, rest, parent=context)
 
 

@@ -44,6 +44,7 @@ def test_the_matrix_has_a_row_for_every_method_in_captums_columns(extension):
         ("nib", "Gradient", "#steps · #examples", "Forward and", "Optional (where"),
         # The rows of Captum's own matrix.
         ("ig", "Gradient", "O(#steps · #examples · #features)", "Forward and", "Optional (where"),
+        ("iia", "Attention", "#steps · #examples", "Forward and", "Optional (where"),
         ("saliency", "Gradient", "O(#examples · #features)", "Forward and", "No"),
         ("rise", "Perturbation", "#perturbations_per_eval · #examples", "Forward", "Optional"),
         ("attentionrollout", "Attention", "O(#examples · #features)", "Forward and", "No"),
