@@ -1,4 +1,4 @@
-"""The command line: ``captum-ib explain``, ``demo``, ``methods`` and ``layers``.
+"""The command line: ``captum-ib explain``, ``demo``, ``benchmark``, ``report`` and lists.
 
 Only the parsing stands here; what a command does is imported when it runs, so that ``--help`` and
 mistakes in the arguments answer at once.
@@ -125,6 +125,89 @@ def demo_command(
 
     with one_line(traceback):
         run(out, images, seed)
+
+
+@app.command("benchmark")
+def benchmark_command(
+    config: Annotated[
+        Path | None, typer.Argument(help="YAML or TOML file that describes the run(s)")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="run(s) that come with the package: paper-small")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="folder for the results; the same command goes on in it")
+    ] = Path("benchmark"),
+    model: Annotated[str | None, typer.Option(help="instead of a file: as for explain")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="scenes (default), or folder:PATH, table:PATH, funnybirds:PATH"),
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="method(s), see `captum-ib methods`, and random")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="metric(s) (default: insertion deletion insdel)")
+    ] = None,
+    seeds: Annotated[list[int] | None, typer.Option(help="of the noise (default: 0)")] = None,
+    samples: Annotated[int | None, typer.Option(help="how many, at most")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="samples at once (default: 8); changes no number")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu (default), cuda, cuda:1, ...")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 (default), bfloat16 or float16")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="only estimate time and memory")
+    ] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="show where an error comes from")
+    ] = False,
+) -> None:
+    """Judge methods on many samples, as a paper's table does; resumes where it stopped."""
+    with one_line(traceback):
+        from captum_ib.cli.benchmark import Request, run
+
+        flags = {
+            "model": model,
+            "data": data,
+            "method": method,
+            "metric": metric,
+            "seeds": seeds,
+            "samples": samples,
+            "batch_size": batch_size,
+            "device": device,
+            "dtype": dtype,
+        }
+        run(Request(config, preset, flags, out, dry_run))
+
+
+@app.command("report")
+def report_command(
+    runs: Annotated[
+        list[Path], typer.Argument(help="folder(s) of `captum-ib benchmark`, finished or not")
+    ],
+    out: Annotated[Path, typer.Option(help="folder for the report")] = Path("report"),
+    format: Annotated[
+        list[str] | None, typer.Option(help="of the tables: md, csv, latex (default: all)")
+    ] = None,
+    gallery: Annotated[int, typer.Option(min=1, help="samples in the gallery, at most")] = 50,
+    no_gallery: Annotated[bool, typer.Option("--no-gallery", help="make no gallery")] = False,
+    paired: Annotated[
+        bool, typer.Option("--paired", help="add paired differences to the best method")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="of the choice of samples shown")] = 0,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="show where an error comes from")
+    ] = False,
+) -> None:
+    """Make tables, figures and a gallery from benchmark runs."""
+    with one_line(traceback):
+        from captum_ib.cli.report import Request, run
+
+        formats = [name for given in format or [] for name in given.split(",") if name]
+        run(Request(runs, out, formats, 0 if no_gallery else gallery, paired, seed))
 
 
 @app.command("methods")

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 import typer
 
-SEVERAL = ("--image", "--text", "--target", "--method", "--layer")
+SEVERAL = (
+    "--image", "--text", "--target", "--method", "--layer", "--metric", "--seeds", "--format",
+)  # fmt: skip
 """Options that take several values behind one flag."""
 
 

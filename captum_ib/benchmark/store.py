@@ -1,0 +1,239 @@
+"""A run's folder: Parquet parts that are whole or not there, one writer at a time, resumable."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from captum_ib.benchmark.arrow import pa, pq
+
+PARTS, SAMPLES, WHOLE = "parts", "samples", "whole"
+_TEMPORARY = ".tmp-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class FolderInUseError(RuntimeError):
+    """Another process writes to the folder."""
+
+
+class DifferentRunError(ValueError):
+    """The folder holds another run than the one that was asked for."""
+
+
+class RunFolder:
+    """The folder of one run; see docs/benchmark.md for what lies in it.
+
+    Args:
+        path: made when :meth:`locked` is entered.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process; the system lets go of it when the process dies.
+
+        Raises:
+            FolderInUseError: another process holds it.
+            NotADirectoryError: the path, or a part of it, is a file.
+        """
+        try:
+            for name in (PARTS, SAMPLES, WHOLE):
+                (self.path / name).mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise NotADirectoryError(
+                f"can't write to {self.path}: {error.filename} is a file"
+            ) from (error)
+        with open(self.path / "lock", "a+", encoding="ascii") as file:
+            _lock(file, self.path)
+            with suppress(OSError):  # a full disk shows where it matters
+                os.ftruncate(file.fileno(), 0)
+                os.write(file.fileno(), str(os.getpid()).encode())
+            for folder in (self.path, *(self.path / name for name in (PARTS, SAMPLES, WHOLE))):
+                for left in folder.glob(f"{_TEMPORARY}*"):
+                    left.unlink()
+            yield
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """What run.json says; ``None`` for a new folder.
+
+        Raises:
+            DifferentRunError: there is a run.json, but not that of a run.
+        """
+        path = self.path / "run.json"
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (ValueError, OSError) as error:
+            raise DifferentRunError(
+                f"{path} can't be read ({error}); use another folder"
+            ) from error
+        if not isinstance(record, dict) or not {"config", "fingerprint"} <= set(record):
+            raise DifferentRunError(f"{path} does not describe a run; use another folder")
+        return record
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Write run.json."""
+        with self._replacing(self.path / "run.json") as file:
+            file.write((json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
+
+    def finished(self) -> set[int]:
+        """Chunks of which both files are there and read without error; broken ones are set aside.
+
+        A file that does not read becomes ``NAME.broken``, and its chunk is to be computed again.
+        """
+        good = [
+            {chunk for chunk, path in self._files(kind) if not self._set_aside(path)}
+            for kind in (PARTS, SAMPLES)
+        ]
+        return good[0] & good[1]
+
+    def part(self, kind: str, chunk: int) -> Path:
+        """Where a chunk's file is, or will be."""
+        return self.path / kind / f"{chunk:06d}.parquet"
+
+    def write(self, chunk: int, rows: pa.Table, samples: pa.Table) -> None:
+        """Write a chunk: first its samples, then its rows."""
+        self.write_table(self.part(SAMPLES, chunk), samples)
+        self.write_table(self.part(PARTS, chunk), rows)
+
+    def write_table(self, path: Path, table: pa.Table) -> None:
+        """Write a Parquet file that is whole or not there.
+
+        Raises:
+            OSError: the disk is full, or can't be written; nothing is left behind.
+        """
+        with self._replacing(path) as file:
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+
+    def readable(self, path: Path) -> bool:
+        """Whether a Parquet file is there and reads; a broken one is set aside."""
+        return path.exists() and not self._set_aside(path)
+
+    def collect(self, kind: str, name: str, schema: pa.Schema) -> None:
+        """Join all chunks of a kind to one file, in order, one chunk in memory at a time."""
+        with self._replacing(self.path / name) as file:
+            writer = pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True)
+            with writer:
+                for _, path in self._files(kind):
+                    table = read_table(path)
+                    if table.num_rows:
+                        writer.write_table(table.cast(schema))
+
+    def tables(self, kind: str) -> Iterator[pa.Table]:
+        """The chunks of a kind in order, one at a time."""
+        for _, path in self._files(kind):
+            yield read_table(path)
+
+    def _files(self, kind: str) -> list[tuple[int, Path]]:
+        found = []
+        for path in sorted((self.path / kind).glob("*.parquet")):
+            if re.fullmatch(r"\d{6,}", path.stem):
+                found.append((int(path.stem), path))
+        return sorted(found)
+
+    def _set_aside(self, path: Path) -> bool:
+        """Whether the file is broken; then it gets another name."""
+        try:
+            read_table(path)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OSError):
+            os.replace(path, path.with_name(path.name + ".broken"))
+            return True
+        return False
+
+    @contextmanager
+    def _replacing(self, path: Path) -> Iterator[IO[bytes]]:
+        """A file that takes its name when it is complete and on the disk."""
+        scratch = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+        try:
+            with open(scratch, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(scratch, path)
+            _sync_folder(path.parent)
+        except BaseException as error:
+            scratch.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise OSError(
+                    error.errno,
+                    f"no room left for {path.name} in {path.parent}: nothing of it was kept, all "
+                    "earlier parts were; make room and give the same command again",
+                ) from error
+            raise
+
+
+def read_table(path: Path) -> pa.Table:
+    """A Parquet file with its checksums tested, read by its name alone.
+
+    Raises:
+        pyarrow.ArrowInvalid, OSError: it is broken, or not there.
+    """
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        return file.read()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two configurations, one line per value.
+
+    >>> differences({"seeds": [0], "model": "a"}, {"seeds": [0, 1], "model": "a"})
+    ['seeds[1]: nothing in the folder, 1 now']
+    """
+    was, now = _leaves(old), _leaves(new)
+    return [
+        f"{name}: {_shown(was, name)} in the folder, {_shown(now, name)} now"
+        for name in dict.fromkeys([*was, *now])
+        if was.get(name, _MISSING) != now.get(name, _MISSING)
+    ]
+
+
+_MISSING = object()
+
+
+def _shown(leaves: Mapping[str, Any], name: str) -> str:
+    return repr(leaves[name]) if name in leaves else "nothing"
+
+
+def _leaves(value: Any, name: str = "") -> dict[str, Any]:
+    """Dotted names of all values that hold no others."""
+    if isinstance(value, Mapping) and value:
+        entries = [(f"{name}.{key}".lstrip("."), entry) for key, entry in value.items()]
+    elif isinstance(value, (list, tuple)) and value:
+        entries = [(f"{name}[{index}]", entry) for index, entry in enumerate(value)]
+    else:
+        return {name: value}
+    return {leaf: end for key, entry in entries for leaf, end in _leaves(entry, key).items()}
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        raise RuntimeError("the benchmark needs the file locks of Linux or macOS") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        owner = file.read().strip()
+        who = f" (process {owner})" if owner else ""
+        raise FolderInUseError(
+            f"another process{who} is writing to {folder}; wait for it, or use another folder"
+        ) from None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name last: it belongs to the folder, not to the file."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

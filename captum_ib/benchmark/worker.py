@@ -1,0 +1,249 @@
+"""One process's share of a run: it holds the model, and turns a chunk of samples into tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from captum_ib.benchmark import schema
+from captum_ib.benchmark.arrow import pa
+from captum_ib.benchmark.columns import Case
+from captum_ib.benchmark.config import MethodConfig, RunConfig
+from captum_ib.benchmark.data import UnreadableSampleError, open_data
+from captum_ib.benchmark.explainers import Explainer, Floor, Maps, make_explainer
+from captum_ib.benchmark.judge import PROBLEMS, Judge, first_line, setting_of
+from captum_ib.benchmark.memory import measured
+from captum_ib.benchmark.pictures import mask_png, thumbnail
+from captum_ib.benchmark.subjects import Reader, Subjects, join
+from captum_ib.benchmark.versions import versions
+from captum_ib.models.dual_encoder import DualEncoder
+from captum_ib.models.load import load
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a worker made of a chunk.
+
+    Attributes:
+        chunk: its number.
+        rows: one row per sample, method and seed; see :func:`.schema.rows_schema`.
+        samples: one row per sample, the unreadable ones too.
+    """
+
+    chunk: int
+    rows: pa.Table
+    samples: pa.Table
+
+
+class Worker:
+    """Holds the model, the data, the methods and the metrics of a run.
+
+    A chunk is ``batch_size`` samples; chunk c holds the samples from c · ``batch_size`` on. No
+    number depends on ``batch_size``, on which samples share a chunk, or on the chunks before.
+
+    Args:
+        config: the run. It can be pickled, so that workers can be made in other processes.
+
+    Attributes:
+        count: samples of the run.
+
+    Raises:
+        ValueError, OSError, RuntimeError: the model, the data or a setting does not work.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.device, dtype = device_of(config.device), DTYPES[config.dtype]
+        self.loaded = load(config.model)
+        self.model = self.loaded.model.to(device=self.device, dtype=dtype).eval()
+        if self.loaded.kind == "dual":
+            try:
+                self.model = DualEncoder.from_model(self.loaded.model)
+            except TypeError as error:  # the user's mistake is the name of the model
+                raise ValueError(str(error)) from error
+        self.data = open_data(config.data, self.loaded)
+        self.count = len(self.data) if config.samples is None else config.samples
+        self.count = min(self.count, len(self.data))
+        self.reader = Reader(self.loaded, self.model, self.device, dtype)
+        self.judge = Judge(config.metrics, setting_of(self.reader, self.device, self.model))
+        self.explainers = [(line, make_explainer(line, self.model)) for line in config.methods]
+        facts = schema.header(config, versions())
+        self.rows_schema = schema.rows_schema(config, facts)
+        self.samples_schema = schema.samples_schema(facts)
+        self.whole_schema = schema.whole_schema(facts)
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks the run has."""
+        return -(-self.count // self.config.batch_size)
+
+    def indices(self, chunk: int) -> range:
+        """The places of a chunk's samples in the data."""
+        size = self.config.batch_size
+        return range(chunk * size, min(self.count, (chunk + 1) * size))
+
+    def evaluate(self, chunk: int, tick: Callable[[int], object] | None = None) -> Evaluated:
+        """All methods with all seeds on a chunk.
+
+        Args:
+            chunk: its number.
+            tick: called with the number of rows that were made.
+        """
+        subjects, samples = self.read(self.indices(chunk))
+        rows: list[Row] = []
+        for number, (line, explainer) in enumerate(self.explainers):
+            for row in self._method(line, explainer, subjects, tick):
+                rows.append({**row, "order": number})
+        rows.sort(key=lambda row: (row["index"], row["order"], row["seed"]))
+        return Evaluated(
+            chunk,
+            schema.table(rows, self.rows_schema),
+            schema.table(samples, self.samples_schema),
+        )
+
+    def read(self, indices: Iterable[int]) -> tuple[list[Subjects], list[Row]]:
+        """Samples in groups of one shape, and a row for each, the unreadable ones too."""
+        groups: dict[Any, list[Subjects]] = {}
+        rows: list[Row] = []
+        for index in indices:
+            row: Row = {"index": index, "sample": self.data.id(index), "status": "skipped"}
+            rows.append(row)
+            try:
+                subject = self.reader(index, self.data.read(index))
+            except UnreadableSampleError as error:
+                row["reason"] = error.reason
+            except ValueError as error:  # words or classes that the model does not know
+                row["reason"] = first_line(error)
+            else:
+                row.update(self._described(subject))
+                text = None if subject.input_ids is None else subject.input_ids.shape[1]
+                groups.setdefault((tuple(subject.pixels.shape), text), []).append(subject)
+        return [join(group) for group in groups.values()], rows
+
+    def _described(self, subject: Subjects) -> Row:
+        return {
+            "status": "ok",
+            "thumbnail": thumbnail(self.loaded.picture(subject.pixels[0])),
+            "caption": subject.captions[0],
+            "label": subject.labels[0],
+            "confidence": float(subject.scores[0]),
+            "mask": mask_png(subject.truth[0]) if subject.truth.any() else None,
+        }
+
+    def _method(
+        self,
+        line: MethodConfig,
+        explainer: Explainer | Floor,
+        groups: Sequence[Subjects],
+        tick: Callable[[int], object] | None,
+    ) -> Iterator[Row]:
+        """A method's rows; one that draws no noise is computed once for all seeds."""
+        seeds = self.config.seeds if explainer.stochastic else self.config.seeds[:1]
+        copies = self.config.seeds if not explainer.stochastic else ()
+        for group in groups:
+            for seed in seeds:
+                rows = [{**row, "method": line.label} for row in self.rows(explainer, group, seed)]
+                for copy in copies or (seed,):
+                    yield from ({**row, "seed": copy} for row in rows)
+                if tick is not None:
+                    tick(len(rows) * max(1, len(copies)))
+
+    def rows(self, explainer: Explainer | Floor, subjects: Subjects, seed: int) -> list[Row]:
+        """Rows of one method with one seed; a batch that fails is done sample by sample."""
+        started, problem, maps = time.perf_counter(), None, None
+        with measured(self.device) as peak:
+            try:
+                maps = self._explained(explainer, subjects, seed)
+            except PROBLEMS as error:
+                problem = first_line(error)
+        if maps is None and len(subjects) > 1:
+            singles = [subjects.part([row]) for row in range(len(subjects))]
+            return [row for single in singles for row in self.rows(explainer, single, seed)]
+        seconds = (time.perf_counter() - started) / len(subjects)
+        common = {"seed": seed, "seconds": seconds, "peak_bytes": peak.bytes}
+        rows = [{**common, **_named(subjects, row)} for row in range(len(subjects))]
+        if maps is None:
+            return [{**row, "status": "failed", "reason": problem} for row in rows]
+        for number, row in enumerate(rows):
+            row.update(_stored(maps, number))
+            if why := maps.problem(number):
+                row.update(status="failed", reason=why)
+        self._judge(explainer, subjects, maps, seed, rows)
+        return rows
+
+    def _explained(self, explainer: Explainer | Floor, subjects: Subjects, seed: int) -> Maps:
+        # A method that draws from the global generator is governed by the seed all the same.
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            return explainer(subjects, seed)
+
+    def _judge(
+        self,
+        explainer: Explainer | Floor,
+        subjects: Subjects,
+        maps: Maps,
+        seed: int,
+        rows: list[Row],
+    ) -> None:
+        """Add the scores of the samples whose map can be judged."""
+        good = [number for number, row in enumerate(rows) if row["status"] == "ok"]
+        if not good:
+            return
+        case = Case(
+            subjects.part(good),
+            maps.part(good),
+            lambda other, model: explainer(other, seed, model),
+        )
+        scores = self.judge(case)
+        for place, number in enumerate(good):
+            row = rows[number]
+            for label, values in scores.values.items():
+                value = float(values[place])
+                row[f"metric:{label}"] = None if np.isnan(value) else value
+            for label, curves in scores.curves.items():
+                row[f"curve:{label}"] = curves[place]
+            if place in scores.problems:
+                row.update(status="failed", reason=scores.problems[place])
+
+
+def _named(subjects: Subjects, row: int) -> Row:
+    tokens = subjects.tokens[row]
+    return {
+        "index": subjects.indices[row],
+        "sample": subjects.ids[row],
+        "status": "ok",
+        "tokens": None if tokens is None else list(tokens),
+    }
+
+
+def _stored(maps: Maps, row: int) -> Row:
+    image = maps.image[row, 0]
+    return {
+        "map": image.flatten().numpy(),
+        "map_height": image.shape[0],
+        "map_width": image.shape[1],
+        "text_map": None if maps.text is None else maps.text[row].numpy(),
+    }
+
+
+def device_of(name: str) -> torch.device:
+    """A device that works.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise ValueError(f"device {name!r} can't be used: {first_line(error)}") from error
+    return device
