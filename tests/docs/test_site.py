@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import captum_ib
 from captum_ib.methods import METHODS
 from tests.docs.pages import DOCS, PAGES, ROOT
 
@@ -103,17 +104,22 @@ def test_examples_in_the_extensions(extension, name):
     assert found.failed == 0 and found.attempted > 0
 
 
-ROOMS = ("attr", "baselines", "models", "metrics", "visualization", "zoo", "bottleneck", "hooks")
+ROOMS = tuple(path.stem for path in (DOCS / "api").glob("*.md") if path.stem != "index")
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_public_name_has_a_place_in_the_api(room):
     page = PAGES[f"docs/api/{room}.md"]
-    package = importlib.import_module(f"captum_ib.{room}")
     if f"automodule:: captum_ib.{room}\n" in page:
         return
+    package = importlib.import_module(f"captum_ib.{room}")
     for name in package.__all__:
         assert f":: captum_ib.{room}.{name}\n" in page, name
+
+
+def test_every_public_package_has_a_page_in_the_api():
+    rooms = set(captum_ib.__all__) & {path.stem for path in (ROOT / "captum_ib").iterdir()}
+    assert rooms and rooms <= set(ROOMS)
 
 
 @pytest.mark.slow
