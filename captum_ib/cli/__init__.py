@@ -158,6 +158,13 @@ def benchmark_command(
     dtype: Annotated[
         str | None, typer.Option(help="float32 (default), bfloat16 or float16")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="on a Ray cluster: alone for one on this machine, auto, or host:port"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="with --ray (default: one per GPU, or per CPU)")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="only estimate time and memory")
     ] = False,
@@ -180,7 +187,7 @@ def benchmark_command(
             "device": device,
             "dtype": dtype,
         }
-        run(Request(config, preset, flags, out, dry_run))
+        run(Request(config, preset, flags, out, dry_run, ray, workers))
 
 
 @app.command("report")

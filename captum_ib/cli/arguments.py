@@ -12,18 +12,23 @@ SEVERAL = (
 )  # fmt: skip
 """Options that take several values behind one flag."""
 
+ALONE = {"--ray": "local"}
+"""Options that may stand alone, and the value that this stands for."""
+
 
 def spread(arguments: Sequence[str]) -> list[str]:
-    """Repeat a flag before each further value behind it, which is the form that typer reads.
+    """Repeat a flag before each further value behind it, and complete those that stand alone.
 
     A value ends where the next argument starts with two dashes, so a negative number is a value.
 
     >>> spread(["explain", "--method", "m2ib", "nib", "--seed", "1"])
     ['explain', '--method', 'm2ib', '--method', 'nib', '--seed', '1']
+    >>> spread(["benchmark", "run.yaml", "--ray", "--out", "results"])
+    ['benchmark', 'run.yaml', '--ray', 'local', '--out', 'results']
     """
     result: list[str] = []
     flag, values = "", 0
-    for argument in arguments:
+    for argument, behind in zip(arguments, [*arguments[1:], "--"], strict=False):
         if argument.startswith("--"):
             flag, values = (argument, 0) if argument in SEVERAL else ("", 0)
         elif flag:
@@ -31,6 +36,8 @@ def spread(arguments: Sequence[str]) -> list[str]:
                 result.append(flag)
             values += 1
         result.append(argument)
+        if argument in ALONE and behind.startswith("--"):
+            result.append(ALONE[argument])
     return result
 
 

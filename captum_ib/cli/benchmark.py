@@ -27,6 +27,8 @@ class Request:
     flags: Mapping[str, Any]
     out: Path
     dry_run: bool = False
+    ray: str | None = None
+    workers: int | None = None
 
     def command(self) -> list[str]:
         """The command line, for the record."""
@@ -39,17 +41,21 @@ class Request:
             if value not in (None, []):
                 values = value if isinstance(value, list) else [value]
                 words += [f"--{name.replace('_', '-')}", *map(str, values)]
+        if self.ray is not None:
+            words += ["--ray", self.ray]
         return [*words, "--out", str(self.out)]
 
 
 def run(request: Request) -> None:
-    """Carry out a request; prints what was done, or, for a dry run, what it would take.
+    """Carry out a request; prints the tables, or, for a dry run, what it would take.
 
     Raises:
         ValueError, OSError, RuntimeError: one of the user's inputs does not work.
         typer.Exit: the user interrupted the run.
     """
     runs = configured(request)
+    if request.workers is not None and request.ray is None:
+        raise ValueError("--workers is how many of them work on Ray: give --ray too")
     if request.dry_run:
         from captum_ib.benchmark.estimate import estimate
 
@@ -58,12 +64,18 @@ def run(request: Request) -> None:
                 typer.echo(f"{config.title}:")
             typer.echo(str(estimate(config)))
         return
+    from captum_ib.benchmark.report import summary as tables
     from captum_ib.benchmark.run import run as carry_out
 
+    execute = None
+    if request.ray is not None:
+        from captum_ib.benchmark.distributed import on_ray
+
+        execute = on_ray(request.ray, request.workers)
     folders = [request.out / config.title if len(runs) > 1 else request.out for config in runs]
     for config, folder in zip(runs, folders, strict=True):
         try:
-            summary = carry_out(config, folder, command=request.command())
+            summary = carry_out(config, folder, execute=execute, command=request.command())
         except KeyboardInterrupt:
             typer.echo(
                 f"captum-ib: interrupted; what was done is in {folder}, and the same command goes "
@@ -72,7 +84,8 @@ def run(request: Request) -> None:
             )
             raise typer.Exit(130) from None
         typer.echo(str(summary))
-    typer.echo(f"tables and figures: captum-ib report {' '.join(map(str, folders))}")
+    typer.echo("\n" + tables(folders))
+    typer.echo(f"figures and pictures: captum-ib report {request.out}")
 
 
 def configured(request: Request) -> list[RunConfig]:

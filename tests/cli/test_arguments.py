@@ -20,6 +20,9 @@ from captum_ib.cli.arguments import one_line, spread
         ("--method=a b", "--method=a b"),
         ("--method", "--method"),
         ("explain", "explain"),
+        ("run.yaml --ray", "run.yaml --ray local"),
+        ("--ray --method a b", "--ray local --method a --method b"),
+        ("--ray host:6379 --out x", "--ray host:6379 --out x"),
     ],
 )
 def test_spread(given, expected):

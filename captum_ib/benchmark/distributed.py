@@ -1,0 +1,159 @@
+"""A run on a Ray cluster: chunks stream through a pool of workers, one per device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from captum_ib.benchmark.arrow import pa
+from captum_ib.benchmark.config import RunConfig
+from captum_ib.benchmark.extras import need
+from captum_ib.benchmark.run import Execute, Write
+from captum_ib.benchmark.worker import Evaluated, Worker
+
+if TYPE_CHECKING:
+    from ray.exceptions import RayError
+
+LOCAL = "local"
+"""The address of a cluster that is started on this machine for the run, and ended after it."""
+
+_STORE = 256 * 2**20
+"""Bytes of shared memory of a local cluster: results are small, and leave it when written."""
+
+
+def on_ray(address: str = LOCAL, workers: int | None = None) -> Execute:
+    """How :func:`captum_ib.benchmark.run` evaluates chunks on Ray: ``run(…, execute=on_ray())``.
+
+    Ray Data hands the chunks to a pool of actors that hold the model. It restarts a worker that
+    dies and gives its chunk to another; this process alone writes, each chunk once.
+
+    Args:
+        address: ``"local"``, ``"auto"`` (a cluster that runs on this machine already) or
+            ``host:port``. On other machines captum_ib must be installed, and model and data must be
+            under the same paths. In a process that has called ``ray.init`` that cluster is used.
+        workers: how many; default: one per GPU of the cluster for a run on CUDA, else one per CPU.
+            Each takes one GPU, or one CPU and one thread.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        ValueError: ``workers`` below 1.
+
+    The returned function raises ``RuntimeError`` when a worker meets an error that is no sample's,
+    and when the cluster has no such device; ``ConnectionError`` when there is no cluster.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, given {workers}")
+    need("ray.data", "a run on Ray", "ray")
+
+    def execute(config: RunConfig, chunks: Sequence[int], write: Write) -> None:
+        with _cluster(address):
+            size = min(workers or _devices(config), len(chunks))
+            written: set[int] = set()
+            for result in _stream(config, chunks, size):
+                if result.chunk not in written:
+                    written.add(result.chunk)
+                    write(result)
+
+    return execute
+
+
+class ChunkWorker:
+    """What an actor holds: a :class:`.Worker`, and the way its tables travel."""
+
+    def __init__(self, config: RunConfig, folder: str) -> None:
+        with suppress(OSError):  # another machine may not have it; absolute paths work anyway
+            os.chdir(folder)
+        self._worker = Worker(config)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """``{"chunk": number}`` to its tables, as bytes."""
+        result = self._worker.evaluate(int(row["chunk"]))
+        return {
+            "chunk": result.chunk,
+            "rows": _packed(result.rows),
+            "samples": _packed(result.samples),
+        }
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[None]:
+    """A Ray that is connected; what was started here is ended here."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # reports go to no one
+    if address == LOCAL:
+        local = {"include_dashboard": False, "object_store_memory": _STORE}
+        ray.init(address=LOCAL, _node_ip_address="127.0.0.1", log_to_driver=False, **local)
+    else:
+        ray.init(address=address, log_to_driver=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _devices(config: RunConfig) -> int:
+    """Devices of the cluster that fit the run.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    import ray
+
+    kind = "GPU" if config.device.startswith("cuda") else "CPU"
+    count = int(ray.cluster_resources().get(kind, 0))
+    if count < 1:
+        raise RuntimeError(
+            f"the run is for device {config.device!r}, but the Ray cluster has no {kind}; give "
+            "another device, or an address of a cluster that has it"
+        )
+    return count
+
+
+def _stream(config: RunConfig, chunks: Sequence[int], size: int) -> Iterator[Evaluated]:
+    """Results in the order in which they are ready."""
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+    from ray.exceptions import RayError
+
+    context = DataContext.get_current()
+    shown, context.enable_progress_bars = context.enable_progress_bars, False
+    try:
+        on_gpu = config.device.startswith("cuda")
+        rows = [{"chunk": chunk} for chunk in chunks]
+        data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            ChunkWorker,  # pyright: ignore[reportArgumentType]  # a class of callables
+            fn_constructor_args=(config, os.getcwd()),
+            compute=ActorPoolStrategy(size=size),
+            num_gpus=1 if on_gpu else 0,
+            num_cpus=0 if on_gpu else 1,
+        )
+        for row in data.iter_rows():
+            yield Evaluated(int(row["chunk"]), _unpacked(row["rows"]), _unpacked(row["samples"]))
+    except RayError as error:
+        raise RuntimeError(f"a worker on Ray failed: {_reason(error)}") from error
+    finally:
+        context.enable_progress_bars = shown
+
+
+def _reason(error: RayError) -> str:
+    """The error in the worker: the last line of the traceback that Ray sends along."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _packed(table: pa.Table) -> bytes:
+    """Arrow's own format, which holds the schema and its metadata."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def _unpacked(data: bytes) -> pa.Table:
+    return pa.ipc.open_stream(data).read_all()
