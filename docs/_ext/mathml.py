@@ -9,12 +9,13 @@ from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 
-_ACCENTS = {"0005E": "\u0302", "0223C": "\u0303"}
+_ACCENTS = {"0005E": "\u0302", "0223C": "\u0303", "0007E": "\u0303"}
 """What the converter sets above a letter → the same as part of that letter."""
 _ACCENTED = re.compile(
     r"<mover[^>]*>(?:<mrow>)?<mi>([^<]+)</mi>(?:</mrow>)?<mo[^>]*>&#x([0-9A-F]+);</mo></mover>"
 )
-_SIMILAR = ("<mi>&#x0223C;</mi>", "<mo>&#x0223C;</mo>")  # ∼ is a relation, and wants its space
+_SIMILAR = re.compile("<mi>&#x0(?:007E|223C);</mi>")
+"""The relation ∼, which wants its space; older versions of the converter write ~."""
 
 
 def mathml(tex: str, display: str) -> str:
@@ -34,7 +35,7 @@ def mathml(tex: str, display: str) -> str:
         return f'<mi style="font-style: italic">{found[1]}{accent}</mi>'
 
     code = _ACCENTED.sub(join, convert(tex, display=display))
-    return code.replace(*_SIMILAR)
+    return _SIMILAR.sub("<mo>&#x0223C;</mo>", code)
 
 
 def parts(tex: str) -> list[str]:
