@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import json
 import re
 import subprocess
@@ -73,6 +74,22 @@ def test_every_method_has_its_picture(extension):
     assert pages == set(figures.PICTURES) - {"quickstart"}
     for name in pages:
         assert f"](../images/methods/{name}.png)" in PAGES[f"docs/methods/{name}.md"]
+
+
+@pytest.mark.parametrize("name", ["iba", "coiba", "m2ib", "nib", "ca_m2ib", "com2ib"])
+def test_defaults_on_the_pages_are_those_of_the_classes(name):
+    page = PAGES[f"docs/methods/{name}.md"]
+    parameters = inspect.signature(METHODS[name.replace("_", "")].cls.attribute).parameters
+    table = page.split("| default | source |")[1].split("\n\n")[0]
+    assert f"{parameters['n_steps'].default} " in table and " steps" in table
+    if "beta" in parameters:
+        assert f"β = {parameters['beta'].default:g}" in table
+        draws = parameters["n_samples"].default
+        kind = "antithetic draws" if parameters["antithetic"].default else "draws"
+        assert f"{draws} {kind}" in table
+    if "prior" in parameters:
+        standard = "N(0, 1)" in table
+        assert standard == (parameters["prior"].default == "standard")
 
 
 def test_a_picture_is_replaced_only_where_it_changed(extension, tmp_path):
