@@ -12,7 +12,7 @@ TUTORIALS ?= build/tutorials
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-oldest tutorials lint format typecheck wheel bench clean
+.PHONY: help demo test test-slow test-oldest tutorials docs lint format typecheck wheel bench clean
 
 help:
 	@echo "make demo         explain pictures with the bundled models; pictures go to $(DEMO)/"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-slow    run the tests, the slow ones too"
 	@echo "make test-oldest  run the tests on the oldest versions that setup.cfg admits"
 	@echo "make tutorials    run the notebooks; executed copies go to $(TUTORIALS)/"
+	@echo "make docs         build the pages; they go to build/docs/"
 	@echo "make lint         ruff: lint and format check"
 	@echo "make format       ruff: mend what can be mended"
 	@echo "make typecheck    pyright on captum_ib/"
@@ -52,7 +53,7 @@ test-slow: $(VENV)/.installed-dev
 
 $(OLDEST)/.installed: setup.cfg pyproject.toml requirements-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --constraint requirements-oldest.txt --editable '.[open_clip]' pytest pytest-benchmark scikit-image scipy
+	$(OLDEST)/bin/python -m pip install --quiet --constraint requirements-oldest.txt --editable '.[open_clip,benchmark]' pytest pytest-benchmark scikit-image scipy
 	@touch $@
 
 test-oldest: $(OLDEST)/.installed
@@ -62,6 +63,10 @@ test-oldest: $(OLDEST)/.installed
 tutorials: $(VENV)/.installed-dev
 	$(BIN)/python -m nbconvert --log-level WARN --to notebook --execute \
 		--ExecutePreprocessor.timeout=600 --output-dir $(TUTORIALS) tutorials/*.ipynb
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -53,9 +53,9 @@ def run(request: Request) -> None:
         ValueError, OSError, RuntimeError: one of the user's inputs does not work.
         typer.Exit: the user interrupted the run.
     """
-    runs = configured(request)
     if request.workers is not None and request.ray is None:
         raise ValueError("--workers is how many of them work on Ray: give --ray too")
+    runs = configured(request)
     if request.dry_run:
         from captum_ib.benchmark.estimate import estimate
 
