@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+from configparser import ConfigParser
 
 import numpy as np
 import pytest
@@ -137,6 +138,13 @@ def test_every_public_name_has_a_place_in_the_api(room):
 def test_every_public_package_has_a_page_in_the_api():
     rooms = set(captum_ib.__all__) & {path.stem for path in (ROOT / "captum_ib").iterdir()}
     assert rooms and rooms <= set(ROOMS)
+
+
+def test_every_extra_is_on_the_page_of_installing():
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    table = re.findall(r"^\| `captum_ib\[(\w+)\]`", PAGES["docs/install.md"], flags=re.MULTILINE)
+    assert set(table) == set(setup["options.extras_require"])
 
 
 @pytest.mark.slow
