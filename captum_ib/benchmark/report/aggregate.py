@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,12 +23,14 @@ class Cell:
         error: its standard error; NaN: there is none.
         over: what the error is taken over.
         n: samples with a score.
+        sample_error: standard error over samples of their means over seeds, whatever ``error`` is.
     """
 
     mean: float
     error: float
     over: Over
     n: int
+    sample_error: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,9 @@ def seed_cell(scores: np.ndarray, scale: float = 1.0) -> Cell:
         scale: factor of mean and error.
 
     >>> seed_cell(np.array([[1.0, 3.0], [3.0, 5.0]]))
-    Cell(mean=3.0, error=1.0, over='seeds', n=2)
+    Cell(mean=3.0, error=1.0, over='seeds', n=2, sample_error=1.0)
     >>> seed_cell(np.array([[1.0, 3.0]]), scale=100)
-    Cell(mean=200.0, error=100.0, over='samples', n=2)
+    Cell(mean=200.0, error=100.0, over='samples', n=2, sample_error=100.0)
     """
     scores = np.asarray(scores, dtype=float) * scale
     scores = scores[~np.isnan(scores).all(1)]
@@ -94,10 +96,11 @@ def seed_cell(scores: np.ndarray, scale: float = 1.0) -> Cell:
         return Cell(float("nan"), float("nan"), "", 0)
     means = np.nanmean(scores, 1)
     same = _same(scores)
+    samples = sample_means(scores)
+    error = _standard_error(samples[~np.isnan(samples)])
     if len(means) > 1 and not same:
-        return Cell(float(means.mean()), _standard_error(means), "seeds", n)
-    samples = scores[0][~np.isnan(scores[0])]
-    return Cell(float(means[0]), _standard_error(samples), "samples" if n > 1 else "", n)
+        return Cell(float(means.mean()), _standard_error(means), "seeds", n, error)
+    return Cell(float(means[0]), error, "samples" if n > 1 else "", n, error)
 
 
 def whole_cell(scores: np.ndarray, scale: float = 1.0) -> Cell:
@@ -119,14 +122,15 @@ def paired_cell(scores: np.ndarray, best: np.ndarray, scale: float = 1.0) -> Cel
         scale: factor of mean and error.
 
     >>> paired_cell(np.array([[1.0, 2.0, 4.0]]), np.array([[2.0, 3.0, np.nan]]))
-    Cell(mean=-1.0, error=0.0, over='samples', n=2)
+    Cell(mean=-1.0, error=0.0, over='samples', n=2, sample_error=0.0)
     """
     difference = scale * (sample_means(scores) - sample_means(best))
     difference = difference[~np.isnan(difference)]
     if not len(difference):
         return Cell(float("nan"), float("nan"), "", 0)
     over: Over = "samples" if len(difference) > 1 else ""
-    return Cell(float(difference.mean()), _standard_error(difference), over, len(difference))
+    error = _standard_error(difference)
+    return Cell(float(difference.mean()), error, over, len(difference), error)
 
 
 def sample_means(scores: np.ndarray) -> np.ndarray:
@@ -143,8 +147,7 @@ def make_table(group: Group) -> Table:
         for label, metric in group.metrics.items()
         if any((~np.isnan(one.values[label])).any() for one in group.scores.values())
     ]
-    names = dict.fromkeys(name for one in group.scores.values() for name in one.whole)
-    whole = [group.metrics.get(name, MetricInfo(name, name)) for name in names]
+    whole = _whole_metrics(group)
     lines = [
         _line(group.methods.get(label, MethodInfo(label, label)), one, per_sample, whole)
         for label, one in group.scores.items()
@@ -163,6 +166,26 @@ def ranks(cells: Sequence[Cell], up: bool, decimals: int) -> list[int]:
     order = sorted({value for value in shown if value == value}, reverse=up)
     places = {value: place for place, value in enumerate(order[:2], start=1)}
     return [places.get(value, 0) for value in shown]
+
+
+_UNSHOWN = ("total", "threshold")  # the metric itself again; and no score
+
+
+def _whole_metrics(group: Group) -> list[MetricInfo]:
+    """Scores over the whole set; ``LABEL:part`` is a part of the metric with that label.
+
+    A part of few letters is an abbreviation: the protocols of FunnyBirds are known as CSDC, PC, …
+    """
+    result = []
+    for name in dict.fromkeys(name for one in group.scores.values() for name in one.whole):
+        label, colon, part = name.rpartition(":")
+        if name in group.metrics or not colon or label not in group.metrics:
+            result.append(group.metrics.get(name, MetricInfo(name, name)))
+        elif part not in _UNSHOWN:
+            title = part.upper() if len(part) <= 4 else part.replace("_", " ").capitalize()
+            parent = group.metrics[label]
+            result.append(replace(parent, label=name, title=title))
+    return result
 
 
 def _line(

@@ -44,9 +44,11 @@ def gallery(table: Table, count: int = 50, seed: int = 0) -> str:
     """
     data = gallery_data(table, count, seed)
     home = files("captum_ib.benchmark.report")
-    style, script, page = (
-        (home / f"gallery.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html")
+    style, maps, rest, page = (
+        (home / name).read_text(encoding="utf-8")
+        for name in ("gallery.css", "maps.js", "gallery.js", "gallery.html")
     )
+    script = f'"use strict";\n(() => {{\n{maps}\n{rest}}})();\n'
     policy = (
         "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
         f"style-src '{_hash(style)}'; script-src '{_hash(script)}'"

@@ -137,7 +137,9 @@ def _per_sample(table: Table) -> Layout:
     ]
     columns = [Column("n", "", "", tuple(counts))]
     columns += [_column(table, metric, several) for metric in metrics]
-    columns.append(Column("samples/s", "↑", "", tuple(Entry(_rate(line.rate)) for line in lines)))
+    columns.append(
+        Column("samples/s", "↑", "", tuple(Entry(shown_rate(line.rate)) for line in lines))
+    )
     columns.append(
         Column("peak MB", "↓", "", tuple(Entry(_megabytes(line.peak)) for line in lines))
     )
@@ -209,9 +211,12 @@ def _caption(table: Table) -> str:
     seeds = sorted({line.seeds for line in table.lines})
     over_seeds = seeds[-1] > 1
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    subject = f"{group.config['model']} on {_data(table)}"
+    if heading(table) != subject:
+        subject = f"{heading(table)}: {subject}"
+    dtype = group.config.get("dtype", "float32")
     sentences = [
-        f"{heading(table)}: {group.config['model']} on {_data(table)}, {len(group.index)} samples, "
-        f"{group.config.get('dtype', 'float32')}.",
+        f"{subject}, {len(group.index)} samples, {dtype}.",
         f"Mean ± standard error over {count} seeds of the means over samples."
         if over_seeds
         else f"Mean ± standard error over samples (one seed{_seed(table)}).",
@@ -271,7 +276,8 @@ def _megabytes(peak: int | None) -> str:
     return f"{peak / 1e6:.0f}" if peak >= 1e7 else f"{peak / 1e6:.1f}"
 
 
-def _rate(rate: float) -> str:
+def shown_rate(rate: float) -> str:
+    """Samples per second, three digits."""
     if math.isnan(rate):
         return NONE
     return f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"

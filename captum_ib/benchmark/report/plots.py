@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from captum_ib.benchmark.report.aggregate import Table, sample_means
+from captum_ib.benchmark.report.layout import shown_rate
 from captum_ib.benchmark.report.reading import Run
 from captum_ib.benchmark.report.scores import Group
 from captum_ib.metrics.agreement import layer_agreement
@@ -127,15 +128,17 @@ def picked_maps(group: Group, methods: Collection[str], seed: int = 0) -> dict[s
     shapes = [one.shape for maps in found.values() for one in maps.values()]
     if not shapes:
         return {}
+    there = sorted(set.intersection(*(set(maps) for maps in found.values())))
     size = [max(_SIDE, max(shape[axis] for shape in shapes)) for axis in (0, 1)]
     size = [min(side, 4 * _SIDE) for side in size]
     result = {}
     for label, maps in found.items():
         rows = [
             interpolate(torch.from_numpy(maps[index])[None, None], size=size, mode="bilinear")[0, 0]
-            for index in sorted(only)
+            for index in there
         ]
-        result[label] = torch.stack(rows).numpy()
+        if rows:
+            result[label] = torch.stack(rows).numpy()
     return result
 
 
@@ -255,7 +258,7 @@ def _throughput(table: Table) -> Figure | None:
         axes = figure.subplots()
         rates = [line.rate for line in lines]
         bars = axes.barh([line.method.title for line in lines], rates, color=COLOURS[0], height=0.7)
-        axes.bar_label(bars, [f"{rate:.3g}" for rate in rates], padding=2, fontsize=7)
+        axes.bar_label(bars, [shown_rate(rate) for rate in rates], padding=2, fontsize=7)
         axes.set(xscale="log", xlabel=f"samples per second ({table.group.config['device']})")
         axes.set_xlim(10 ** math.floor(math.log10(min(rates) * 0.9)), max(rates) * 4)
         axes.xaxis.set_major_formatter("{x:g}")

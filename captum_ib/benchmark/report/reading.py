@@ -7,18 +7,21 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from captum_ib.benchmark.report.parquet import (
+    Part,
+    among,
+    header,
+    read_chunk,
+    read_joined,
+    reason_of,
+)
 
 if TYPE_CHECKING:
     from captum_ib.benchmark.arrow import pa
 
-Part = Literal["results", "samples", "whole"]
 _FOLDERS: dict[Part, str] = {"results": "parts", "samples": "samples", "whole": "whole"}
-_NEEDED: dict[Part, tuple[str, ...]] = {
-    "results": ("index", "method", "seed", "status", "seconds", "peak_bytes"),
-    "samples": ("index", "sample", "status", "reason"),
-    "whole": ("method", "seed", "metric", "value"),
-}
 
 
 @dataclass(frozen=True)
@@ -112,11 +115,11 @@ class Run:
             columns = list(dict.fromkeys(["index", *columns]))
         joined = self.folder / f"{part}.parquet"
         if joined.is_file() and joined not in self.broken:
-            tables = _joined(joined, columns, part, only)
+            tables = read_joined(joined, columns, part, only)
         else:
             tables = self._chunks_of(part, columns, only)
         for table in tables:
-            table = table if only is None else _among(table, only)
+            table = table if only is None else among(table, only)
             if len(table):
                 yield table
 
@@ -127,9 +130,9 @@ class Run:
             if file in self.broken:
                 continue
             try:
-                table = _read(file, columns, part, self.fingerprint, only)
+                table = read_chunk(file, columns, part, self.fingerprint, only)
             except (OSError, ValueError) as error:
-                self.broken[file] = _reason(error)
+                self.broken[file] = reason_of(error)
                 continue
             yield table
 
@@ -171,9 +174,9 @@ def open_run(folder: Path) -> Run:
     for file in (joined, *_parts(folder, "results")):
         if about is None and file.exists():
             try:
-                about = _about(file)
+                about = header(file)
             except (OSError, ValueError) as error:
-                broken[file] = _reason(error)
+                broken[file] = reason_of(error)
     if about is None:
         detail = f" ({len(broken)} can't be read: {next(iter(broken.values()))})" if broken else ""
         raise ValueError(
@@ -214,14 +217,6 @@ def _parts(folder: Path, part: Part) -> list[Path]:
     return sorted(file for file in home.glob("*.parquet") if not file.name.startswith("."))
 
 
-def _about(file: Path) -> dict[str, Any]:
-    """The header of a file, see :mod:`captum_ib.benchmark.schema`."""
-    from captum_ib.benchmark.arrow import pq
-    from captum_ib.benchmark.schema import facts_of
-
-    return facts_of(pq.read_schema(file))
-
-
 def _methods(about: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, MethodInfo]:
     known = about.get("methods", {})
     keys = ("title", "unit", "signed", "paper")
@@ -250,91 +245,8 @@ def _metrics(about: Mapping[str, Any]) -> dict[str, MetricInfo]:
 
 
 def _chunks(record: Mapping[str, Any]) -> int | None:
-    if isinstance(record.get("chunks"), int):
-        return record["chunks"]
-    config = record["config"]
-    samples = record.get("samples") or config.get("samples")
+    """Chunks of the run; what it recorded of its data counts more than what was asked for."""
+    config, data = record["config"], record.get("data")
+    samples = data.get("samples") if isinstance(data, dict) else config.get("samples")
     size = config.get("batch_size")
     return math.ceil(samples / size) if isinstance(samples, int) and isinstance(size, int) else None
-
-
-def _read(
-    file: Path,
-    columns: Sequence[str] | None,
-    part: Part,
-    fingerprint: str,
-    only: Collection[int] | None,
-) -> pa.Table:
-    """A chunk; its checksums, where it has them, are verified."""
-    from captum_ib.benchmark.arrow import pa, pq
-    from captum_ib.benchmark.schema import facts_of
-
-    with pq.ParquetFile(file, page_checksum_verification=True) as opened:
-        schema = opened.schema_arrow
-        _check_columns(schema.names, part)
-        if facts_of(schema).get("fingerprint") != fingerprint:
-            raise ValueError("it belongs to another run")
-        groups = list(_row_groups(opened, columns, only))
-        return pa.concat_tables(groups) if groups else schema.empty_table()
-
-
-def _joined(
-    file: Path, columns: Sequence[str] | None, part: Part, only: Collection[int] | None
-) -> Iterator[pa.Table]:
-    """A joined file, chunk by chunk; a chunk's last sample waits in case more rows of it come."""
-    import pyarrow.compute as pc
-
-    from captum_ib.benchmark.arrow import pa, pq
-
-    try:
-        with pq.ParquetFile(file, page_checksum_verification=True) as opened:
-            _check_columns(opened.schema_arrow.names, part)
-            rest: pa.Table | None = None
-            for table in _row_groups(opened, columns, only):
-                if rest is not None:
-                    table = pa.concat_tables([rest, table])
-                if part == "results" and len(table):
-                    last = pc.equal(table["index"], table["index"][-1])  # pyright: ignore
-                    rest, table = table.filter(last), table.filter(pc.invert(last))  # pyright: ignore
-                yield table
-            if rest is not None:
-                yield rest
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{file} can't be read ({_reason(error)}); remove it and start captum-ib benchmark on "
-            "the folder again, which joins the chunks anew"
-        ) from error
-
-
-def _row_groups(
-    opened: Any, columns: Sequence[str] | None, only: Collection[int] | None
-) -> Iterator[pa.Table]:
-    """The parts of a Parquet file that can hold wanted samples, one in memory at a time."""
-    names = opened.schema_arrow.names
-    chosen = None if columns is None else [name for name in columns if name in names]
-    for number in range(opened.num_row_groups):
-        if only is not None:
-            span = opened.metadata.row_group(number).column(names.index("index")).statistics
-            known = span is not None and span.has_min_max
-            if known and not any(span.min <= index <= span.max for index in only):
-                continue
-        yield opened.read_row_group(number, columns=chosen)
-
-
-def _among(table: pa.Table, only: Collection[int]) -> pa.Table:
-    import pyarrow.compute as pc
-
-    from captum_ib.benchmark.arrow import pa
-
-    wanted = pa.array(sorted(only), pa.int64())
-    return table.filter(pc.is_in(table["index"], value_set=wanted))  # pyright: ignore
-
-
-def _check_columns(names: Sequence[str], part: Part) -> None:
-    lacking = [name for name in _NEEDED[part] if name not in names]
-    if lacking:
-        raise ValueError(f"it lacks the column(s) {', '.join(lacking)}")
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -93,8 +93,8 @@ def comma_separated(tables: Sequence[Table]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(
-        "title model data samples dtype method metric direction mean standard_error error_over n "
-        "failed seeds".split()
+        "title model data samples dtype method metric direction mean standard_error error_over "
+        "standard_error_over_samples n failed seeds".split()
     )
     for table in tables:
         config = table.group.config
@@ -105,14 +105,14 @@ def comma_separated(tables: Sequence[Table]) -> str:
             for metric in (*table.metrics, *table.whole):
                 cell = line.cells[metric.label]
                 direction = "up" if metric.up else "down"
-                numbers = [_number(cell.mean), _number(cell.error), cell.over, cell.n]
-                numbers += [line.failed, line.seeds]
+                numbers = [_number(cell.mean), _number(cell.error), cell.over]
+                numbers += [_number(cell.sample_error), cell.n, line.failed, line.seeds]
                 writer.writerow([*start, line.method.title, metric.label, direction, *numbers])
             for name, direction, value in (
                 ("samples_per_second", "up", line.rate),
                 ("peak_bytes", "down", float("nan") if line.peak is None else line.peak),
             ):
-                numbers = [_number(value), "", "", line.samples, line.failed, line.seeds]
+                numbers = [_number(value), "", "", "", line.samples, line.failed, line.seeds]
                 writer.writerow([*start, line.method.title, name, direction, *numbers])
     return stream.getvalue()
 

@@ -90,7 +90,8 @@ class Folder:
             _put(folder / "whole" / "all.parquet", entries, schema.whole_schema(facts))
         if chunks is None and join:
             for part, name, kind in (("parts", "results", rows), ("samples", "samples", samples)):
-                with pq.ParquetWriter(folder / f"{name}.parquet", kind) as writer:
+                path = folder / f"{name}.parquet"
+                with pq.ParquetWriter(path, kind, write_page_checksum=True) as writer:
                     for file in sorted((folder / part).glob("*.parquet")):
                         with pq.ParquetFile(file) as opened:
                             writer.write_table(opened.read())
