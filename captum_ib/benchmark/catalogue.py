@@ -21,12 +21,14 @@ class DataKind:
         options: its options and their types.
         path: what ``path`` names; ``None``: there is no path.
         lacks: what no sample of it has, of ``mask``, ``words``, ``caption``.
+        requires: options that have to be given.
     """
 
     name: str
     options: Mapping[str, Any]
     path: str | None = None
     lacks: frozenset[str] = frozenset()
+    requires: tuple[str, ...] = ()
 
 
 _READING = {"shuffle": int | None, "max_pixels": int}
@@ -66,6 +68,7 @@ DATA: dict[str, DataKind] = {
             },
             path="the folder of the images",
             lacks=frozenset({"words"}),
+            requires=("annotations",),
         ),
         DataKind(
             "funnybirds",

@@ -194,12 +194,16 @@ def _data(given: Any, where: Where) -> DataConfig:
             raise ConfigError(f"{kind.name} are generated: they have no path", (*where, "path"))
     elif kind.path is not None:
         raise ConfigError(f"{place(where)} lacks 'path': {kind.path}", where)
-    options = values.get("options")
-    options = {} if options is None else options
+    given, place_of = values.get("options"), (*where, "options")
+    hints, owner = kind.options, f"data of kind {kind.name!r}"
+    options = check({} if given is None else given, place_of, hints, owner)
+    for key in kind.requires:
+        if key not in options:
+            raise ConfigError(f"{owner} needs the option {key!r}", where)
     return DataConfig(
         kind=kind.name,  # pyright: ignore[reportArgumentType] - a key of DATA
         path=path,
-        options=check(options, (*where, "options"), kind.options, f"data of kind {kind.name!r}"),
+        options=options,
     )
 
 

@@ -93,6 +93,7 @@ def test_whole_numbers_and_the_same_numbers_with_a_point_are_one_run():
         ({"data": "scene"}, ("data", "kind"), "none of its values; did you mean 'scenes'?"),
         ({"data": {}}, ("data",), "data lacks 'kind', one of scenes, folder"),
         ({"data": {"kind": "folder"}}, ("data",), "lacks 'path': the folder that holds one"),
+        ({"data": {"kind": "coco", "path": "x"}}, ("data",), "needs the option 'annotations'"),
         ({"data": {"kind": "scenes", "path": "x"}}, ("data", "path"), "they have no path"),
         (
             {"data": {"kind": "scenes", "options": {"sed": 1}}},

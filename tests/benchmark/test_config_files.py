@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from captum_ib.benchmark import (
     PRESETS,
     ConfigError,
+    RunConfig,
     config_files,
     extras,
     load_config,
@@ -368,3 +371,41 @@ def test_what_the_package_offers():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = room.nothing
     assert config_files.PRESETS is room.PRESETS
+
+
+@pytest.fixture(scope="module")
+def page():
+    return (Path(__file__).parents[2] / "docs" / "benchmark.md").read_text(encoding="utf-8")
+
+
+def test_the_docs_describe_one_run_in_both_formats(tmp_path, page):
+    [first, *_] = re.findall(r"```yaml\n(# run.yaml.*?)```", page, re.DOTALL)
+    [second] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    one = load_config(write(tmp_path, "run.yaml", first))
+    assert one == load_config(write(tmp_path, "run.toml", second))
+    for old, new, message in (
+        ("- method: iba", "- metod: iba", "run.yaml:12: unknown key 'metod' in methods[1]; did"),
+        ("beta: 5", 'beta: "5"', "run.yaml:16: methods[1].settings.beta must be a number, given"),
+    ):
+        assert message in page
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            load_config(write(tmp_path, "run.yaml", first.replace(old, new)))
+
+
+def test_the_docs_describe_data(page):
+    parts = re.findall(r"```yaml\n(data:.*?)```", page, re.DOTALL)
+    kinds = []
+    for part in parts:
+        data = yaml_marks.read(part).values["data"]
+        metrics = ["insertion", "drop_image"]
+        values = {"model": "hf:x/y", "data": data, "methods": ["nib"], "metrics": metrics}
+        kinds.append(RunConfig.from_dict(values).data.kind)
+    assert kinds == ["folder", "table", "coco"]
+
+
+def test_the_docs_list_all_metrics_and_kinds(page):
+    from captum_ib.benchmark.catalogue import DATA, METRICS
+
+    rows = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("|"))
+    named = set(re.findall(r"`(\w+)`", rows))
+    assert named >= {*METRICS, *DATA}

@@ -19,15 +19,34 @@ _SIGNS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _COLON = re.compile(rb"[ \t\r\n]*:")
 
 
+_HELD = 2**26  # bytes of the file that may stay in memory at a time
+
+
+class _File:
+    """The bytes of a file, which the process gives back when it has seen enough of them."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self.bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._seen = 0
+
+    def seen(self, count: int) -> None:
+        """Note that so many bytes more were looked at."""
+        self._seen += count
+        if self._seen > _HELD and hasattr(mmap, "MADV_DONTNEED"):
+            self.bytes.madvise(mmap.MADV_DONTNEED)
+            self._seen = 0
+
+
 class Spans:
     """The objects in one list of a JSON file, read one by one.
 
     Args:
-        buffer: the file's bytes.
+        file: that holds them.
     """
 
-    def __init__(self, buffer: mmap.mmap) -> None:
-        self._buffer = buffer
+    def __init__(self, file: _File) -> None:
+        self._file = file
         self._starts, self._ends = array("q"), array("q")
 
     def add(self, start: int, end: int) -> None:
@@ -44,7 +63,9 @@ class Spans:
         Raises:
             ValueError: it is no JSON, or no UTF-8.
         """
-        return json.loads(self._buffer[self._starts[index] : self._ends[index]].decode("utf-8"))
+        start, end = self._starts[index], self._ends[index]
+        self._file.seen(max(end - start, 2**16))  # pages come in sixteens
+        return json.loads(self._file.bytes[start:end].decode("utf-8"))
 
 
 def find_lists(path: Path, keys: Iterable[str]) -> dict[str, Spans]:
@@ -60,23 +81,22 @@ def find_lists(path: Path, keys: Iterable[str]) -> dict[str, Spans]:
     Raises:
         ValueError: the file is empty, is no object, ends too early, or has a key twice.
     """
-    with path.open("rb") as file:
-        if not path.stat().st_size:
-            raise ValueError(f"{path} is empty")
-        buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if not path.stat().st_size:
+        raise ValueError(f"{path} is empty")
+    file = _File(path)
     wanted = {json.dumps(key).encode(): key for key in keys}
     lists: dict[str, Spans] = {}
     stack = bytearray()
-    key, current, start = None, None, 0
-    for found in _SIGNS.finditer(buffer):
+    key, current, start, before = None, None, 0, 0
+    for found in _SIGNS.finditer(file.bytes):
         sign = found[0]
         if sign[:1] == b'"':
-            if len(stack) == 1 and sign in wanted and _COLON.match(buffer, found.end()):
+            if len(stack) == 1 and sign in wanted and _COLON.match(file.bytes, found.end()):
                 key = wanted[sign]
         elif sign in b"[{":
             stack += sign
             if stack == b"{[":
-                current = None if key is None else _new(lists, key, buffer, path)
+                current = None if key is None else _new(lists, key, file, path)
             elif stack == b"{[{":
                 start = found.start()
         else:
@@ -85,6 +105,8 @@ def find_lists(path: Path, keys: Iterable[str]) -> dict[str, Spans]:
                 raise ValueError(f"{path} is no JSON: a wrong bracket at byte {found.start()}")
             if stack == b"{[" and sign == b"}" and current is not None:
                 current.add(start, found.end())
+                file.seen(found.end() - before)
+                before = found.end()
             elif stack == b"{":
                 key, current = None, None
     if stack:
@@ -92,8 +114,8 @@ def find_lists(path: Path, keys: Iterable[str]) -> dict[str, Spans]:
     return lists
 
 
-def _new(lists: dict[str, Spans], key: str, buffer: mmap.mmap, path: Path) -> Spans:
+def _new(lists: dict[str, Spans], key: str, file: _File, path: Path) -> Spans:
     if key in lists:
         raise ValueError(f"{path} has the key {key!r} twice")
-    lists[key] = Spans(buffer)
+    lists[key] = Spans(file)
     return lists[key]
