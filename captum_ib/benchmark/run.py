@@ -119,12 +119,12 @@ def run(
 
             if missing:
                 (execute or locally(worker, progress.tick))(config, missing, write)
-        complete = not missing and (folder.path / "results.parquet").exists()
-        if not complete:
-            folder.collect(PARTS, "results.parquet", worker.rows_schema)
-            folder.collect(SAMPLES, "samples.parquet", worker.samples_schema)
         if over_all(config.metrics):
             notes += evaluate_whole(worker, folder, show_progress=progress.shown)
+        joined = [folder.path / f"{name}.parquet" for name in ("samples", "results")]
+        if missing or not all(folder.readable(path) for path in joined):
+            folder.collect(SAMPLES, "samples.parquet", worker.samples_schema)
+            folder.collect(PARTS, "results.parquet", worker.rows_schema)  # last: now it is complete
         computed = sum(len(worker.indices(chunk)) for chunk in missing)
         return summarise(folder, Summary(folder.path, worker.count, computed, notes=notes))
 

@@ -144,7 +144,9 @@ class RunFolder:
     def _set_aside(self, path: Path) -> bool:
         """Whether the file is broken; then it gets another name."""
         try:
-            read_table(path)
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                for group in range(file.num_row_groups):  # never more of it in memory than a chunk
+                    file.read_row_group(group)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OSError):
             os.replace(path, path.with_name(path.name + ".broken"))
             return True
