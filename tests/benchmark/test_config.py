@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from captum_ib import methods
-from captum_ib.benchmark import ConfigError, RunConfig
+from captum_ib.benchmark import ConfigError, RunConfig, settings
 from captum_ib.benchmark.catalogue import DATA, METRICS
+from captum_ib.benchmark.checks import plain
 from captum_ib.benchmark.settings import accepts, describe, method_settings
 
 PLAIN = {
@@ -284,3 +285,22 @@ def test_types_in_words():
 def test_the_catalogue_names_itself():
     assert all(name == entry.name for name, entry in METRICS.items())
     assert all(name == kind.name for name, kind in DATA.items())
+
+
+def test_types_that_only_a_checker_sees():
+    def method(self, inputs, layout: Unseen | None = None, steps: int = 3):  # noqa: F821
+        raise NotImplementedError
+
+    hints = settings._hints(method)
+    assert hints["steps"] is int and accepts(hints["layout"], None)
+
+
+def test_tables_are_plain_values_too():
+    assert plain({"a": [1, {"b": None}]}, ()) == {"a": (1, {"b": None})}
+    with pytest.raises(ConfigError, match="x.a must be a finite number"):
+        plain({"a": float("inf")}, ("x",))
+
+
+def test_layers_in_words():
+    with pytest.raises(ConfigError, match="must be the name of a layer, or a list of names, given"):
+        method_settings("iba", {"layer": 3}, ("settings",))

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from captum_ib.benchmark import DataConfig, UnreadableSampleError, open_data
+from captum_ib.benchmark.data import json_spans
 from captum_ib.benchmark.data.json_spans import find_lists
 from captum_ib.benchmark.data.regions import box_mask, polygon_mask, run_length_mask, unpack
 from tests.benchmark.data_models import model
@@ -216,6 +217,14 @@ def test_lists_are_found_where_they_are(tmp_path):
     assert {key: len(spans) for key, spans in lists.items()} == {"a": 2, "c": 0}
     assert lists["a"].read(0) == {"y": '} " ]'}
     assert lists["a"].read(1) == {"z": [{"w": {}}]}
+
+
+def test_files_larger_than_what_is_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_spans, "_HELD", 1000)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"a": [{"n": n, "text": "x" * 90} for n in range(200)]}))
+    entries = find_lists(path, ["a"])["a"]
+    assert [entries.read(index)["n"] for index in range(len(entries))] == list(range(200))
 
 
 def test_an_entry_that_is_no_json(tmp_path):

@@ -122,8 +122,9 @@ def test_parts_left_out(home, ending):
 
 @pytest.mark.parametrize("ending", FORMATS)
 @pytest.mark.parametrize("part", ["image", "caption", "label", "mask"])
-def test_empty_cells(home, ending, part):
-    data = read(write(home, ending, [ROWS[0], {**ROWS[1], part: ""}]))
+@pytest.mark.parametrize("empty", ["", " "])
+def test_empty_cells(home, ending, part, empty):
+    data = read(write(home, ending, [ROWS[0], {**ROWS[1], part: empty}]))
     assert data.read(0).label == 1
     with pytest.raises(UnreadableSampleError, match=f"^row-1: the row has no {part}$"):
         data.read(1)
