@@ -53,7 +53,7 @@ test-slow: $(VENV)/.installed-dev
 
 $(OLDEST)/.installed: setup.cfg pyproject.toml requirements-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --constraint requirements-oldest.txt --editable '.[open_clip,benchmark]' pytest pytest-benchmark scikit-image scipy
+	$(OLDEST)/bin/python -m pip install --quiet --constraint requirements-oldest.txt --editable '.[openclip,benchmark]' pytest pytest-benchmark scikit-image scipy
 	@touch $@
 
 test-oldest: $(OLDEST)/.installed

@@ -21,7 +21,7 @@ def load_open_clip(name: str, options: Options) -> LoadedModel:
         import open_clip
     except ImportError as error:
         raise ModelUnavailableError(
-            f"{spec} needs the package open_clip_torch: pip install 'captum_ib[open_clip]'"
+            f"{spec} needs the package open_clip_torch: pip install 'captum_ib[openclip]'"
         ) from error
     name, _, tag = name.partition("/")
     if name not in open_clip.list_models():

@@ -129,5 +129,5 @@ def test_offline():
 
 def test_the_package_is_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    with pytest.raises(ModelUnavailableError, match=r"pip install 'captum_ib\[open_clip\]'"):
+    with pytest.raises(ModelUnavailableError, match=r"pip install 'captum_ib\[openclip\]'"):
         load("open_clip:ViT-B-32/openai")
