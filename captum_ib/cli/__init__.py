@@ -217,6 +217,34 @@ def report_command(
         run(Request(runs, out, formats, 0 if no_gallery else gallery, paired, seed))
 
 
+@app.command("app")
+def app_command(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="further model, as for explain; may be repeated (always: both bundled)"),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="address to listen at; only this machine reaches the default")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port to listen at; 0 takes a free one")] = 7860,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    max_megabytes: Annotated[float, typer.Option(help="largest file that is taken")] = 20,
+    max_megapixels: Annotated[float, typer.Option(help="largest picture that is read")] = 40,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="accept pickled weights (they can run code)")
+    ] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="show where an error comes from")
+    ] = False,
+) -> None:
+    """Serve a page to play with: pictures and words in, maps in bits out (extra: app)."""
+    from captum_ib.cli.app import Request, run
+
+    limits = (max_megabytes, max_megapixels)
+    with one_line(traceback):
+        run(Request(model or [], host, port, device, *limits, allow_pickle))
+
+
 @app.command("methods")
 def methods_command() -> None:
     """List the methods, what they explain, and the papers behind them."""

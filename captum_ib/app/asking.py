@@ -1,0 +1,110 @@
+"""Answer a question of the page: which picture, which caption or class, which methods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from PIL import Image
+
+from captum_ib import methods
+from captum_ib.app.offers import Offer
+from captum_ib.explaining.choices import check_methods
+from captum_ib.explaining.results import Origin
+from captum_ib.explaining.subject import Explanation, Subject, explain_subject, make_subject
+
+MAX_STEPS = 1000
+"""A request of more steps would keep everybody else waiting."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What somebody wants to know.
+
+    Attributes:
+        picture: of any size, RGB.
+        name: of its file.
+        asked: the caption; or the class, empty for the likeliest.
+        methods: names, one or several.
+        layers: names; none for each method's default. Methods that explain the input have none.
+        beta: weight of the information; ``None`` for each method's default.
+        steps: of the fit or the path; ``None`` for each method's default.
+        seed: of the noise.
+    """
+
+    picture: Image.Image
+    name: str
+    asked: str = ""
+    methods: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    beta: float | None = None
+    steps: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known so far.
+
+    Attributes:
+        subject: the picture and its question as the model sees them.
+        results: one per method that is done.
+        waiting: names of the methods that are not.
+        origin: for the records of the results.
+    """
+
+    subject: Subject
+    results: tuple[Explanation, ...]
+    waiting: tuple[str, ...]
+    origin: Origin
+
+
+def answer(offer: Offer, question: Question) -> Iterator[Answer]:
+    """Explain with one method after the other; yields before the first and after each.
+
+    The model is locked while a method runs, not between two of them: whoever stops listening holds
+    up nobody.
+
+    Raises:
+        ValueError, TypeError, RuntimeError, AssertionError: something in the question does not work
+            (Captum says some mistakes with a bare ``assert``).
+    """
+    rows = [methods.get(name) for name in dict.fromkeys(question.methods)]
+    _check(offer, question, rows)
+    given = {"beta": question.beta, "steps": question.steps, "seed": question.seed}
+    settings = methods.settings_for(rows, given)
+    asked = question.asked.strip() or None
+    with offer.lock:
+        subject = make_subject(offer.loaded, question.picture, asked, offer.device, torch.float32)
+    names = tuple(row.name for row in rows)
+    origin = Origin(offer.loaded.name, question.name, question.seed, str(offer.device), "float32")
+    current = Answer(subject, (), names, origin)
+    yield current
+    for count, row in enumerate(rows, start=1):
+        layers = () if row.layers == "none" else question.layers
+        with offer.lock:
+            result = explain_subject(subject, row, layers, settings[row.name], show_progress=False)
+        current = replace(current, results=(*current.results, result), waiting=names[count:])
+        yield current
+
+
+def _check(offer: Offer, question: Question, rows: list[methods.MethodSpec]) -> None:
+    if not rows:
+        raise ValueError("no method is chosen: choose one or several")
+    check_methods(rows, offer.loaded)
+    if offer.pair and not question.asked.strip():
+        raise ValueError(
+            f"the caption is empty: {offer.loaded.name} compares a picture with a text"
+        )
+    if question.beta is not None and not (math.isfinite(question.beta) and question.beta >= 0):
+        raise ValueError(f"β must be a number of at least 0, got {question.beta}")
+    if question.steps is not None and not 1 <= question.steps <= MAX_STEPS:
+        raise ValueError(f"steps must lie in 1 to {MAX_STEPS}, got {question.steps}")
+    if not 0 <= question.seed < 2**63:
+        raise ValueError(f"the seed must be a whole number of at least 0, got {question.seed}")
+    if question.layers and all(row.layers == "none" for row in rows):
+        raise ValueError(
+            f"{', '.join(row.title for row in rows)} explain the input: choose no layers"
+        )

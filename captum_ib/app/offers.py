@@ -1,0 +1,186 @@
+"""The models that the page offers, and what each of them admits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from PIL import Image
+from torch import nn
+
+from captum_ib import methods
+from captum_ib.explaining.choices import DEFAULT_METHOD
+from captum_ib.explaining.scenes import held_out
+from captum_ib.explaining.subject import build_method, explain_subject, make_subject
+from captum_ib.methods import MethodSpec
+from captum_ib.models.dual_encoder import DualEncoder
+from captum_ib.models.layers import blocks
+from captum_ib.models.load import LoadedModel, load
+
+ZOO = ("clip-scenes", "vit-scenes")
+EXAMPLES = 6
+"""Generated pictures to each model."""
+_EXAMPLES_SEED = 0
+# The papers' depth, three quarters up, suits this small model less (docs/layers.md).
+_FIRST_LAYERS = {
+    "zoo:clip-scenes": ("vision_model.encoder.layers.1", "text_model.encoder.layers.1"),
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A generated picture with its question.
+
+    Attributes:
+        picture: of the model's size.
+        question: caption or class; ``None`` where the model's classes are not those of the scenes.
+    """
+
+    picture: Image.Image
+    question: str | None
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A model that the page offers.
+
+    Attributes:
+        loaded: the model with its preprocessing, on ``device``.
+        device: where it computes.
+        module: what the methods take: the classifier, or a ``DualEncoder``.
+        methods: those that this model admits, ours first.
+        defaults: per method, the names of the layers that it takes by itself.
+        layers: names to choose from.
+        examples: generated pictures.
+        lock: held while the model computes; it answers one request at a time.
+    """
+
+    loaded: LoadedModel
+    device: torch.device
+    module: nn.Module
+    methods: tuple[MethodSpec, ...]
+    defaults: dict[str, tuple[str, ...]]
+    layers: tuple[str, ...]
+    examples: tuple[Example, ...]
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def pair(self) -> bool:
+        """Whether the model compares images with text."""
+        return self.loaded.kind == "dual"
+
+    @property
+    def first_layers(self) -> tuple[str, ...]:
+        """The layers that a newcomer sees chosen; none: each method's own."""
+        return _FIRST_LAYERS.get(self.loaded.name, ())
+
+    @property
+    def first_methods(self) -> list[str]:
+        """The methods that a newcomer sees chosen: the model's default, and NIB beside it."""
+        wanted = (DEFAULT_METHOD[self.loaded.kind], "nib")
+        return [row.name for row in self.methods if row.name in wanted]
+
+
+def make_offers(
+    specs: Sequence[str], device: torch.device, *, allow_pickle: bool = False
+) -> dict[str, Offer]:
+    """Load models, the given ones first and then the zoo's, and find out what they admit.
+
+    Args:
+        specs: as for :func:`captum_ib.models.load`.
+        device: where they compute.
+        allow_pickle: accept weights that exist in pickled form only.
+
+    Returns:
+        The offers by the models' names.
+
+    Raises:
+        ValueError, RuntimeError: a model can't be loaded, or explained.
+    """
+    offers: dict[str, Offer] = {}
+    for spec in (*specs, *ZOO):
+        loaded = load(spec, allow_pickle=allow_pickle)
+        if loaded.name not in offers:
+            offers[loaded.name] = make_offer(loaded, device)
+    return offers
+
+
+def make_offer(loaded: LoadedModel, device: torch.device) -> Offer:
+    """One model's offer.
+
+    Raises:
+        ValueError: the model has towers that are not understood, or no method admits it.
+    """
+    loaded.model.to(device)
+    module = loaded.model
+    if loaded.kind == "dual":
+        try:
+            module = DualEncoder.from_model(loaded.model)
+        except TypeError as error:  # the user's mistake is the value of --model
+            raise ValueError(str(error)) from error
+    defaults = {}
+    for row in methods.for_kind(loaded.kind):
+        names = _default_layers(loaded, module, row, device)
+        if names is not None:
+            defaults[row.name] = names
+    if not defaults:
+        raise ValueError(f"{loaded.name}: no method admits this model")
+    return Offer(
+        loaded,
+        device,
+        module,
+        tuple(methods.get(name) for name in defaults),
+        defaults,
+        _layer_names(module, defaults),
+        _examples(loaded),
+    )
+
+
+def _default_layers(
+    loaded: LoadedModel, module: nn.Module, row: MethodSpec, device: torch.device
+) -> tuple[str, ...] | None:
+    """The method's own layers, or ``None`` where the model is not one for it."""
+    try:
+        _, names = build_method(module, row)
+        if (
+            row.layers == "one"
+        ):  # whether its layer has a map shows only in a run; it is a short one
+            blank = Image.new("RGB", loaded.image_size[::-1], (128, 128, 128))
+            subject = make_subject(loaded, blank, None, device, torch.float32)
+            explain_subject(subject, row, (), row.settings, show_progress=False)
+    except (ValueError, TypeError, RuntimeError, AssertionError):
+        return None
+    return tuple(names)
+
+
+def _layer_names(module: nn.Module, defaults: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The blocks' names, and those that some method takes by itself, in the model's order."""
+    if isinstance(module, DualEncoder):
+        named = [name for tower in module.modalities for name, _ in module.tower(tower).blocks]
+    else:
+        try:
+            named = [name for name, _ in blocks(module)]
+        except ValueError:  # several stacks of blocks, or none: the methods' own have to do
+            named = []
+    known = {*named, *(name for names in defaults.values() for name in names)} - {"input"}
+    model = module.model if isinstance(module, DualEncoder) else module
+    inside = [name for name, _ in model.named_modules() if name in known]
+    return tuple(inside) if set(inside) == known else tuple(sorted(known))
+
+
+def _examples(loaded: LoadedModel) -> tuple[Example, ...]:
+    pictures, questions = held_out(loaded, EXAMPLES, _EXAMPLES_SEED)
+    known = loaded.name.startswith("zoo:") or loaded.kind == "dual"
+    return tuple(
+        Example(picture, _readable(loaded, question) if known else None)
+        for picture, question in zip(pictures, questions, strict=True)
+    )
+
+
+def _readable(loaded: LoadedModel, question: str) -> str:
+    """A class by its label rather than its index."""
+    if loaded.kind == "dual" or loaded.labels is None:
+        return question
+    return loaded.labels[int(question)]

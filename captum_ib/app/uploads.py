@@ -1,0 +1,68 @@
+"""Read pictures that come over the network: few formats, limited in bytes and pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from captum_ib.explaining.pictures import read_image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""Formats that are decoded; Pillow knows more, some of which call other programs."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large an upload may be.
+
+    Attributes:
+        megabytes: of the file (default 20).
+        megapixels: of the picture in it, whatever the file's size (default 40).
+
+    Raises:
+        ValueError: a limit that lets nothing through.
+    """
+
+    megabytes: float = 20
+    megapixels: float = 40
+
+    def __post_init__(self) -> None:
+        for name in ("megabytes", "megapixels"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"the limit in {name} must be above 0, got {getattr(self, name)}")
+
+    @property
+    def size(self) -> int:
+        """The file's limit in bytes."""
+        return int(self.megabytes * 1e6)
+
+    @property
+    def pixels(self) -> int:
+        """The picture's limit in pixels."""
+        return int(self.megapixels * 1e6)
+
+
+def read_upload(path: Path, limits: Limits) -> Image.Image:
+    """The picture in an uploaded file, upright and in RGB; messages hold its name, not its place.
+
+    Raises:
+        ValueError: it is no picture of a known format, a broken or too large one, or it is gone.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError:
+        raise ValueError(f"{path.name} is no longer kept: upload it again") from None
+    if size > limits.size:
+        raise ValueError(
+            f"{path.name} has {size / 1e6:.1f} MB, at most {limits.megabytes:g} MB are read; scale "
+            "it down"
+        )
+    try:
+        return read_image(path, max_pixels=limits.pixels, formats=FORMATS)
+    except ValueError as error:
+        reason = str(error).partition(" can't be read: ")[2]
+        if "cannot identify" in reason:
+            reason = f"it is not a picture in one of the formats {', '.join(FORMATS)}"
+        raise ValueError(f"{path.name} can't be read: {reason}") from error
