@@ -123,7 +123,7 @@ METRICS: dict[str, MetricEntry] = {
         MetricEntry("deletion", _CURVE),
         MetricEntry("insdel", _CURVE),
         MetricEntry("road", {"percentages": Sequence[float], "noise": float}, _CLASSIFIER),
-        MetricEntry("pointing_game", {"weighted": bool}, needs=_MASK),
+        MetricEntry("pointing_game", needs=_MASK),
         MetricEntry("iou", {"quantile": float, "value": float}, needs=_MASK),
         MetricEntry("relevance_rank", needs=_MASK),
         MetricEntry("sparseness"),
