@@ -92,6 +92,15 @@ class Column(ABC):
     def __init__(self, config: MetricConfig, setting: Setting) -> None:
         self.config, self.setting = config, setting
         self.options: dict[str, Any] = dict(config.settings)
+        self.make()
+
+    def make(self) -> Any:
+        """A fresh metric: those of Quantus keep every score they ever gave.
+
+        Raises:
+            ValueError: a setting is out of range; it shows before anything is computed.
+        """
+        return None
 
     @abstractmethod
     def scores(self, case: Case) -> np.ndarray:
@@ -103,22 +112,20 @@ class Column(ABC):
 
     def call(self, metric: Any, x: np.ndarray, y: np.ndarray, a: np.ndarray, **more: Any) -> Any:
         """What a metric of Quantus' form says about all samples in one batch."""
-        return metric(
-            self.setting.model,
-            x,
-            y,
-            a_batch=a,
-            softmax=True,
-            device=self.setting.device,
-            batch_size=len(x),
-            **more,
-        )
+        options = {"softmax": True, "device": self.setting.device, "batch_size": len(x), **more}
+        return metric(self.setting.model, x, y, a_batch=a, **options)
 
 
 class Perturbation(Column):
     """Insertion and Deletion, with their curves."""
 
     CLASSES: Mapping[str, Any] = {"insertion": metrics.Insertion, "deletion": metrics.Deletion}
+
+    def make(self, name: str = "insertion") -> Any:
+        """Insertion or Deletion, to the picture's black unless the settings say otherwise."""
+        black = {"mean": self.setting.mean, "std": self.setting.std}
+        black = {} if "baseline" in self.options else black
+        return self.CLASSES[name](undefined="nan", **black, **self.options)
 
     def scores(self, case: Case) -> np.ndarray:
         """See :class:`Column`."""
@@ -131,14 +138,10 @@ class Perturbation(Column):
     def _both(self, case: Case, name: str) -> tuple[np.ndarray, np.ndarray]:
         key = (name, tuple(sorted(self.options.items())))
         if key not in case.known:
-            black = {} if "baseline" in self.options else self._black()
-            metric = self.CLASSES[name](undefined="nan", **black, **self.options)
+            metric = self.make(name)
             areas = np.array(self.call(metric, case.x, case.y, case.a))
             case.known[key] = areas, metric.curves
         return case.known[key]
-
-    def _black(self) -> dict[str, Any]:
-        return {"mean": self.setting.mean, "std": self.setting.std}
 
 
 class Difference(Perturbation):
@@ -161,22 +164,23 @@ class Confidence(Column):
         "increase": metrics.ConfidenceIncrease,
     }
 
-    def __init__(self, config: MetricConfig, setting: Setting) -> None:
-        super().__init__(config, setting)
-        kind, self.side = config.metric.split("_")
-        if self.side == "text":
-            assert setting.blank is not None
-            self.options["blank_token"] = setting.blank(self.options.pop("blank", None))
-            self.options["special_tokens"] = setting.special
-        self.metric = self.CLASSES[kind](undefined="nan", modality=self.side, **self.options)
+    def make(self) -> Any:
+        """The metric of one side."""
+        kind, side = self.config.metric.split("_")
+        options = dict(self.options)
+        if side == "text":
+            assert self.setting.blank is not None
+            options["blank_token"] = self.setting.blank(options.pop("blank", None))
+            options["special_tokens"] = self.setting.special
+        return self.CLASSES[kind](undefined="nan", modality=side, **options)
 
     def scores(self, case: Case) -> np.ndarray:
         """See :class:`Column`."""
-        if self.side == "image":
-            return np.array(self.call(self.metric, case.x, case.y, case.a))
+        if self.config.metric.endswith("image"):
+            return np.array(self.call(self.make(), case.x, case.y, case.a))
         text = case.maps.text
         assert text is not None
-        return np.array(self.call(self.metric, case.y, case.x, text.numpy()))
+        return np.array(self.call(self.make(), case.y, case.x, text.numpy()))
 
 
 class Words(Column):

@@ -16,43 +16,45 @@ from captum_ib import metrics
 from captum_ib.benchmark.columns import Case, Column
 from captum_ib.benchmark.explainers import seed_of
 
+QUIET = {"disable_warnings": True}
+
 
 class Located(Column):
     """Metrics that compare with the mask; NaN for a sample without one."""
+
+    def make(self) -> Any:
+        """The metric; ranks alone count for Quantus' two."""
+        if self.config.metric == "iou":
+            return metrics.LocalizationIoU(undefined="nan", **self.options)
+        ranked: dict[str, Any] = {
+            "pointing_game": quantus.PointingGame,
+            "relevance_rank": quantus.RelevanceRankAccuracy,
+        }
+        return ranked[self.config.metric](normalise=False, **QUIET, **self.options)
 
     def scores(self, case: Case) -> np.ndarray:
         """See :class:`Column`."""
         result = np.full(len(case.subjects), np.nan)
         rows = np.flatnonzero(case.subjects.truth.any((1, 2)))
         if len(rows):
-            masks = case.subjects.truth[rows][:, None]
-            result[rows] = self._located(case.x[rows], case.y[rows], case.a[rows], masks)
+            masks, maps = case.subjects.truth[rows][:, None], case.a[rows]
+            if self.config.metric != "iou":
+                maps = above_zero(maps)
+            found = self.call(self.make(), case.x[rows], case.y[rows], maps, s_batch=masks)
+            result[rows] = np.asarray(found, dtype=float)
         return result
-
-    def _located(self, x: np.ndarray, y: np.ndarray, a: np.ndarray, masks: np.ndarray) -> Any:
-        quiet: dict[str, Any] = {"disable_warnings": True}
-        name = self.config.metric
-        if name == "iou":
-            metric: Any = metrics.LocalizationIoU(undefined="nan", **self.options)
-            return self.call(metric, x, y, a, s_batch=masks)
-        cls: Any = {
-            "pointing_game": quantus.PointingGame,
-            "relevance_rank": quantus.RelevanceRankAccuracy,
-        }[name]
-        # Ranks alone count, and Quantus refuses maps that are negative throughout.
-        metric = cls(normalise=False, **quiet, **self.options)
-        return np.asarray(
-            self.call(metric, x, y, a - a.min((1, 2, 3), keepdims=True), s_batch=masks), float
-        )
 
 
 class Sparseness(Column):
-    """The Gini index of the absolute map (Chalasani et al., ICML 2020), by Quantus."""
+    """The Gini index of the absolute map (Chalasani et al., ICML 2020)."""
+
+    def make(self) -> Any:
+        """The metric."""
+        return quantus.Sparseness(abs=True, normalise=True, **QUIET, **self.options)
 
     def scores(self, case: Case) -> np.ndarray:
         """See :class:`Column`."""
-        metric = quantus.Sparseness(abs=True, normalise=True, disable_warnings=True, **self.options)
-        return np.array(self.call(metric, case.x, case.y, np.abs(case.a)))
+        return np.array(self.call(self.make(), case.x, case.y, np.abs(case.a)))
 
 
 class Alone(Column):
@@ -63,88 +65,89 @@ class Alone(Column):
         found = []
         for row, name in enumerate(case.subjects.ids):
             with numpy_seed(seed_of(self.config.metric, name)):
-                found.append(self._score(case.alone(row)))
+                found.append(self.score(case.alone(row)))
         return np.array(found)
 
     @abstractmethod
-    def _score(self, case: Case) -> float:
+    def score(self, case: Case) -> float:
         """The score of the only sample."""
 
 
 class Road(Alone):
     """ROAD: the accuracy left, mean over the percentages; in [0, 1]."""
 
-    def _score(self, case: Case) -> float:
-        options = {**self.options}
+    def make(self) -> Any:
+        """The metric."""
+        options = dict(self.options)
         if "percentages" in options:
             options["percentages"] = list(options["percentages"])
-        metric = metrics.ROAD(disable_warnings=True, **options)
-        return float(np.mean(list(self.call(metric, case.x, case.y, case.a).values())))
+        return metrics.ROAD(**QUIET, **options)
+
+    def score(self, case: Case) -> float:
+        """See :class:`Alone`."""
+        return float(np.mean(list(self.call(self.make(), case.x, case.y, case.a).values())))
 
 
 class MaxSensitivity(Alone):
-    """The largest relative change of the map under uniform noise, by Quantus."""
+    """The largest relative change of the map under uniform noise, of 10 draws unless given."""
 
-    def _score(self, case: Case) -> float:
-        metric = quantus.MaxSensitivity(
-            **{"nr_samples": 10, "disable_warnings": True, **self.options}
-        )
-        return float(self.call(metric, case.x, case.y, case.a, explain_func=_again(case))[0])
+    def make(self) -> Any:
+        """The metric."""
+        return quantus.MaxSensitivity(**{"nr_samples": 10, **QUIET, **self.options})
+
+    def score(self, case: Case) -> float:
+        """See :class:`Alone`."""
+        found = self.call(self.make(), case.x, case.y, case.a, explain_func=_again(case))
+        return float(found[0])
 
 
-class CompletenessGap(Column):
+class CompletenessGap(Alone):
     """|Σ map − (F(x) − F(baseline))|, with Quantus' baseline and predictions (logits).
 
     Quantus itself only says whether the two are equal to the last bit, which they never are.
     """
 
-    def scores(self, case: Case) -> np.ndarray:
-        """See :class:`Column`."""
-        drops: list[np.ndarray] = []
+    def make(self, keep: Callable[[np.ndarray], np.ndarray] | None = None) -> Any:
+        """The metric, which shows ``keep`` the fall of the prediction."""
+        return quantus.Completeness(normalise=False, output_func=keep, **QUIET, **self.options)
 
-        def keep(drop: np.ndarray) -> np.ndarray:
-            drops.append(drop)
-            return drop
+    def score(self, case: Case) -> float:
+        """See :class:`Alone`."""
+        falls: list[np.ndarray] = []
 
-        metric = quantus.Completeness(
-            normalise=False, output_func=keep, disable_warnings=True, **self.options
-        )
-        # What the map is does not matter here, but Quantus refuses negative ones.
-        shifted = case.a - case.a.min((1, 2, 3), keepdims=True)
-        metric(
-            self.setting.model,
-            case.x,
-            case.y,
-            a_batch=shifted,
-            softmax=False,
-            device=self.setting.device,
-            batch_size=len(case.x),
-        )
-        sums = case.maps.image.sum((1, 2, 3)).double().numpy()
-        return np.abs(sums - drops[0].astype(float))
+        def keep(fall: np.ndarray) -> np.ndarray:
+            falls.append(fall)
+            return fall
+
+        x = case.x
+        # What the map is does not matter here, but its shape does: with one value per pixel
+        # Quantus would only replace the first channel.
+        shifted = np.repeat(above_zero(case.a), x.shape[1], axis=1)
+        self.call(self.make(keep), x, case.y, shifted, softmax=False)
+        return abs(float(case.maps.image.double().sum()) - float(falls[0][0]))
 
 
 class Randomised(Column):
-    """MPRT: rank correlation with the maps of models whose layers are drawn anew, by Quantus.
+    """MPRT: rank correlation with the maps of models whose layers are drawn anew.
 
     Mean over the layers; the first entry, the model itself, is left out.
     """
 
+    def make(self) -> Any:
+        """The metric."""
+        return quantus.MPRT(**QUIET, **self.options)
+
     def scores(self, case: Case) -> np.ndarray:
         """See :class:`Column`."""
-        metric = quantus.MPRT(**{"disable_warnings": True, **self.options})
         with torch.random.fork_rng(devices=[]):  # it seeds the global generator
-            found: Any = metric(
-                self.setting.model,
-                case.x,
-                case.y,
-                a_batch=case.a,
-                explain_func=_again(case),
-                device=self.setting.device,
-                batch_size=len(case.x),
-            )
+            found = self.call(self.make(), case.x, case.y, case.a, explain_func=_again(case))
         layers = [values for name, values in found.items() if name != "original"]
         return np.mean(layers, axis=0)
+
+
+def above_zero(maps: np.ndarray) -> np.ndarray:
+    """Maps moved so that the smallest value is 0: Quantus refuses those that are negative."""
+    return maps - maps.min((1, 2, 3), keepdims=True)
 
 
 def _again(case: Case) -> Callable[..., np.ndarray]:

@@ -207,9 +207,9 @@ def _shown(leaves: Mapping[str, Any], name: str) -> str:
 
 def _leaves(value: Any, name: str = "") -> dict[str, Any]:
     """Dotted names of all values that hold no others."""
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping):
         entries = [(f"{name}.{key}".lstrip("."), entry) for key, entry in value.items()]
-    elif isinstance(value, (list, tuple)) and value:
+    elif isinstance(value, (list, tuple)):
         entries = [(f"{name}[{index}]", entry) for index, entry in enumerate(value)]
     else:
         return {name: value}
