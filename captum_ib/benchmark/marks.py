@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +41,3 @@ class Marked:
             if line is not None:
                 return line
         return 1
-
-
-def from_table(lines: Mapping[Where, int]) -> Callable[[Where], int | None]:
-    """Lines by the way to each value."""
-    return lines.get

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from captum_ib.benchmark.checks import Where
 from captum_ib.benchmark.extras import need
-from captum_ib.benchmark.marks import FormatError, Marked, from_table
+from captum_ib.benchmark.marks import FormatError, Marked
 
 _LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)")
 _SPACE = re.compile(r"(?:[ \t\r\n]|#[^\n]*)+")
@@ -50,7 +50,10 @@ def read(text: str) -> Marked:
         raise FormatError(_LINE.sub("", told), line) from None
     except RecursionError:
         raise FormatError("values are nested too deeply") from None
-    return Marked(values, from_table(dict(_Scanner(text).document())))
+    lines: dict[Where, int] = {}
+    for where, line in _Scanner(text).document():
+        lines.setdefault(where, line)
+    return Marked(values, lines.get)
 
 
 class _Scanner:
@@ -69,10 +72,10 @@ class _Scanner:
                 home = (*_resolve(keys[:-1], entries), keys[-1])
                 entries[home] = entries.get(home, 0) + 1
                 home = (*home, entries[home] - 1)
-                yield home, line
+                yield from _all_ways(home, line)
             elif self.text[self.at] == "[":
                 home = _resolve(self._header(1), entries)
-                yield home, line
+                yield from _all_ways(home, line)
             else:
                 yield from self._pair(home)
 
@@ -110,8 +113,7 @@ class _Scanner:
         line = self._line()
         keys = self._keys()
         self.at += 1  # the sign =
-        for end in range(1, len(keys) + 1):
-            yield (*home, *keys[:end]), line
+        yield from _all_ways((*home, *keys), line)
         yield from self._value((*home, *keys))
 
     def _value(self, where: Where) -> Iterator[tuple[Where, int]]:
@@ -148,6 +150,12 @@ class _Scanner:
             self.at += 1
             return False
         return True
+
+
+def _all_ways(where: Where, line: int) -> Iterator[tuple[Where, int]]:
+    """A way and those that lead to it: a header or a dotted key may be the first to name them."""
+    for end in range(1, len(where) + 1):
+        yield where[:end], line
 
 
 def _resolve(keys: list[str], entries: dict[Where, int]) -> Where:

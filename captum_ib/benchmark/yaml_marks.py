@@ -12,7 +12,7 @@ from captum_ib.benchmark.marks import FormatError, Marked
 _MOST_VALUES = 100_000  # aliases of aliases can say billions in a few lines
 
 # PyYAML follows YAML 1.1, where 1e-3 is a text; this is what YAML 1.2 adds.
-_EXPONENT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+")
+_EXPONENT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
 
 
 def read(text: str) -> Marked:
@@ -44,6 +44,10 @@ def read(text: str) -> Marked:
         raise FormatError(str(error).splitlines()[0]) from None
     except RecursionError:
         raise FormatError("values are nested too deeply") from None
+    except FormatError:
+        raise
+    except ValueError as error:  # the 99th of February, and the like
+        raise FormatError(f"a value can't be read: {error}") from None
     return Marked(values, lambda where: _line(yaml, root, where))
 
 
