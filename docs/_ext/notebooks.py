@@ -15,18 +15,21 @@ _NO_PROSE = ("```", "- ", "* ", "|", "1. ")
 
 
 def opening(notebook: Path) -> tuple[str, str]:
-    """Title of a notebook, and the first paragraph that does not lead over to something else.
+    """Title of a notebook, and the paragraph of its first cell that says what it is about.
+
+    That is the first one which neither leads over to something else nor says, as all notebooks do,
+    which line to change for another model; else the first one.
 
     Raises:
         ValueError: its first cell has no title.
     """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    title, *paragraphs = re.split(r"\n\s*\n", "".join(cells[0]["source"]).strip())
+    title, *rest = re.split(r"\n\s*\n", "".join(cells[0]["source"]).strip())
     if not title.startswith("# "):
         raise ValueError(f"{notebook.name} opens without a title, expected '# …' on its first line")
-    text = (" ".join(part.split()) for part in paragraphs)
-    whole = (part for part in text if part.endswith(".") and not part.startswith(_NO_PROSE))
-    return title[2:].strip(), next(whole, "")
+    prose = [" ".join(part.split()) for part in rest if not part.startswith(_NO_PROSE)]
+    about = [part for part in prose if part.endswith(".") and "change one line" not in part]
+    return title[2:].strip(), re.sub(":$", ".", next(iter(about + prose), ""))
 
 
 def listing(folder: Path = ROOT / "tutorials") -> list[str]:

@@ -111,6 +111,9 @@ def test_tutorials_are_listed_by_what_they_say(extension, tmp_path):
     cells = {"cells": [{"cell_type": "markdown", "source": source}]}
     (tmp_path / "9_sounds.ipynb").write_text(json.dumps(cells))
     assert notebooks.listing(tmp_path)[:3] == ["## Two sounds", "", "A first paragraph."]
+    source = ["# Title\n\nYou know this line:\n\n```\nx.\n```\n\nTo try it, change one line."]
+    (tmp_path / "9_sounds.ipynb").write_text(json.dumps({"cells": [{"source": source}]}))
+    assert notebooks.listing(tmp_path)[2] == "You know this line."
     (tmp_path / "9_sounds.ipynb").write_text(json.dumps({"cells": [{"source": ["No title"]}]}))
     with pytest.raises(ValueError, match=r"9_sounds\.ipynb opens without a title"):
         notebooks.listing(tmp_path)
