@@ -78,6 +78,11 @@ function wordsOf(result, method) {
   return make("div", { className: "words", attributes: { "aria-label": "Caption by attribution" } }, ...spans);
 }
 
+/** A name that may be broken where a word begins inside it, as in IntegratedGradients. */
+function breakable(name) {
+  return name.split(/(?<=[a-z])(?=[A-Z])/).flatMap((part, i) => (i ? [make("wbr"), part] : [part]));
+}
+
 function tileOf(item, method) {
   const info = methods[method];
   const result = resultOf(item, method);
@@ -102,12 +107,13 @@ function tileOf(item, method) {
       })
     : null;
   const most = result && result.map ? largest(result, info) : "";
-  const unit = most ? make("span", { className: "unit", textContent: most, title: most }) : null;
+  const short = most && info.unit.length > 8 ? largest(result, { unit: "" }) : most; // tiles are narrow
+  const unit = most ? make("span", { className: "unit", textContent: short, title: most }) : null;
   tile.append(
     make(
       "figcaption",
       {},
-      make("div", { className: "name", textContent: info.title, title: info.paper || "" }),
+      make("div", { className: "name", title: info.paper || "" }, ...breakable(info.title)),
       make("div", { className: "facts" }, value, unit),
       result && result.words ? wordsOf(result, method) : null,
     ),
