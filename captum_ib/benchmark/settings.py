@@ -98,7 +98,8 @@ def _method_hints(name: str) -> dict[str, Any]:
     for key in inspect.signature(attribute).parameters:
         hint = types_of.get(key, Any)
         if key not in (*_UNSAID, *_TAKEN) and _sayable(hint):
-            hints[key] = float | None if key == "baselines" and hint is Any else hint
+            anything = hint is Any or Any in get_args(hint)  # Python 3.10 makes Any optional
+            hints[key] = float | None if key == "baselines" and anything else hint
     return hints
 
 

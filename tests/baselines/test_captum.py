@@ -81,7 +81,7 @@ def test_completeness_of_integrated_gradients_on_a_pair(pair):
         pixels, additional_forward_args=(ids, mask), n_steps=200, internal_batch_size=60
     )
     difference = dual(pixels, ids, mask) - dual(torch.zeros_like(pixels), ids, mask)
-    assert torch.allclose(found.flatten(1).sum(dim=1), difference, atol=5e-3)
+    assert torch.allclose(found.flatten(1).sum(dim=1).to(difference), difference, atol=5e-3)
 
 
 def test_words_of_a_pair_through_the_embedding_layer(pair):

@@ -15,9 +15,9 @@ X = torch.randn(13, 4, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()
 
 
-def build() -> nn.Module:
+def build(dropout: float = 0.5) -> nn.Module:
     torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.ReLU(), nn.Linear(8, 2)).eval()
+    return nn.Sequential(nn.Linear(4, 8), nn.Dropout(dropout), nn.ReLU(), nn.Linear(8, 2)).eval()
 
 
 def loss(model, batch):
@@ -40,14 +40,15 @@ def test_equal_data_give_equal_copies():
 
 
 def test_it_trains():
-    progress = tuning(build(), Schedule(epochs=20, lr=3e-2, batch_size=13)).run()
+    # Without dropout, whose draws differ between versions of torch.
+    progress = tuning(build(0.0), Schedule(epochs=20, lr=3e-2, batch_size=13)).run()
     with torch.no_grad():
-        before = float(loss(build(), (X[:5], Y[:5])))
+        before = float(loss(build(0.0), (X[:5], Y[:5])))
     assert before == pytest.approx(BEFORE, abs=1e-4)
     assert progress.validation[-1][1] == pytest.approx(AFTER, abs=1e-3)
 
 
-BEFORE, AFTER = 0.68807, 0.25225  # seed 1, torch 2.15
+BEFORE, AFTER = 0.68807, 0.14689  # seed 1; torch 2.6 and 2.15
 
 
 def test_model_and_random_state_are_left_alone():
