@@ -144,10 +144,10 @@ def _default_layers(
     """The method's own layers, or ``None`` where the model is not one for it."""
     try:
         _, names = build_method(module, row)
-        if (
-            row.layers == "one"
-        ):  # whether its layer has a map shows only in a run; it is a short one
-            blank = Image.new("RGB", loaded.image_size[::-1], (128, 128, 128))
+        if row.layers == "one" and loaded.kind == "classifier":
+            # Whether its layer has a map shows only in a run; these runs are short.
+            height, width = loaded.image_size
+            blank = Image.new("RGB", (width, height), (128, 128, 128))
             subject = make_subject(loaded, blank, None, device, torch.float32)
             explain_subject(subject, row, (), row.settings, show_progress=False)
     except (ValueError, TypeError, RuntimeError, AssertionError):

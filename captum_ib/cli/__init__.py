@@ -238,7 +238,7 @@ def app_command(
     ] = False,
 ) -> None:
     """Serve a page to play with: pictures and words in, maps in bits out (extra: app)."""
-    from captum_ib.cli.app import Request, run
+    from captum_ib.cli.serve import Request, run
 
     limits = (max_megabytes, max_megapixels)
     with one_line(traceback):

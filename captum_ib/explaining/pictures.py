@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
 
 def read_image(
-    path: Path, *, max_pixels: int | None = None, formats: Sequence[str] | None = None
+    path: Path, *, max_pixels: int | None = None, formats: tuple[str, ...] | None = None
 ) -> Image.Image:
     """The picture in a file, turned upright as its EXIF data say, in RGB.
 

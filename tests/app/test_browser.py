@@ -1,0 +1,248 @@
+"""The page in a browser: open, upload, explain, download; what goes wrong is said in words.
+
+The server is the real command, in a process of its own. A browser is needed: Chromium as
+``chromium``, with Playwright, both in the image that the tests run in.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("gradio", reason="the page needs the extra app")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
+
+MEGAPIXELS = 0.05
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Address, process and folder for temporary files of a running ``captum-ib app``."""
+    home = tmp_path_factory.mktemp("tmp")
+    command = [sys.executable, "-m", "captum_ib.cli", "app", "--port", "0"]
+    command += ["--max-megabytes", "0.2", "--max-megapixels", str(MEGAPIXELS)]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(home), "PYTHONUNBUFFERED": "1"},
+    )
+    late = threading.Timer(120, process.kill)
+    late.start()
+    line = process.stdout.readline()
+    late.cancel()
+    address = re.search(r"http://127\.0\.0\.1:\d+", line)
+    if address is None:
+        process.kill()
+        pytest.fail(f"the page did not start: {line}{process.stderr.read()}")
+    yield address[0], process, home
+    if process.poll() is None:
+        process.kill()
+    process.communicate()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        yield started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@contextmanager
+def opened(server, browser, *, silent: bool = True):
+    """The opened page; at the end nothing was asked of others, and nothing logged as an error."""
+    address, _, _ = server
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    tab = context.new_page()
+    asked: list[str] = []
+    said: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("console", lambda text: said.append(text.text) if text.type == "error" else None)
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.goto(address)
+    tab.wait_for_selector("#ib-preview img")
+    yield tab
+    context.close()
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    assert said == [] or not silent
+
+
+@pytest.fixture
+def page(server, browser):
+    with opened(server, browser) as tab:
+        yield tab
+
+
+def explain(page) -> None:
+    page.click("#ib-run")
+    page.wait_for_selector("#ib-state >> text=done:", timeout=60_000)
+
+
+def upload(page, name: str, content: bytes) -> None:
+    page.set_input_files(
+        "#ib-file input[type=file]",
+        {"name": name, "mimeType": "application/octet-stream", "buffer": content},
+    )
+
+
+def png(width: int, height: int) -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", (width, height), (200, 30, 30)).save(data, "PNG")
+    return data.getvalue()
+
+
+def download(page, link: str) -> bytes:
+    with page.expect_download() as waiting:
+        page.click(link)
+    return Path(waiting.value.path()).read_bytes()
+
+
+def test_the_example_that_is_chosen_already(page):
+    explain(page)
+    titles = page.locator(".ib-card h3").all_inner_texts()
+    assert titles == ["What the model sees", "M2IB", "NIB"]
+    widths = page.eval_on_selector_all(".ib-card img", "all => all.map(one => one.naturalWidth)")
+    assert widths == [448, 448, 448]
+    caption = page.input_value("#ib-caption textarea, #ib-caption input")
+    words = page.locator(".ib-card:nth-child(2) .ib-words span").all_inner_texts()
+    assert words == caption.split()
+    assert re.fullmatch(r"0\s*[\d.]+ bits\s*[\d.]+", page.locator(".ib-bar").first.inner_text())
+
+
+def test_upload_explain_and_download(page):
+    upload(page, "my cat.png", png(60, 40))
+    page.wait_for_selector("#ib-preview >> text=60 × 40 pixels")
+    page.fill("#ib-caption textarea, #ib-caption input", "a red circle")
+    explain(page)
+    with zipfile.ZipFile(io.BytesIO(download(page, "text=Everything (ZIP)"))) as archive:
+        names = archive.namelist()
+        record = json.loads(archive.read(next(n for n in names if n.endswith("m2ib.json"))))
+        arrays = np.load(io.BytesIO(archive.read(next(n for n in names if n.endswith("nib.npz")))))
+    assert len(names) == 7 and sum(name.endswith("-compare.png") for name in names) == 1
+    assert record["text"] == "a red circle" and record["model"] == "zoo:clip-scenes"
+    assert "/" not in record["image"] and record["image"].endswith(".png")
+    assert arrays["tokens"].tolist() == ["<bos>", "a", "red", "circle", "<eos>"]
+    with Image.open(io.BytesIO(download(page, "text=Figure (PNG)"))) as figure:
+        assert figure.format == "PNG" and figure.width > 1000
+
+
+def test_a_classifier(page):
+    page.click("#ib-model input")
+    page.click("[role=option]:has-text('zoo:vit-scenes')")
+    page.wait_for_selector("#ib-target")
+    assert not page.is_visible("#ib-caption")
+    page.fill("#ib-target input", "star")
+    page.keyboard.press("Enter")
+    explain(page)
+    assert page.locator(".ib-card h3").all_inner_texts()[1:] == ["CoIBA", "NIB"]
+    assert page.inner_text(".ib-question") == "star"
+    assert page.locator(".ib-words").count() == 0
+
+
+def test_another_example_brings_its_caption(page):
+    before = page.input_value("#ib-caption textarea, #ib-caption input")
+    page.click("#ib-examples button >> nth=2")
+    page.wait_for_selector("#ib-preview >> text=example-3.png")
+    assert page.input_value("#ib-caption textarea, #ib-caption input") != before
+
+
+def test_words_that_the_model_does_not_know(page):
+    page.fill("#ib-caption textarea, #ib-caption input", "a red ${1+1}<b>elefant</b>")
+    page.click("#ib-run")
+    said = page.inner_text("#ib-state [role=alert]")
+    assert "the word '${1+1}<b>elefant</b>' in" in said and "is not in the vocabulary" in said
+    assert "Traceback" not in page.content() and page.locator("#ib-state b b").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.png", b"no picture", "x.png can't be read: it is not a picture"),
+        ("notes.txt", b"no picture", "notes.txt can't be read: it is not a picture"),
+        ("x.png", png(300, 200), "300 × 200 pixels are too many, at most 0.05 million are read"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_words(page, name, content, message):
+    upload(page, name, content)
+    page.wait_for_selector("#ib-preview [role=alert]")
+    assert message in page.inner_text("#ib-preview")
+    page.click("#ib-run")
+    page.wait_for_selector("#ib-state [role=alert]")
+    assert message in page.inner_text("#ib-state")
+    assert page.locator(".ib-card").count() == 0
+
+
+def test_a_file_of_too_many_bytes_is_refused_in_words(server, browser):
+    # Gradio asks for the progress of the upload that it has just refused, and logs that in vain.
+    with opened(server, browser, silent=False) as page:
+        upload(page, "x.png", b"0" * 200_001)
+        page.wait_for_selector("text=/exceed the maximum allowed size.*x.png/")
+
+
+def test_at_the_width_of_a_phone_nothing_sticks_out(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.reload()
+    page.wait_for_selector("#ib-preview img")
+    explain(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def status(url: str, data: bytes | None = None, **headers: str) -> int:
+    request = urllib.request.Request(url, data, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_the_server_gives_no_other_files(server):
+    address, _, _ = server
+    assert status(address) == 200
+    secret = Path(__file__)
+    for path in (
+        f"/gradio_api/file={secret}",
+        f"/gradio_api/file={Path.home() / '.bashrc'}",
+        "/gradio_api/file=/etc/passwd",
+        "/results/token/x.png",
+        "/results/..%2F..%2Fetc/passwd",
+    ):
+        assert status(address + path) in (403, 404), path
+
+
+def test_the_server_answers_to_its_own_names_only(server):
+    address, _, _ = server
+    assert status(address, Host="attacker.example") == 400
+
+
+def test_a_request_larger_than_any_upload_is_refused(server):
+    address, _, _ = server
+    assert status(f"{address}/gradio_api/queue/join", b"0" * 1_300_000) == 413
+
+
+def test_nothing_is_left_when_it_ends(server):  # the last test: it ends the server
+    _, process, home = server
+    assert list(home.glob("captum-ib-app-*"))
+    process.send_signal(signal.SIGTERM)
+    _, logged = process.communicate(timeout=30)
+    assert list(home.glob("captum-ib-app-*")) == []
+    assert "Traceback" not in logged

@@ -1,0 +1,103 @@
+"""Answers as HTML: overlays, bars with limits and unit, words with their colours, all escaped."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from captum_ib.app import cards
+from captum_ib.app.asking import Question, answer
+from captum_ib.visualization import Scale, overlay
+
+HOSTILE = '<img src=x onerror="alert(1)">${1+1}&'
+
+
+@pytest.fixture(scope="module")
+def done(pair):
+    example = pair.examples[0]
+    names = ("m2ib", "nib")
+    *_, last = answer(pair, Question(example.picture, "x.png", example.question, names, steps=2))
+    return last
+
+
+def pictures(html: str) -> list[np.ndarray]:
+    found = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data in found]
+
+
+def test_one_card_per_method_and_one_of_the_picture(done):
+    html = cards.answer_html(done, "token", ["x-compare.png", "x-m2ib.npz"])
+    titles = re.findall(r"<h3>(.*?)</h3>", html)
+    assert titles == ["What the model sees", "M2IB", "NIB"]
+    assert html.count('class="ib-words"') == 2 and html.count('class="ib-bar"') == 4
+    assert 'href="results/token/x-compare.png" download="x-compare.png">Figure (PNG)' in html
+    assert 'href="results/token/all.zip"' in html and 'href="results/token/x-m2ib.npz"' in html
+
+
+def test_the_overlay_is_that_of_the_library(done):
+    seen, m2ib, _ = pictures(cards.answer_html(done))
+    assert seen.shape == m2ib.shape == (448, 448, 3)
+    pixels = done.subject.picture.numpy().transpose(1, 2, 0).repeat(8, 0).repeat(8, 1)
+    expected = overlay(pixels, done.results[0].image)
+    assert np.abs(m2ib / 255 - expected).mean() < 0.02  # what JPEG leaves out
+
+
+def test_bars_state_limits_and_unit(done):
+    html = cards.answer_html(done)
+    for result in done.results:
+        scale = Scale.of(result.image, result.row.signed)
+        middle = f"{(scale.low + scale.high) / 2:.3g} {result.row.unit}"
+        spans = f"<span>{scale.low:.3g}</span><span>{middle}</span><span>{scale.high:.3g}</span>"
+        assert spans in html
+
+
+def test_each_word_carries_its_value_and_special_tokens_stay_out(done):
+    html = cards.answer_html(replace(done, results=done.results[:1]))
+    words = re.findall(r'title="([^"]+)">([^<]+)</span>', html)
+    assert [word for _, word in words] == done.subject.text.split()
+    values = done.results[0].text[1:-1]
+    assert [value for value, _ in words] == [f"{float(v):.3g} bits" for v in values]
+
+
+def test_methods_that_are_not_done_wait(done):
+    html = cards.answer_html(replace(done, results=done.results[:1], waiting=("nib",)))
+    assert "waiting …" in html and "ib-downloads" not in html
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attributes: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += [name for name, _ in attrs]
+
+
+def test_words_and_names_from_outside_are_data(done):
+    subject = replace(done.subject, text=HOSTILE, tokens=(HOSTILE,) * len(done.subject.tokens))
+    html = cards.answer_html(replace(done, subject=subject), "t", [f"{HOSTILE}-compare.png"])
+    html += cards.preview_html(Image.new("RGB", (9, 9)), HOSTILE)
+    html += cards.error_html(ValueError(HOSTILE)) + cards.note_html(HOSTILE)
+    tags = _Tags()
+    tags.feed(html)
+    assert "onerror" not in tags.attributes and HOSTILE not in html
+
+
+def test_errors_are_one_sentence():
+    assert cards.error_html(ValueError("one\n two")).endswith("one two</div>")
+    assert cards.error_html(AssertionError()).endswith("AssertionError</div>")
+
+
+def test_a_map_of_zeros_is_drawn(done):
+    empty = replace(done.results[0], image=torch.zeros(1, 1, 7, 7))
+    assert "<span>0</span><span>0.5 bits</span><span>1</span>" in cards.answer_html(
+        replace(done, results=(empty,))
+    )
