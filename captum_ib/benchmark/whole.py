@@ -158,7 +158,9 @@ class _Birds:
         config = worker.config
         assert config.data.path is not None
         self._data = FunnyBirds(config.data.path, config.data.options.get("split", "test"))
-        self._data.birds = self._data.birds[: worker.count]
+        ids = {worker.data.id(index) for index in range(worker.count)}
+        numbers = {int(name.rpartition("/")[2]) for name in ids}
+        self._data.birds = [bird for bird in self._data.birds if bird.index in numbers]
         self._model = _FromPictures(worker).eval()
         self._responses = Responses(self._data, self._model, config.batch_size)
         self._known: dict[str, Scores] = {}

@@ -2,7 +2,8 @@
 
 Reads lines from stdin and prints a line for each: ``killed``, or ``done`` when the run came to its
 end. A line is ``step N`` (SIGKILL at the N-th time that something is opened, synced or renamed in
-the folder, before it happens), ``timer S`` (SIGKILL after S seconds), or ``none``.
+the folder, before it happens), ``timer S`` (SIGKILL after S seconds), or ``none``, with another
+folder behind it where one is wanted.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ import torch
 from captum_ib.benchmark import store
 from captum_ib.benchmark.config import RunConfig
 from captum_ib.benchmark.run import run
-from captum_ib.benchmark.worker import Worker  # noqa: F401 (all that a child would import)
+from captum_ib.benchmark.worker import Worker
+
+CHUNK = 0.1
+"""Seconds that a chunk takes at least in a run with a timer."""
+
+STEPS = 10
+"""Steps of writing per chunk: five for each of its two files."""
 
 
 def kill_at(step: int) -> None:
@@ -45,10 +52,23 @@ def kill_at(step: int) -> None:
     store.pq.write_table = stepping(store.pq.write_table)
 
 
+def slow_down() -> None:
+    """Let every chunk take a tenth of a second more, so that a timer strikes before the end."""
+    write = store.RunFolder.write
+
+    def slowly(*args: Any) -> None:
+        time.sleep(CHUNK)
+        write(*args)
+
+    store.RunFolder.write = slowly  # type: ignore[method-assign]
+
+
 def child(config: RunConfig, out: str, how: str, value: float) -> None:
     """Run in a child process."""
     if how == "step":
         kill_at(int(value))
+    elif how == "timer":
+        slow_down()
     run(config, out, show_progress=False)
     os._exit(0)
 
@@ -57,13 +77,15 @@ def main() -> None:
     """See the module."""
     torch.set_num_threads(1)  # a fork takes no threads along
     config, out = RunConfig.from_dict(json.loads(sys.argv[1])), sys.argv[2]
+    Worker(config)  # imports all that a child would
     for line in sys.stdin:
         how, _, value = line.strip().partition(" ")
-        number = float(value or 0)
+        where = (value or out) if how == "none" else out
+        number = 0.0 if how == "none" else float(value)
         process = os.fork()
         if process == 0:
             try:
-                child(config, out, how, number)
+                child(config, where, how, number)
             finally:
                 os._exit(1)
         if how == "timer":

@@ -28,6 +28,7 @@ from captum_ib.benchmark.store import (
     read_table,
 )
 from captum_ib.benchmark.worker import Worker
+from tests.benchmark.killed import CHUNK, STEPS
 from tests.benchmark.small import vit
 
 ROOT = Path(__file__).parents[2]
@@ -146,26 +147,29 @@ class Killed:
 
 
 def killed_often(folder: Path, kills: int, seed: int) -> None:
-    """A run of 40 chunks, killed so many times at random points, against one that was not."""
-    config = vit(**{**ONE_BY_ONE, "samples": 40, "metrics": ["iou", "pointing_game"]})
-    undisturbed, disturbed = folder / "undisturbed", folder / "disturbed"
-    draw = random.Random(seed)
-    process = Killed(config, disturbed)
+    """A run that is killed so many times at random points, against one that was not."""
+    draw, orders, most = random.Random(seed), [], 0
     for number in range(kills):
-        if number % 2 == 0:  # a step of writing: every chunk takes 8 of them
-            order = f"step {draw.randint(1, 16)}"
+        if number % 2 == 0:
+            step = draw.randint(1, 2 * STEPS)
+            orders.append(f"step {step}")
+            most += step // STEPS
         else:
-            order = f"timer {draw.uniform(0.05, 0.8):.3f}"
-        assert process(order) == "killed", order
-    parts = sorted(path.name for path in (disturbed / PARTS).glob("*.parquet"))
-    assert not (disturbed / "results.parquet").exists() and len(parts) < 40
+            seconds = draw.uniform(0.0, 3.5 * CHUNK)
+            orders.append(f"timer {seconds:.3f}")
+            most += int(seconds / CHUNK)
+    count = most + 2  # more chunks than can be done between all these kills
+    config = vit(**{**ONE_BY_ONE, "samples": count})
+    undisturbed, disturbed = folder / "undisturbed", folder / "disturbed"
+    process = Killed(config, disturbed)
+    assert [process(order) for order in orders] == ["killed"] * kills
+    parts = list((disturbed / PARTS).glob("*.parquet"))
+    assert not (disturbed / "results.parquet").exists() and len(parts) < count
     assert process("none") == "done"
-    process.close()
-    process = Killed(config, undisturbed)
-    assert process("none") == "done"
+    assert process(f"none {undisturbed}") == "done"
     process.close()
     same(undisturbed, disturbed)
-    assert results(disturbed)[0].num_rows == 80
+    assert results(disturbed)[0].num_rows == 2 * count
     assert not list(disturbed.rglob(".tmp-*")) and not list(disturbed.rglob("*.broken"))
 
 
