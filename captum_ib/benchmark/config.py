@@ -136,10 +136,14 @@ class RunConfig:
             dtype=checks.one_of(values.get("dtype", "float32"), (*where, "dtype"), DTYPES),
             title=_title(values.get("title", ""), (*where, "title")),
         )
-        from captum_ib.benchmark.fitting import fit_together
-
-        fit_together(run, where)
+        run._require_fit(where)
         return run
+
+    def _require_fit(self, where: Where) -> None:
+        from captum_ib.benchmark.fitting import Parts, fit_together
+
+        names = [line.method for line in self.methods], [column.metric for column in self.metrics]
+        fit_together(Parts(self.model, self.data.kind, self.samples, *names), where)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, short forms written out; :meth:`from_dict` gives the run back."""

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from captum_ib import methods
 from captum_ib.benchmark.catalogue import DATA, METRICS, Kind
 from captum_ib.benchmark.checks import ConfigError, Where
 from captum_ib.benchmark.settings import FLOOR
 
-if TYPE_CHECKING:
-    from captum_ib.benchmark.config import RunConfig
-
 _WORDS = {"classifier": "a classifier", "dual": "a dual encoder"}
 
 
-def fit_together(run: RunConfig, where: Where = ()) -> None:
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a run that have to fit: names, as a file gives them."""
+
+    model: str
+    data: str
+    samples: int | None
+    methods: Sequence[str]
+    metrics: Sequence[str]
+
+
+def fit_together(run: Parts, where: Where = ()) -> None:
     """Check a run's parts against each other.
 
     Raises:
         ConfigError: scenes without a number of samples; a metric that needs what the data lacks; a
             method or metric that the model, one of the zoo, is not for.
     """
-    if run.data.kind == "scenes" and run.samples is None:
+    if run.data == "scenes" and run.samples is None:
         raise ConfigError("scenes never end: say how many with 'samples'", where)
-    kind = DATA[run.data.kind]
-    for index, column in enumerate(run.metrics):
+    kind = DATA[run.data]
+    for index, metric in enumerate(run.metrics):
         here = (*where, "metrics", index)
-        missing = METRICS[column.metric].needs & kind.lacks
+        missing = METRICS[metric].needs & kind.lacks
         if missing:
-            problem = f"{column.metric} needs a {' and a '.join(sorted(missing))} per sample"
+            problem = f"{metric} needs a {' and a '.join(sorted(missing))} per sample"
             raise ConfigError(f"{problem}, which data of kind {kind.name!r} has not", here)
-        if column.metric == "funnybirds" and kind.name != "funnybirds":
+        if metric == "funnybirds" and kind.name != "funnybirds":
             raise ConfigError(
                 f"metric funnybirds needs data of kind 'funnybirds', given {kind.name!r}", here
             )
@@ -41,15 +50,15 @@ def fit_together(run: RunConfig, where: Where = ()) -> None:
         _fits_model(run, model, where)
 
 
-def _fits_model(run: RunConfig, model: Kind, where: Where) -> None:
-    for index, line in enumerate(run.methods):
-        if line.method != FLOOR and model not in methods.get(line.method).takes:
+def _fits_model(run: Parts, model: Kind, where: Where) -> None:
+    for index, method in enumerate(run.methods):
+        if method != FLOOR and model not in methods.get(method).takes:
             fitting = ", ".join(row.name for row in methods.for_kind(model))
-            problem = f"{line.method} does not explain {run.model}, {_WORDS[model]}"
+            problem = f"{method} does not explain {run.model}, {_WORDS[model]}"
             raise ConfigError(f"{problem}; these do: {fitting}", (*where, "methods", index))
-    for index, column in enumerate(run.metrics):
-        if model not in METRICS[column.metric].kinds:
-            problem = f"{column.metric} does not judge {run.model}, {_WORDS[model]}"
+    for index, metric in enumerate(run.metrics):
+        if model not in METRICS[metric].kinds:
+            problem = f"{metric} does not judge {run.model}, {_WORDS[model]}"
             fitting = ", ".join(name for name, entry in METRICS.items() if model in entry.kinds)
             raise ConfigError(f"{problem}; these do: {fitting}", (*where, "metrics", index))
 
