@@ -140,11 +140,14 @@ def test_few_blocks_are_only_compiled():
 def commands(text: str) -> list[list[str]]:
     """The commands of a block: prompts and comments away, lines that end in a backslash joined.
 
+    Where a block has prompts, the other lines are what the commands print.
+
     >>> commands("$ make demo  # set-up\\n$ captum-ib \\\\\\n  methods\\n")
     [['make', 'demo'], ['captum-ib', 'methods']]
     """
     joined = text.replace("\\\n", " ")
-    lines = (re.sub(r"^\s*\$ ", "", line) for line in joined.splitlines())
+    prompted = re.findall(r"^\s*\$ (.*)$", joined, flags=re.MULTILINE)
+    lines = prompted or joined.splitlines()
     found = [shlex.split(line, comments=True) for line in lines]
     return [words for words in found if words]
 
