@@ -10,7 +10,7 @@ import re
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, get_origin
 
 ROOMS = (
     "captum_ib",
@@ -54,6 +54,8 @@ def _described(path: str, value: Any) -> list[str]:
     if inspect.isclass(value):
         own = sorted(name for name in dir(value) if _is_ours(value, name))
         return [f"{path}: class", *(line for name in own for line in _member(path, value, name))]
+    if get_origin(value) is not None:
+        return [f"{path} = {value}"]
     if callable(value):
         return [f"{path}{_signature(value)}"]
     return [f"{path}: {type(value).__name__}"]
