@@ -13,8 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from captum_ib.app.layout import build
 from captum_ib.app.offers import Offer
-from captum_ib.app.page import Page, build
+from captum_ib.app.page import Page
 from captum_ib.app.results import Results
 from captum_ib.app.style import CSS, MONO, SANS
 from captum_ib.app.uploads import Limits
