@@ -19,7 +19,7 @@ from captum_ib.app.page import Page
 from captum_ib.app.results import Results
 from captum_ib.app.style import CSS, MONO, SANS
 from captum_ib.app.uploads import Limits
-from captum_ib.benchmark.extras import need
+from captum_ib.extras import need
 
 _ROOM = 1_000_000  # bytes of a request besides the file in it
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from captum_ib.benchmark.extras import need
+from captum_ib.extras import need
 
 if TYPE_CHECKING:
     import pyarrow as pa

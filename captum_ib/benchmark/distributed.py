@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from captum_ib.benchmark.arrow import pa
 from captum_ib.benchmark.config import RunConfig
-from captum_ib.benchmark.extras import need
 from captum_ib.benchmark.run import Execute, Write
 from captum_ib.benchmark.worker import Evaluated, Worker
+from captum_ib.extras import need
 
 if TYPE_CHECKING:
     from ray.exceptions import RayError

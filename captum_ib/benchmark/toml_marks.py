@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator
 
 from captum_ib.benchmark.checks import Where
-from captum_ib.benchmark.extras import need
 from captum_ib.benchmark.marks import FormatError, Marked
+from captum_ib.extras import need
 
 _LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)")
 _SPACE = re.compile(r"(?:[ \t\r\n]|#[^\n]*)+")

@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 from captum_ib.benchmark.checks import Where
-from captum_ib.benchmark.extras import need
 from captum_ib.benchmark.marks import FormatError, Marked
+from captum_ib.extras import need
 
 _MOST_VALUES = 100_000  # aliases of aliases can say billions in a few lines
 

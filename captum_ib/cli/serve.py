@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import typer
 
-from captum_ib.benchmark.extras import need
+from captum_ib.extras import need
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from captum_ib import extras
 from captum_ib.benchmark import (
     PRESETS,
     ConfigError,
     RunConfig,
     config_files,
-    extras,
     load_config,
     preset,
     toml_marks,

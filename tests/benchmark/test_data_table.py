@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from captum_ib.benchmark import DataConfig, UnreadableSampleError, extras, open_data
+from captum_ib import extras
+from captum_ib.benchmark import DataConfig, UnreadableSampleError, open_data
 from captum_ib.benchmark.data import table
 from captum_ib.benchmark.data.rows import ParquetRows
 from tests.benchmark.data_models import model

@@ -16,7 +16,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from captum_ib.benchmark.extras import need
+from captum_ib.extras import need
 
 _LONGEST = 2**20  # bytes of a row
 

@@ -1,4 +1,4 @@
-"""Packages that only the benchmark needs: imported late, and missing with a word on the mend."""
+"""Packages that only an extra brings: imported late, and missing with a word on the mend."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def need(module: str, purpose: str, extra: str = "benchmark") -> Any:
     >>> need("nowhere.to_be_found", "reading runes")
     Traceback (most recent call last):
         ...
-    captum_ib.benchmark.extras.MissingExtraError: reading runes needs the package nowhere:
+    captum_ib.extras.MissingExtraError: reading runes needs the package nowhere:
     pip install 'captum_ib[benchmark]'
     """
     try:
