@@ -113,7 +113,7 @@ class Column(ABC):
     def call(self, metric: Any, x: np.ndarray, y: np.ndarray, a: np.ndarray, **more: Any) -> Any:
         """What a metric of Quantus' form says about all samples in one batch."""
         options = {"softmax": True, "device": self.setting.device, "batch_size": len(x), **more}
-        return metric(self.setting.model, x, y, a_batch=a, **options)
+        return metric(options.pop("model", self.setting.model), x, y, a_batch=a, **options)
 
 
 class Perturbation(Column):

@@ -15,6 +15,7 @@ from torch import nn
 from captum_ib import metrics
 from captum_ib.benchmark.columns import Case, Column
 from captum_ib.benchmark.explainers import seed_of
+from captum_ib.metrics.scorer import model_input
 
 QUIET = {"disable_warnings": True}
 
@@ -85,7 +86,9 @@ class Road(Alone):
 
     def score(self, case: Case) -> float:
         """See :class:`Alone`."""
-        return float(np.mean(list(self.call(self.make(), case.x, case.y, case.a).values())))
+        model = Single(self.setting.model)
+        found = self.call(self.make(), case.x, case.y, case.a, model=model)
+        return float(np.mean(list(found.values())))
 
 
 class MaxSensitivity(Alone):
@@ -123,7 +126,8 @@ class CompletenessGap(Alone):
         # What the map is does not matter here, but its shape does: with one value per pixel
         # Quantus would only replace the first channel.
         shifted = np.repeat(above_zero(case.a), x.shape[1], axis=1)
-        self.call(self.make(keep), x, case.y, shifted, softmax=False)
+        model = Single(self.setting.model)
+        self.call(self.make(keep), x, case.y, shifted, softmax=False, model=model)
         return abs(float(case.maps.image.double().sum()) - float(falls[0][0]))
 
 
@@ -143,6 +147,24 @@ class Randomised(Column):
             found = self.call(self.make(), case.x, case.y, case.a, explain_func=_again(case))
         layers = [values for name, values in found.items() if name != "original"]
         return np.mean(layers, axis=0)
+
+
+class Single(nn.Module):
+    """A classifier of any precision that takes and gives float32 tensors, as Quantus expects.
+
+    Args:
+        model: images to logits, as a tensor or in a ``ModelOutput``.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.train(model.training)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Logits ``(N, classes)``, float32."""
+        output = self.model(model_input(pixels, self.model))
+        return getattr(output, "logits", output).float()
 
 
 def above_zero(maps: np.ndarray) -> np.ndarray:

@@ -109,8 +109,10 @@ def run(
         _open(folder, record, worker, command, notes)
         done = folder.finished()
         missing = [chunk for chunk in range(worker.chunks) if chunk not in done]
-        extra = [chunk for chunk in done if chunk >= worker.chunks]
-        assert not extra, f"chunks {extra} are beyond the end of the run"
+        if any(chunk >= worker.chunks for chunk in done):
+            raise DifferentRunError(
+                f"{folder.path} holds parts beyond the run's {worker.chunks}; use another folder"
+            )
         with _Progress(worker, missing, show_progress) as progress:
 
             def write(result: Evaluated) -> None:

@@ -65,6 +65,8 @@ class Worker:
         self.loaded = load(config.model)
         self.model = self.loaded.model.to(device=self.device, dtype=dtype).eval()
         if self.loaded.kind == "dual":
+            if self.loaded.tokenizer is None or self.loaded.tokens is None:
+                raise ValueError(f"{config.model} has no tokenizer, so it can't read captions")
             try:
                 self.model = DualEncoder.from_model(self.loaded.model)
             except TypeError as error:  # the user's mistake is the name of the model

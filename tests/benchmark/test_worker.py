@@ -435,3 +435,30 @@ def test_a_blank_that_is_no_word():
     two = [{"metric": "drop_text", "settings": {"blank": "red circle"}}]
     with pytest.raises(ValueError, match="is 2 tokens of the model, expected one"):
         Worker(clip(metrics=two))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision(dtype):
+    road = {"metric": "road", "settings": {"percentages": [50]}}
+    wanted = ["insertion", "iou", "drop_image", "sparseness", "completeness", road]
+    methods = ["genericattention", "saliency"]
+    common = {"methods": methods, "metrics": wanted, "samples": 2}
+    half, full = evaluated(vit(**common, dtype=dtype)), evaluated(vit(**common))
+    for one, other in zip(half, full, strict=True):
+        assert (one["status"], one["reason"]) == ("ok", None)
+        assert one["metric:insertion"] == pytest.approx(other["metric:insertion"], abs=5)
+        assert one["metric:completeness"] == pytest.approx(other["metric:completeness"], rel=0.1)
+    assert [row["map"] for row in half] != [row["map"] for row in full]
+
+
+def test_a_dual_encoder_without_a_tokenizer(monkeypatch):
+    from dataclasses import replace
+
+    from captum_ib.benchmark import worker
+
+    def wordless(name):
+        return replace(load(name), tokenizer=None, tokens=None)
+
+    monkeypatch.setattr(worker, "load", wordless)
+    with pytest.raises(ValueError, match="zoo:clip-scenes has no tokenizer"):
+        Worker(clip())
