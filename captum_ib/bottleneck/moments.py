@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-_COLUMNS = 4096
-"""Elements of a layer that are summed together on a CPU, so that their batch stays in its cache."""
+_LARGE = 2**14
+"""Elements of an activation from which adding up one after the other is faster on a CPU."""
 
 
 @dataclass
 class Moments:
     """Count, mean, sum of squared deviations and share of non-zeros of every element of one layer.
 
-    All tensors are float64 of the layer's shape without the sample axis; ``count`` is per element,
-    as padding positions do not count.
+    All tensors are float64 of the layer's shape without the sample axis. ``count`` is a scalar, or
+    per element where padding positions do not count.
     """
 
     count: Tensor
@@ -31,7 +30,7 @@ class Moments:
         values = batch.detach()
         values = values if values.dtype == torch.float64 else values.float()
         if mask is None:
-            count = torch.full(values.shape[1:], float(values.shape[0]), dtype=torch.float64)
+            count = torch.tensor(float(values.shape[0]), dtype=torch.float64)
             mean, m2, nonzero = _sums(values)
         else:
             weight = mask.to(values).reshape(*mask.shape, *[1] * (values.ndim - mask.ndim))
@@ -51,10 +50,10 @@ class Moments:
         """Moments over all positions of the first axis together, ``(1, …)``."""
         if self.mean.ndim < 2 or bool((self.count >= 2).all()):
             return self
-        count = self.count.sum(dim=0, keepdim=True)
-        share = self.count / count.clamp_min(1.0)
-        mean = (self.mean * share).sum(dim=0, keepdim=True)
-        spread = (self.m2 + self.count * (self.mean - mean).square()).sum(dim=0, keepdim=True)
+        counts = self.count.expand(self.mean.shape)
+        count = counts.sum(dim=0, keepdim=True)
+        mean = (self.mean * counts / count.clamp_min(1.0)).sum(dim=0, keepdim=True)
+        spread = (self.m2 + counts * (self.mean - mean).square()).sum(dim=0, keepdim=True)
         return Moments(count, mean, spread, self.nonzero.sum(dim=0, keepdim=True))
 
     def merge(self, other: Moments) -> Moments:
@@ -62,35 +61,27 @@ class Moments:
         count = self.count + other.count
         share = other.count / count.clamp_min(1.0)
         delta = other.mean - self.mean
-        return Moments(
-            count,
-            self.mean + delta * share,
-            self.m2 + other.m2 + delta.square() * self.count * share,
-            self.nonzero + other.nonzero,
-        )
+        mean = torch.addcmul(self.mean, delta, share)
+        m2 = (self.m2 + other.m2).addcmul_(delta.square_(), self.count * share)
+        return Moments(count, mean, m2, self.nonzero + other.nonzero)
 
 
 def _sums(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, sum of squared deviations and number of non-zeros over the first axis, on its device.
 
-    Two passes over the values, for precision, but one over the memory: some columns at a time. Sums
-    over samples are matrix products, the fastest sum that torch has.
+    On a CPU, large activations are read once, from end to end, and added up in place in buffers
+    that stay in its cache; deviations are taken from the mean of the first few, which is near.
     """
-    flat = values.reshape(len(values), -1)
-    width = min(_COLUMNS, flat.shape[1]) if values.device.type == "cpu" else flat.shape[1]
-    ones, sums = values.new_ones(1, len(values)), values.new_empty(3, flat.shape[1])
-    room = values.new_empty(len(values), width)
-    for part, (mean, squares, nonzero) in zip(
-        flat.split(width, dim=1), _rows(sums, width), strict=True
-    ):
-        work = room[:, : part.shape[1]]
-        torch.mm(ones, part, out=mean).div_(len(values))
-        torch.mm(ones, torch.sub(part, mean, out=work).square_(), out=squares)
-        torch.mm(ones, torch.sign(part, out=work).square_(), out=nonzero)
-    mean, m2, nonzero = sums.reshape(3, *values.shape[1:])
-    return mean, m2, nonzero
-
-
-def _rows(sums: Tensor, width: int) -> Iterator[Iterable[Tensor]]:
-    """The rows ``(1, width)`` of every block of columns."""
-    return (block.split(1) for block in sums.split(width, dim=1))
+    n, shift = len(values), values[:4].mean(dim=0)
+    if values.device.type != "cpu" or shift.numel() < _LARGE:
+        mean = values.mean(dim=0)
+        return mean, (values - mean).square_().sum(dim=0), values.ne(0).sum(dim=0)
+    total, squares, nonzero = values.new_zeros(3, *shift.shape)
+    work = torch.empty_like(shift)
+    for value in values:
+        total.add_(torch.sub(value, shift, out=work))
+        squares.addcmul_(work, work)
+        torch.sign(value, out=work)
+        nonzero.addcmul_(work, work)
+    squares.addcmul_(total, total, value=-1 / n).clamp_min_(0.0)
+    return shift + total / n, squares, nonzero

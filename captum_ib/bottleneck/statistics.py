@@ -52,7 +52,7 @@ class ActivationStatistics:
             ValueError: NaN or inf in the batch, or a shape that differs from earlier batches'.
         """
         new = Moments.of(batch, mask)
-        if not torch.isfinite(new.m2).all():  # a NaN or inf reaches the sums
+        if not torch.isfinite(new.m2.sum()):  # a NaN or inf reaches the sums
             raise ValueError(f"activations of layer {layer!r} hold NaN or inf; no statistics taken")
         if layer in self.layers:
             self._require_shape(layer, tuple(new.mean.shape))
@@ -138,7 +138,7 @@ class ActivationStatistics:
             for name in self.layers
         }
         tensors = {
-            f"{index}.{part}": getattr(moments, part).contiguous().clone()
+            f"{index}.{part}": getattr(moments, part).expand(moments.mean.shape).clone()
             for index, moments in enumerate(self.layers.values())
             for part in ("count", "mean", "m2", "nonzero")
         }
