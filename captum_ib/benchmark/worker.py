@@ -21,10 +21,10 @@ from captum_ib.benchmark.memory import measured
 from captum_ib.benchmark.pictures import mask_png, thumbnail
 from captum_ib.benchmark.subjects import Reader, Subjects, join
 from captum_ib.benchmark.versions import versions
+from captum_ib.explaining.choices import device_of, dtype_of
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.load import load
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Row = dict[str, Any]
 
 
@@ -61,7 +61,7 @@ class Worker:
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        self.device, dtype = device_of(config.device), DTYPES[config.dtype]
+        self.device, dtype = device_of(config.device), dtype_of(config.dtype)
         self.loaded = load(config.model)
         self.model = self.loaded.model.to(device=self.device, dtype=dtype).eval()
         if self.loaded.kind == "dual":
@@ -235,17 +235,3 @@ def _stored(maps: Maps, row: int) -> Row:
         "map_width": image.shape[1],
         "text_map": None if maps.text is None else maps.text[row].numpy(),
     }
-
-
-def device_of(name: str) -> torch.device:
-    """A device that works.
-
-    Raises:
-        ValueError: there is no such device here.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ValueError(f"device {name!r} can't be used: {first_line(error)}") from error
-    return device
