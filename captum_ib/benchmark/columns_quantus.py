@@ -128,7 +128,7 @@ class CompletenessGap(Alone):
         shifted = np.repeat(above_zero(case.a), x.shape[1], axis=1)
         model = Single(self.setting.model)
         self.call(self.make(keep), x, case.y, shifted, softmax=False, model=model)
-        return abs(float(case.maps.image.double().sum()) - float(falls[0][0]))
+        return abs(float(case.maps.image.double().sum()) - float(np.ravel(falls[0])[0]))
 
 
 class Randomised(Column):

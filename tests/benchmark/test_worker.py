@@ -25,6 +25,11 @@ from captum_ib.benchmark.worker import Worker
 from captum_ib.models.load import load
 from tests.benchmark.small import clip, vit
 
+# Quantus 0.5 turns arrays of one element into numbers in a way that numpy 1.25 deprecates.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Conversion of an array with ndim:DeprecationWarning"
+)
+
 MEASURED = ("seconds", "peak_bytes")
 
 
