@@ -141,6 +141,7 @@ def test_a_folder_in_use(capsys, tmp_path):
     assert "is writing to" in error
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_says_how_to_go_on(capsys, tmp_path, monkeypatch):
     original = Worker.evaluate
 

@@ -182,6 +182,7 @@ def test_a_run_that_is_killed_twenty_times(tmp_path):
     killed_often(tmp_path, kills=20, seed=2)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupted_by_the_keyboard(finished, tmp_path, monkeypatch):
     config = vit(**ONE_BY_ONE)
     original = Worker.evaluate
