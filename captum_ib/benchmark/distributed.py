@@ -41,13 +41,19 @@ def on_ray(address: str = LOCAL, workers: int | None = None) -> Execute:
         ValueError: ``workers`` below 1.
 
     The returned function raises ``RuntimeError`` when a worker meets an error that is no sample's,
-    and when the cluster has no such device; ``ConnectionError`` when there is no cluster.
+    and when the cluster has no such device; ``ValueError`` for a device with a number, as Ray gives
+    each worker its own; ``ConnectionError`` when there is no cluster.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, given {workers}")
     need("ray.data", "a run on Ray", "ray")
 
     def execute(config: RunConfig, chunks: Sequence[int], write: Write) -> None:
+        kind, _, number = config.device.partition(":")
+        if number:
+            raise ValueError(
+                f"Ray gives each worker a device of its own: give {kind!r}, not {config.device!r}"
+            )
         with _cluster(address):
             size = min(workers or _devices(config), len(chunks))
             written: set[int] = set()
@@ -105,7 +111,7 @@ def _devices(config: RunConfig) -> int:
     """
     import ray
 
-    kind = "GPU" if config.device.startswith("cuda") else "CPU"
+    kind = "GPU" if config.device == "cuda" else "CPU"
     count = int(ray.cluster_resources().get(kind, 0))
     if count < 1:
         raise RuntimeError(
@@ -124,7 +130,7 @@ def _stream(config: RunConfig, chunks: Sequence[int], size: int) -> Iterator[Eva
     context = DataContext.get_current()
     shown, context.enable_progress_bars = context.enable_progress_bars, False
     try:
-        on_gpu = config.device.startswith("cuda")
+        on_gpu = config.device == "cuda"
         rows = [{"chunk": chunk} for chunk in chunks]
         data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             ChunkWorker,  # pyright: ignore[reportArgumentType]  # a class of callables

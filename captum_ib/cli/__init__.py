@@ -35,6 +35,12 @@ Model = Annotated[
     ),
 ]
 
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, ...")]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="accept pickled weights (they can run code)")
+]
+Traceback = Annotated[bool, typer.Option("--traceback", help="show where an error comes from")]
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -78,17 +84,13 @@ def explain_command(
     beta: Annotated[float | None, typer.Option(help="weight of the information")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="steps of the fit or path")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="noise draws per step")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    device: Device = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "float32",
     revision: Annotated[
         str | None, typer.Option(help="branch, tag or commit of a hub model")
     ] = None,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="accept pickled weights (they can run code)")
-    ] = False,
-    traceback: Annotated[
-        bool, typer.Option("--traceback", help="show where an error comes from")
-    ] = False,
+    allow_pickle: AllowPickle = False,
+    traceback: Traceback = False,
 ) -> None:
     """Explain picture(s): a figure, the raw arrays and the settings for each method."""
     from captum_ib.cli.explain import Request, run
@@ -116,9 +118,7 @@ def demo_command(
     out: Annotated[Path, typer.Option(help="folder for the pictures")] = Path("demo"),
     images: Annotated[int, typer.Option(min=1, max=16, help="pictures per model")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="of the pictures and of the noise")] = 0,
-    traceback: Annotated[
-        bool, typer.Option("--traceback", help="show where an error comes from")
-    ] = False,
+    traceback: Traceback = False,
 ) -> None:
     """Explain generated pictures with the two models that come with the package."""
     from captum_ib.cli.demo import run
@@ -168,9 +168,7 @@ def benchmark_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="only estimate time and memory")
     ] = False,
-    traceback: Annotated[
-        bool, typer.Option("--traceback", help="show where an error comes from")
-    ] = False,
+    traceback: Traceback = False,
 ) -> None:
     """Judge methods on many samples, as a paper's table does; resumes where it stopped."""
     with one_line(traceback):
@@ -205,9 +203,7 @@ def report_command(
         bool, typer.Option("--paired", help="add paired differences to the best method")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="of the choice of samples shown")] = 0,
-    traceback: Annotated[
-        bool, typer.Option("--traceback", help="show where an error comes from")
-    ] = False,
+    traceback: Traceback = False,
 ) -> None:
     """Make tables, figures and a gallery from benchmark runs."""
     with one_line(traceback):
@@ -227,15 +223,11 @@ def app_command(
         str, typer.Option(help="address to listen at; only this machine reaches the default")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port to listen at; 0 takes a free one")] = 7860,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    device: Device = "cpu",
     max_megabytes: Annotated[float, typer.Option(help="largest file that is taken")] = 20,
     max_megapixels: Annotated[float, typer.Option(help="largest picture that is read")] = 40,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="accept pickled weights (they can run code)")
-    ] = False,
-    traceback: Annotated[
-        bool, typer.Option("--traceback", help="show where an error comes from")
-    ] = False,
+    allow_pickle: AllowPickle = False,
+    traceback: Traceback = False,
 ) -> None:
     """Serve a page to play with: pictures and words in, maps in bits out (extra: app)."""
     from captum_ib.cli.serve import Request, run
@@ -256,9 +248,7 @@ def methods_command() -> None:
 @app.command("layers")
 def layers_command(
     model: Model,
-    traceback: Annotated[
-        bool, typer.Option("--traceback", help="show where an error comes from")
-    ] = False,
+    traceback: Traceback = False,
 ) -> None:
     """List the layers a model can be explained at, and each method's default."""
     from captum_ib.cli.listing import layers_table

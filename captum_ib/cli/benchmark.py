@@ -55,6 +55,8 @@ def run(request: Request) -> None:
     """
     if request.workers is not None and request.ray is None:
         raise ValueError("--workers is how many of them work on Ray: give --ray too")
+    if request.dry_run and request.ray is not None:
+        raise ValueError("--dry-run measures in this process, not on Ray: leave one of them out")
     runs = configured(request)
     if request.dry_run:
         from captum_ib.benchmark.estimate import estimate

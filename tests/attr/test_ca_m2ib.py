@@ -212,8 +212,8 @@ def test_attention_comes_behind_the_trace_and_in_parts_of_the_batch(clip):
     for whole, part in zip((*maps,), parts[0], strict=True):
         assert torch.allclose(whole, part, rtol=1e-4, atol=2e-5)
     for whole, part in zip(attention, parts[1], strict=True):
-        # Shares in [0, 1]; other batch sizes sum in another order, and the fit amplifies it.
-        assert torch.allclose(whole.weights, part.weights, atol=1e-4)
+        # Other batch sizes sum in another order, and the fit amplifies it.
+        assert torch.allclose(whole.weights, part.weights, rtol=1e-4, atol=2e-5)
 
 
 def test_parameters_of_the_attention_on_the_zoo():

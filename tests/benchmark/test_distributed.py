@@ -126,6 +126,12 @@ def test_a_run_for_a_gpu_says_that_the_cluster_has_none(cluster):
         on_ray()(on_gpu, [0], lambda result: None)
 
 
+def test_a_device_with_a_number_is_refused():
+    second = RunConfig.from_dict({**CONFIG.to_dict(), "device": "cuda:1"})
+    with pytest.raises(ValueError, match="give 'cuda', not 'cuda:1'"):
+        on_ray()(second, [0], lambda result: None)
+
+
 def test_workers_must_be_positive():
     with pytest.raises(ValueError, match="workers must be at least 1, given 0"):
         on_ray(workers=0)
@@ -147,8 +153,15 @@ def test_a_missing_ray_is_said_with_the_command_that_installs_it(tmp_path):
     assert done.stdout == "a run on Ray needs the package ray: pip install 'captum_ib[ray]'\n"
 
 
-def test_workers_without_ray_are_a_mistake(tmp_path, capsys):
-    arguments = ["--model", "vit-scenes", "--method", "nib", "--workers", "2"]
+@pytest.mark.parametrize(
+    ("flags", "mend"),
+    [
+        (["--workers", "2"], "give --ray too"),
+        (["--ray", "--dry-run"], "leave one of them out"),
+    ],
+)
+def test_flags_that_do_not_go_together(flags, mend, tmp_path, capsys):
+    arguments = ["--model", "vit-scenes", "--method", "nib", *flags]
     assert main(["benchmark", *arguments, "--out", str(tmp_path / "out")]) == 2
-    assert "give --ray too" in capsys.readouterr().err
+    assert mend in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
