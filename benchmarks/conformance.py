@@ -22,7 +22,7 @@ from captum_ib import (
     GenericAttention,
     TransformerAttribution,
 )
-from captum_ib.models.load import load
+from captum_ib.loading.load import load
 
 
 def report(name: str, found: Tensor, expected: Tensor) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import nn
 
 from captum_ib.benchmark import DataConfig, Dataset, open_data
-from captum_ib.models.loaded import LoadedModel, Resize
+from captum_ib.loading.loaded import LoadedModel, Resize
 
 _HALF = (0.5, 0.5, 0.5)
 CAPTION = "a picture of a thing that stands next to another thing, and behind both there is a wall"

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
         attr,
         baselines,
         bottleneck,
+        forward,
         hooks,
+        loading,
         methods,
         metrics,
         models,
@@ -43,8 +45,10 @@ if TYPE_CHECKING:
     from captum_ib.baselines.transformer_attribution import TransformerAttribution
     from captum_ib.baselines.vit_cx import ViTCX
     from captum_ib.bottleneck.statistics import ActivationStatistics
+    from captum_ib.layer_choice.rank import rank_layers
+    from captum_ib.layout import TokenLayout
+    from captum_ib.loading.load import load
     from captum_ib.models.dual_encoder import DualEncoder, TowerView, ZeroShotClassifier
-    from captum_ib.models.layout import TokenLayout
 
 __version__ = "0.1.0"
 
@@ -72,13 +76,17 @@ _HOME = {
     "DualEncoder": "captum_ib.models.dual_encoder",
     "TowerView": "captum_ib.models.dual_encoder",
     "ZeroShotClassifier": "captum_ib.models.dual_encoder",
-    "TokenLayout": "captum_ib.models.layout",
+    "TokenLayout": "captum_ib.layout",
+    "load": "captum_ib.loading.load",
+    "rank_layers": "captum_ib.layer_choice.rank",
 }
 _ROOMS = (
     "attr",
     "baselines",
     "bottleneck",
+    "forward",
     "hooks",
+    "loading",
     "methods",
     "metrics",
     "models",
@@ -114,10 +122,14 @@ __all__ = [
     "attr",
     "baselines",
     "bottleneck",
+    "forward",
     "hooks",
+    "load",
+    "loading",
     "methods",
     "metrics",
     "models",
+    "rank_layers",
     "visualization",
     "zoo",
 ]

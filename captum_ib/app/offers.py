@@ -17,7 +17,7 @@ from captum_ib.explaining.subject import build_method, explain_subject, make_sub
 from captum_ib.methods import MethodSpec
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import blocks
-from captum_ib.models.load import LoadedModel, load
+from captum_ib.loading.load import LoadedModel, load
 
 ZOO = ("clip-scenes", "vit-scenes")
 EXAMPLES = 6
@@ -89,7 +89,7 @@ def make_offers(
     """Load models, the given ones first and then the zoo's, and find out what they admit.
 
     Args:
-        specs: as for :func:`captum_ib.models.load`.
+        specs: as for :func:`captum_ib.loading.load`.
         device: where they compute.
         allow_pickle: accept weights that exist in pickled form only.
 

@@ -9,7 +9,7 @@ from captum import log as captum_log
 from captum.attr import LayerAttribution
 from torch import Tensor, nn
 
-from captum_ib.attr._call import Call, draw_seed, prepare
+from captum_ib.forward.call import Call, draw_seed, prepare
 from captum_ib.attr._explain import Explained, MakePrior, RunSettings, estimate, mean_map
 from captum_ib.attr._priors import Prior, own_prior, reference_prior
 from captum_ib.attr._settings import BottleneckSettings
@@ -21,7 +21,7 @@ from captum_ib.models.layers import (
     default_layers,
     resolve_layer,
 )
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 __all__ = [
     "BottleneckAttribution",

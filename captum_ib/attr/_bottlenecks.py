@@ -13,7 +13,7 @@ from captum_ib.attr._settings import BottleneckSettings
 from captum_ib.attr._sharing import build_dampings
 from captum_ib.bottleneck import Gate, gaussian_kl, to_bits
 from captum_ib.hooks import Session
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 
 class Bottlenecks:

@@ -8,14 +8,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from captum_ib.attr._call import Call
+from captum_ib.forward.call import Call
 from captum_ib.attr._explain import RunSettings, session_layouts, session_mask
 from captum_ib.attr._priors import own_prior
 from captum_ib.attr._settings import BottleneckSettings
 from captum_ib.hooks import CompositeHook, Session, borrowed, open_session, roots
 from captum_ib.models.dual_encoder import TowerView
 from captum_ib.models.layers import NamedLayer
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 Site = tuple[NamedLayer, bool]
 """A layer, and whether its input is meant."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_ib.attr._bottlenecks import Bottlenecks
-from captum_ib.attr._call import Call, Objective, class_objective, target_index
+from captum_ib.forward.call import Call, Objective, class_objective, target_index
 from captum_ib.attr._priors import Prior
 from captum_ib.attr._settings import BottleneckSettings
 from captum_ib.bottleneck import ActivationStatistics, FitSettings, FitTrace, NoiseStream, fit
@@ -24,7 +24,8 @@ from captum_ib.hooks import (
 )
 from captum_ib.models.dual_encoder import TowerView
 from captum_ib.models.layers import NamedLayer
-from captum_ib.models.layout import ModelView, TokenLayout
+from captum_ib.layout import TokenLayout
+from captum_ib.models.view import ModelView
 
 MakePrior = Callable[[str, Tensor, TokenLayout, Tensor | None, BottleneckSettings], Prior]
 """(layer's name, activation, layout, valid tokens, settings) → noise and prior of the layer."""

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from captum_ib.attr._bottlenecks import Bottlenecks
-from captum_ib.attr._call import Call
+from captum_ib.forward.call import Call
 from captum_ib.attr._contributions import Contributions, contributions
 from captum_ib.attr._cross_attention import CrossView, GuidedBottlenecks, GuideSettings
 from captum_ib.attr._explain import RunSettings
 from captum_ib.hooks import borrowed
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import NamedLayer
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 QUERIES = ("early", "layer")
 KEYS = ("contributions", "tokens")

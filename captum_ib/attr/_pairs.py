@@ -10,15 +10,15 @@ import torch
 from captum.attr import LayerAttribution
 from torch import Tensor
 
-from captum_ib.attr._call import Call, prepare
+from captum_ib.forward.call import Call, prepare
 from captum_ib.attr._explain import Explained, MakePrior, Plan, estimate, explain
 from captum_ib.attr._priors import Prior, own_prior, reference_prior, standard_prior
-from captum_ib.attr._progress import progress
+from captum_ib.forward.progress import progress
 from captum_ib.attr._settings import BottleneckSettings
 from captum_ib.bottleneck import ActivationStatistics
 from captum_ib.models.dual_encoder import DualEncoder, TowerView
 from captum_ib.models.layers import NamedLayer
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 
 def per_tower(value: Any, name: str) -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ import torch
 from captum.attr._utils.approximation_methods import approximation_parameters
 from torch import Tensor
 
-from captum_ib.attr._call import select
+from captum_ib.forward.call import select
 from captum_ib.hooks import Session
 
 METHODS = (

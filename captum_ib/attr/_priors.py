@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_ib.attr._settings import BottleneckSettings
 from captum_ib.bottleneck import ActivationStatistics
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 INACTIVE_SHARE = 0.01
 """A neuron that is non-zero in at most this share of the cases is dead (Schulz et al., code)."""

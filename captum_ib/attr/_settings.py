@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from captum_ib.bottleneck import MIN_STD
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from captum_ib.attr._settings import BottleneckSettings
 from captum_ib.bottleneck import Damping, GridOperator, Site
 from captum_ib.bottleneck.damping import area_matrix, gaussian_matrix
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 
 def build_dampings(

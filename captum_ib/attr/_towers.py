@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from captum_ib.attr._call import Call, prepare
+from captum_ib.forward.call import Call, prepare
 from captum_ib.hooks import borrowed
 from captum_ib.models.dual_encoder import DualEncoder, TowerView
 from captum_ib.models.layers import CHOICES, LayerLike, NamedLayer, depths_of, resolve_layer
@@ -51,7 +51,7 @@ def pair_calls(dual: DualEncoder, inputs: Any, additional_forward_args: Any) -> 
 
     Raises:
         TypeError: inputs that are no pair of tensors.
-        ValueError: as in :func:`captum_ib.attr._call.prepare`.
+        ValueError: as in :func:`captum_ib.forward.call.prepare`.
     """
     if not isinstance(inputs, tuple) or len(inputs) != 2:
         given = f"a tuple of {len(inputs)}" if isinstance(inputs, tuple) else type(inputs).__name__

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from captum_ib.attr._base import log_usage, run_settings
-from captum_ib.attr._call import select
+from captum_ib.forward.call import select
 from captum_ib.attr._contributions import Contributions
 from captum_ib.attr._cross_attention import GuideSettings
 from captum_ib.attr._explain import Explained, Plan
@@ -28,7 +28,7 @@ from captum_ib.attr._towers import pair_calls, tower_layers
 from captum_ib.bottleneck import MIN_STD, ActivationStatistics, FitSettings
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import LayerLike
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 PerTower = float | tuple[float, float]
 

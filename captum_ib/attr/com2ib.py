@@ -26,7 +26,7 @@ from captum_ib.bottleneck import MIN_STD, ActivationStatistics, FitSettings
 from captum_ib.models.architectures import FIRST_NORMS
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import LayerLike, NamedLayer
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 
 def default_sites(dual: DualEncoder, modality: str) -> list[NamedLayer]:

@@ -8,13 +8,13 @@ from typing import Any, Literal
 from torch import Tensor
 
 from captum_ib.attr._base import BottleneckAttribution, finish, log_usage, run_settings
-from captum_ib.attr._call import Objective, class_objective, prepare
+from captum_ib.forward.call import Objective, class_objective, prepare
 from captum_ib.attr._explain import Plan, explain
-from captum_ib.attr._progress import progress
+from captum_ib.forward.progress import progress
 from captum_ib.attr._settings import BottleneckSettings
 from captum_ib.bottleneck import MIN_STD, ActivationStatistics, FitSettings
 from captum_ib.models.layers import LayerLike
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 
 class IBA(BottleneckAttribution):

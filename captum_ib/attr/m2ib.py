@@ -22,7 +22,7 @@ from captum_ib.attr._towers import pair_calls, tower_layers
 from captum_ib.bottleneck import MIN_STD, ActivationStatistics, FitSettings
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import LayerLike
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 
 class M2IB(PairAttribution):

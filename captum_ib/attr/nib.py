@@ -11,7 +11,7 @@ from captum.attr import GradientAttribution, LayerAttribution
 from torch import Tensor, nn
 
 from captum_ib.attr._base import log_usage, named_layers, run_settings
-from captum_ib.attr._call import Call, prepare, select, target_index
+from captum_ib.forward.call import Call, prepare, select, target_index
 from captum_ib.attr._explain import (
     RunSettings,
     part_of_target,
@@ -20,13 +20,13 @@ from captum_ib.attr._explain import (
 )
 from captum_ib.attr._pairs import per_tower
 from captum_ib.attr._path import Path, integrate, value_at
-from captum_ib.attr._progress import progress
+from captum_ib.forward.progress import progress
 from captum_ib.attr._towers import pair_calls, tower_layers
 from captum_ib.hooks import open_session
 from captum_ib.hooks.values import require_finite
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import LayerLike, NamedLayer
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 
 class NIB(LayerAttribution, GradientAttribution):

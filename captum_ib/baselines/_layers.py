@@ -11,7 +11,7 @@ from captum.attr import LayerAttribution
 from torch import Tensor, nn
 
 from captum_ib.attr._base import named_layers
-from captum_ib.attr._call import Call, prepare, require_finite, select, target_index
+from captum_ib.forward.call import Call, prepare, require_finite, select, target_index
 from captum_ib.attr._explain import part_of_target, valid_tokens
 from captum_ib.attr._pairs import require_no_target
 from captum_ib.attr._towers import pair_calls, tower_layers
@@ -21,7 +21,7 @@ from captum_ib.hooks import CompositeHook, borrowed, roots, samples_axis_of
 from captum_ib.models.architectures import FIRST_NORMS
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import LayerLike, NamedLayer, blocks_of
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 Explain = Callable[[Call, NamedLayer, Any, TokenLayout | None], Tensor]
 """(some of the samples, the layer, their target, given layout) → their maps."""

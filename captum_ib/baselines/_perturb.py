@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_ib.attr._call import Call, output_tensor, require_finite, select, target_index
+from captum_ib.forward.call import Call, output_tensor, require_finite, select, target_index
 from captum_ib.hooks import CompositeHook, borrowed, roots
 
 
@@ -137,7 +137,7 @@ class Scorer:
 
     Attributes:
         call: the samples.
-        index: indices of the target, see :func:`~captum_ib.attr._call.target_index`.
+        index: indices of the target, see :func:`~captum_ib.forward.call.target_index`.
         probability: whether a class output is turned into its softmax probability.
         original: the scores of the samples themselves, ``(N,)``.
     """

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_ib.attr._call import Call, prepare, require_finite, select, target_index
+from captum_ib.forward.call import Call, prepare, require_finite, select, target_index
 from captum_ib.attr._explain import part_of_target, valid_tokens
 from captum_ib.attr._pairs import require_no_target
 from captum_ib.attr._towers import pair_calls
 from captum_ib.baselines._recorder import AttentionLayer, AttentionRecorder, Transform
 from captum_ib.hooks import borrowed, roots
 from captum_ib.models.dual_encoder import DualEncoder
-from captum_ib.models.layout import ModelView, TokenLayout
+from captum_ib.layout import TokenLayout
+from captum_ib.models.view import ModelView
 
 Relevance = Callable[[Call, Any], Tensor]
 """(call with some of the samples, their target) → relevance per token, ``(N, T)``."""

@@ -10,7 +10,7 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 
 from captum_ib.attr._base import log_usage
-from captum_ib.attr._call import Call, require_finite
+from captum_ib.forward.call import Call, require_finite
 from captum_ib.baselines._names import Named
 from captum_ib.baselines._perturb import Canvas
 from captum_ib.baselines._tokens import (
@@ -24,7 +24,8 @@ from captum_ib.baselines._tokens import (
 )
 from captum_ib.hooks import CompositeHook, samples_axis_of
 from captum_ib.models.layers import blocks_of
-from captum_ib.models.layout import ModelView, TokenLayout
+from captum_ib.layout import TokenLayout
+from captum_ib.models.view import ModelView
 
 
 class BeyondIntuition(Named, Attribution):

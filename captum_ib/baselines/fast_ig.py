@@ -10,7 +10,7 @@ from captum.attr import GradientAttribution
 from torch import Tensor
 
 from captum_ib.attr._base import log_usage
-from captum_ib.attr._call import Call, prepare, require_finite, select, target_index
+from captum_ib.forward.call import Call, prepare, require_finite, select, target_index
 from captum_ib.attr._explain import part_of_target, valid_tokens
 from captum_ib.attr._pairs import per_tower, require_no_target
 from captum_ib.attr._towers import pair_calls

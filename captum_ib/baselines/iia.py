@@ -11,7 +11,7 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_ib.attr._base import log_usage
-from captum_ib.attr._call import Call
+from captum_ib.forward.call import Call
 from captum_ib.baselines._names import Named
 from captum_ib.baselines._perturb import Canvas
 from captum_ib.baselines._tokens import (
@@ -22,7 +22,7 @@ from captum_ib.baselines._tokens import (
     explain_tokens,
     follow_residual,
 )
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 
 class IIA(Named, Attribution):

@@ -8,10 +8,10 @@ from captum.attr import GradientAttribution
 from torch import Tensor
 
 from captum_ib.attr._base import log_usage
-from captum_ib.attr._call import Call
+from captum_ib.forward.call import Call
 from captum_ib.baselines._layers import OneLayer, layer_state
 from captum_ib.models.layers import NamedLayer
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 
 class LayerGradCAM(OneLayer, GradientAttribution):

@@ -10,7 +10,7 @@ from captum.attr import GradientAttribution
 from torch import Tensor
 
 from captum_ib.attr._base import log_usage
-from captum_ib.attr._call import Call, select, target_index
+from captum_ib.forward.call import Call, select, target_index
 from captum_ib.baselines._names import Named
 from captum_ib.baselines._perturb import Canvas
 from captum_ib.baselines._tokens import check_steps

@@ -10,10 +10,10 @@ from captum.attr import PerturbationAttribution
 from torch import Tensor
 
 from captum_ib.attr._base import log_usage
-from captum_ib.attr._call import Call, draw_seed, prepare, require_finite
+from captum_ib.forward.call import Call, draw_seed, prepare, require_finite
 from captum_ib.attr._explain import valid_tokens
 from captum_ib.attr._pairs import per_tower, require_no_target
-from captum_ib.attr._progress import progress
+from captum_ib.forward.progress import progress
 from captum_ib.attr._towers import pair_calls
 from captum_ib.baselines._masks import GridMasks, TokenMasks
 from captum_ib.baselines._names import Named

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_ib.attr._base import log_usage
-from captum_ib.attr._call import Call
+from captum_ib.forward.call import Call
 from captum_ib.baselines._layers import LayerState, OneLayer, layer_state
 from captum_ib.baselines._perturb import Canvas, Scorer, chunks, masks_per_pass
 from captum_ib.hooks import borrowed, roots
 from captum_ib.models.layers import NamedLayer
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 
 class ScoreCAM(OneLayer, PerturbationAttribution):

@@ -10,7 +10,7 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_ib.attr._base import log_usage
-from captum_ib.attr._call import Call, select, target_index
+from captum_ib.forward.call import Call, select, target_index
 from captum_ib.baselines._names import Named
 from captum_ib.baselines._relevance import RelevanceMode
 from captum_ib.baselines._tokens import (
@@ -22,7 +22,7 @@ from captum_ib.baselines._tokens import (
 )
 from captum_ib.hooks import borrowed, roots
 from captum_ib.models.dual_encoder import DualEncoder
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 
 class TransformerAttribution(Named, Attribution):

@@ -9,14 +9,14 @@ from captum.attr import PerturbationAttribution
 from torch import Tensor
 
 from captum_ib.attr._base import log_usage
-from captum_ib.attr._call import Call, draw_seed
+from captum_ib.forward.call import Call, draw_seed
 from captum_ib.attr._explain import valid_tokens
 from captum_ib.baselines._layers import OneLayer, layer_state
 from captum_ib.baselines._perturb import Canvas, Scorer, chunks, masks_per_pass
 from captum_ib.baselines.score_cam import channel_maps, channel_masks
 from captum_ib.hooks import borrowed, roots
 from captum_ib.models.layers import NamedLayer
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 
 class ViTCX(OneLayer, PerturbationAttribution):

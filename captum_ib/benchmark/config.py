@@ -70,7 +70,7 @@ class RunConfig:
     """A whole run. Build it with :meth:`from_dict`, which checks everything.
 
     Attributes:
-        model: as ``captum_ib.models.load`` takes it, e.g. ``"zoo:vit-scenes"``.
+        model: as ``captum_ib.loading.load`` takes it, e.g. ``"zoo:vit-scenes"``.
         data: where samples come from.
         methods: the lines of the table.
         metrics: its columns.

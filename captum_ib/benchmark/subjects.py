@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from captum_ib.benchmark.data import Sample
 from captum_ib.models.dual_encoder import DualEncoder
-from captum_ib.models.load import LoadedModel
+from captum_ib.loading.load import LoadedModel
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from captum_ib.explaining.output import staged, write_json
 from captum_ib.explaining.results import panel
 from captum_ib.explaining.scenes import held_out
 from captum_ib.explaining.subject import Explanation, Subject, explain_subject, make_subject
-from captum_ib.models.load import LoadedModel, load
+from captum_ib.loading.load import LoadedModel, load
 from captum_ib.visualization import grid, save
 
 # Per model its methods and their layers (none: the method's default). The papers' depth, three

@@ -15,7 +15,7 @@ from captum_ib.explaining.output import staged, unique_names
 from captum_ib.explaining.pictures import read_image
 from captum_ib.explaining.results import Origin, write_results
 from captum_ib.explaining.subject import Explanation, Subject, explain_subject, make_subject
-from captum_ib.models.load import LoadedModel, load
+from captum_ib.loading.load import LoadedModel, load
 
 EVERY = "all"
 """In the place of a method's name: all that take this kind of model."""

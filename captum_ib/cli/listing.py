@@ -27,7 +27,7 @@ def layers_table(spec: str) -> str:
     """Default layers per method, then all blocks of the model.
 
     Args:
-        spec: as for :func:`captum_ib.models.load.load`. Only names are listed, so the weights of a
+        spec: as for :func:`captum_ib.loading.load.load`. Only names are listed, so the weights of a
             timm model are not fetched.
 
     Raises:
@@ -35,7 +35,7 @@ def layers_table(spec: str) -> str:
     """
     from captum_ib.models.dual_encoder import DualEncoder
     from captum_ib.models.layers import blocks
-    from captum_ib.models.load import load
+    from captum_ib.loading.load import load
 
     loaded = load(spec, pretrained=not spec.startswith("timm:"))
     if loaded.kind == "dual":

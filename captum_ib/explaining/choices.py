@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from captum_ib import methods
-from captum_ib.models.load import LoadedModel
+from captum_ib.loading.load import LoadedModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEFAULT_METHOD = {"dual": "m2ib", "classifier": "coiba"}

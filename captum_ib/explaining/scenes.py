@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captum_ib.models.load import LoadedModel
+from captum_ib.loading.load import LoadedModel
 from captum_ib.zoo import scenes
 
 

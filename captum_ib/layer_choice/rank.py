@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from captum_ib.attr._call import prepare
+from captum_ib.forward.call import prepare
 from captum_ib.hooks import borrowed, roots
 from captum_ib.layer_choice.judge import Judge, Score
 from captum_ib.layer_choice.ranking import LayerRanking
@@ -61,7 +61,7 @@ def rank_layers(
 
     >>> import torch
     >>> from captum_ib import NIB, zoo
-    >>> from captum_ib.models import rank_layers
+    >>> from captum_ib import rank_layers
     >>> vit = zoo.load("vit-scenes")
     >>> images = vit.normalize(zoo.scenes.labelled(2, seed=3).images)
     >>> ranking = rank_layers(

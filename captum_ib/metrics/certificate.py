@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_ib.attr._base import BottleneckAttribution
-from captum_ib.attr._call import Call, prepare, select, target_index
+from captum_ib.forward.call import Call, prepare, select, target_index
 from captum_ib.attr._explain import MakePrior, session_layouts, session_mask
 from captum_ib.attr._pairs import PairNoise
 from captum_ib.attr._priors import standard_prior
@@ -23,7 +23,7 @@ from captum_ib.hooks import open_session
 from captum_ib.metrics.cut import at_layer, cut_outputs
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import NamedLayer
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 
 @dataclass(frozen=True)

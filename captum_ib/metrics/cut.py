@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_ib.attr._priors import Prior
 from captum_ib.bottleneck import NoiseStream
 from captum_ib.hooks import Session
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 
 def cut_outputs(

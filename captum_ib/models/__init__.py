@@ -1,8 +1,8 @@
-"""What the library knows about architectures: layouts, layers, dual encoders, loading.
+"""What the library knows about architectures: layers, towers, dual encoders, wrappers.
 
 >>> from captum_ib import models
->>> models.load("vit-scenes").kind
-'classifier'
+>>> models.DualEncoder.__name__
+'DualEncoder'
 """
 
 from __future__ import annotations
@@ -10,26 +10,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# At once, unlike the rest: importing the module of that name later would hide the function.
-from captum_ib.models.load import load
-
 if TYPE_CHECKING:
-    from captum_ib.layer_choice import rank_layers
     from captum_ib.models.answer import AnswerLogProbability
     from captum_ib.models.dual_encoder import DualEncoder, TowerView, ZeroShotClassifier
-    from captum_ib.models.layout import TokenLayout
+    from captum_ib.layout import TokenLayout
     from captum_ib.models.tower import Tower
 
-# Where each public name lives. rank_layers runs methods and metrics, which are built on models/:
-# it is only offered here, and imported when it is asked for.
+# Where each public name lives.
 _HOME = {
     "AnswerLogProbability": "captum_ib.models.answer",
     "DualEncoder": "captum_ib.models.dual_encoder",
-    "TokenLayout": "captum_ib.models.layout",
+    "TokenLayout": "captum_ib.layout",
     "Tower": "captum_ib.models.tower",
     "TowerView": "captum_ib.models.dual_encoder",
     "ZeroShotClassifier": "captum_ib.models.dual_encoder",
-    "rank_layers": "captum_ib.layer_choice",
 }
 
 __all__ = [
@@ -39,8 +33,6 @@ __all__ = [
     "Tower",
     "TowerView",
     "ZeroShotClassifier",
-    "load",
-    "rank_layers",
 ]
 
 

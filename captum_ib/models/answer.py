@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from captum_ib.models.architectures import NamedLayer, stages
-from captum_ib.models.evidence import patch_grid
-from captum_ib.models.layout import ModelView, TokenLayout
+from captum_ib.evidence import patch_grid
+from captum_ib.layout import TokenLayout
+from captum_ib.models.view import ModelView
 
 IGNORED = -100
 """Answer ids that do not count, as in the labels of transformers' language models."""

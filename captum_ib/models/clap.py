@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 from captum_ib.models.tower import Tower, named_blocks, text_tower
 
 

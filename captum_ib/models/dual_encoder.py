@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from captum_ib.hooks import borrowed
 from captum_ib.models.families import towers_of
 from captum_ib.models.layers import NamedLayer
-from captum_ib.models.layout import ModelView, TokenLayout
+from captum_ib.layout import TokenLayout
+from captum_ib.models.view import ModelView
 from captum_ib.models.tower import Tower
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from captum_ib.hooks import CompositeHook
 from captum_ib.models.architectures import NamedLayer, stages
 from captum_ib.models.clip import up_to_end
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 from captum_ib.models.siglip import each_token
 from captum_ib.models.tower import Tower, named_blocks
 

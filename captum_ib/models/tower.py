@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from captum_ib.models.layers import NamedLayer
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 
 Embed = Callable[[Any, Tensor | None], Tensor]
 """(inputs, mask) → embeddings; the mask is ``None`` for modalities without padding."""

@@ -13,7 +13,7 @@ from captum_ib.app.asking import Question, answer
 from captum_ib.app.offers import make_offer, make_offers
 from captum_ib.app.results import Results
 from captum_ib.cli import main
-from captum_ib.models.load import load
+from captum_ib.loading.load import load
 
 
 def question(offer, **changes) -> Question:

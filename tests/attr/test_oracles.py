@@ -11,7 +11,7 @@ from torch import nn
 from captum_ib.attr import IBA, M2IB, NIB, CoIBA
 from captum_ib.attr._path import METHODS, Path
 from captum_ib.bottleneck import ActivationStatistics
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 from tests.attr.cases import SUBJECTS
 from tests.attr.oracles import activations, bits, noise_of, plain_fit, token_stats
 

@@ -15,8 +15,8 @@ from captum_ib.baselines import (
     TransformerAttribution,
 )
 from captum_ib.models.dual_encoder import DualEncoder
-from captum_ib.models.layout import TokenLayout
-from captum_ib.models.load import load
+from captum_ib.layout import TokenLayout
+from captum_ib.loading.load import load
 from tests.baselines.models import (
     IDS,
     MASK,

@@ -12,7 +12,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from captum_ib.baselines import LayerGradCAM, ScoreCAM, ViTCX
 from captum_ib.baselines.vit_cx import merged
-from captum_ib.models.layout import TokenLayout
+from captum_ib.layout import TokenLayout
 from tests.baselines.models import IDS, MASK, bert, hf_vit, images, seeded, timm_vit
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from captum_ib.models.loaded import LoadedModel, Resize
+from captum_ib.loading.loaded import LoadedModel, Resize
 
 
 def model(kind="classifier", labels=("cat", "dog", "great ape, ape")):

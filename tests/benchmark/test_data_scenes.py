@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from captum_ib import models, zoo
+from captum_ib import load, zoo
 from captum_ib.benchmark import DataConfig, open_data
 from tests.benchmark.data_models import model
 
@@ -25,7 +25,7 @@ def test_labelled_scenes_for_a_classifier():
 
 
 def test_captioned_scenes_for_two_towers():
-    data = open_data(DataConfig("scenes"), models.load("clip-scenes"))
+    data = open_data(DataConfig("scenes"), load("clip-scenes"))
     scenes = zoo.scenes.captioned(2, seed=1_000_003, size=56)
     sample = data.read(1)
     assert sample.id == "scene-1000003-1"

@@ -22,7 +22,7 @@ from captum_ib.benchmark.explainers import Explainer, Floor, seed_of
 from captum_ib.benchmark.judge import PROBLEMS
 from captum_ib.benchmark.subjects import Reader, plain
 from captum_ib.benchmark.worker import Worker
-from captum_ib.models.load import load
+from captum_ib.loading.load import load
 from tests.benchmark.small import clip, vit
 
 # Quantus 0.5 turns arrays of one element into numbers in a way that numpy 1.25 deprecates.

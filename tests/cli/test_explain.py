@@ -17,7 +17,7 @@ import captum_ib
 from captum_ib.cli import main
 from captum_ib.explaining import results
 from captum_ib.explaining.pictures import read_image
-from captum_ib.models.load import load
+from captum_ib.loading.load import load
 
 TEXT = "a red circle"
 

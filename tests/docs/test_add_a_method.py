@@ -98,7 +98,7 @@ def test_its_example_runs(added):
 def test_the_page_names_what_is_there():
     page = PAGES["docs/add_a_method.md"]
     import captum_ib.attr._base
-    import captum_ib.attr._call
+    import captum_ib.forward.call
     import captum_ib.attr._explain
     import captum_ib.attr._settings
     import captum_ib.baselines._layers
@@ -107,7 +107,7 @@ def test_the_page_names_what_is_there():
 
     homes = (
         captum_ib.attr._base,
-        captum_ib.attr._call,
+        captum_ib.forward.call,
         captum_ib.attr._explain,
         captum_ib.attr._settings,
         captum_ib.baselines._layers,

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from captum_ib.models.load import load
+from captum_ib.loading.load import load
 
 
 def edited(folder, tmp_path, **changes):

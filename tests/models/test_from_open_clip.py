@@ -12,9 +12,9 @@ from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
 from PIL import Image
 from safetensors.torch import save_file
 
-from captum_ib.models import hubs
+from captum_ib.loading import hubs
 from captum_ib.models.dual_encoder import DualEncoder
-from captum_ib.models.load import ModelUnavailableError, load
+from captum_ib.loading.load import ModelUnavailableError, load
 
 open_clip = pytest.importorskip("open_clip", reason="the extra open_clip is not installed")
 

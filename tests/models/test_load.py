@@ -10,9 +10,9 @@ from huggingface_hub import constants
 from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors.torch import save_file
 
-from captum_ib.models import hubs
-from captum_ib.models.load import ModelUnavailableError, load
-from captum_ib.models.loaded import LoadedModel
+from captum_ib.loading import hubs
+from captum_ib.loading.load import ModelUnavailableError, load
+from captum_ib.loading.loaded import LoadedModel
 
 
 @pytest.mark.parametrize(

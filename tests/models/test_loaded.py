@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from captum_ib.models.loaded import LoadedModel, Resize, triple
+from captum_ib.loading.loaded import LoadedModel, Resize, triple
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.25, 0.125)
 

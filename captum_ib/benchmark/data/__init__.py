@@ -9,7 +9,7 @@ from captum_ib.benchmark.data.samples import Dataset, Sample, UnreadableSampleEr
 
 if TYPE_CHECKING:
     from captum_ib.benchmark.config import DataConfig
-    from captum_ib.models.load import LoadedModel
+    from captum_ib.loading.load import LoadedModel
 
 __all__ = ["Dataset", "Sample", "UnreadableSampleError", "open_data"]
 
@@ -31,9 +31,9 @@ def open_data(config: DataConfig, loaded: LoadedModel) -> Dataset:
             there twice, classes that the model does not know. What is wrong with a single sample
             shows when it is read.
 
-    >>> from captum_ib import models
+    >>> from captum_ib import load
     >>> from captum_ib.benchmark import DataConfig
-    >>> scenes = open_data(DataConfig("scenes"), models.load("clip-scenes"))
+    >>> scenes = open_data(DataConfig("scenes"), load("clip-scenes"))
     >>> scenes.id(0), scenes.read(0).words
     ('scene-1000003-0', (...))
     """

@@ -18,7 +18,7 @@ from captum_ib.benchmark.data.pictures import max_pixels, read_picture
 from captum_ib.benchmark.data.regions import Size, box_mask, polygon_mask, run_length_mask
 from captum_ib.benchmark.data.samples import Dataset, Sample, UnreadableSampleError
 from captum_ib.benchmark.data.templates import LABEL, check_template, fill_in
-from captum_ib.models.load import LoadedModel
+from captum_ib.loading.load import LoadedModel
 
 _KEYS = ("images", "annotations", "categories")
 

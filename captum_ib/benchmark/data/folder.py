@@ -12,7 +12,7 @@ from captum_ib.benchmark.data.order import ordered
 from captum_ib.benchmark.data.pictures import SUFFIXES, max_pixels, read_picture
 from captum_ib.benchmark.data.samples import Dataset, Sample
 from captum_ib.benchmark.data.templates import LABEL, check_template, fill_in
-from captum_ib.models.load import LoadedModel
+from captum_ib.loading.load import LoadedModel
 
 
 class FolderData:

@@ -11,7 +11,7 @@ from captum_ib.benchmark.data.order import ordered
 from captum_ib.benchmark.data.pictures import max_pixels, read_picture
 from captum_ib.benchmark.data.samples import Dataset, Sample, UnreadableSampleError
 from captum_ib.metrics.funnybirds import PARTS, FunnyBirds
-from captum_ib.models.load import LoadedModel
+from captum_ib.loading.load import LoadedModel
 
 
 class BirdData:

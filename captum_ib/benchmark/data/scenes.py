@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_ib.benchmark.config import DataConfig
 from captum_ib.benchmark.data.samples import Sample
-from captum_ib.models.load import LoadedModel
+from captum_ib.loading.load import LoadedModel
 from captum_ib.zoo import scenes
 from captum_ib.zoo.evaluate import HELD_OUT_SEED
 

@@ -15,7 +15,7 @@ from captum_ib.benchmark.data.order import ordered
 from captum_ib.benchmark.data.pictures import max_pixels, read_mask, read_picture
 from captum_ib.benchmark.data.rows import ParquetRows, RowError, Rows, open_rows
 from captum_ib.benchmark.data.samples import Dataset, Sample, UnreadableSampleError
-from captum_ib.models.load import LoadedModel
+from captum_ib.loading.load import LoadedModel
 
 _PARTS = ("caption", "label", "mask", "words")
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from captum_ib.models.loaded import LoadedModel, ModelUnavailableError
+from captum_ib.loading.loaded import LoadedModel, ModelUnavailableError
 
 T = TypeVar("T")
 SIZES = ((47, 61), (61, 47))

@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from captum_ib.models.from_timm import wrap_timm
-from captum_ib.models.from_transformers import load_transformers
-from captum_ib.models.hubs import checked, one_line, pickled
-from captum_ib.models.loaded import LoadedModel, Options, Resize, Triple, triple
+from captum_ib.loading.from_timm import wrap_timm
+from captum_ib.loading.from_transformers import load_transformers
+from captum_ib.loading.hubs import checked, one_line, pickled
+from captum_ib.loading.loaded import LoadedModel, Options, Resize, Triple, triple
 
 
 def load_folder(folder: Path, options: Options) -> LoadedModel:

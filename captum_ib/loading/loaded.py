@@ -21,7 +21,7 @@ class ModelUnavailableError(RuntimeError):
 
 @dataclass(frozen=True)
 class Options:
-    """What :func:`captum_ib.models.load` was asked for besides the name."""
+    """What :func:`captum_ib.loading.load` was asked for besides the name."""
 
     pretrained: bool = True
     allow_pickle: bool = False

@@ -8,14 +8,14 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from captum_ib.models.hubs import checked, one_line, pickled, safetensors_file, unavailable
-from captum_ib.models.loaded import LoadedModel, ModelUnavailableError, Options, triple
+from captum_ib.loading.hubs import checked, one_line, pickled, safetensors_file, unavailable
+from captum_ib.loading.loaded import LoadedModel, ModelUnavailableError, Options, triple
 
 _FILE = "open_clip_model.safetensors"
 
 
 def load_open_clip(name: str, options: Options) -> LoadedModel:
-    """An open_clip model by ``NAME/TAG``; errors as in :func:`captum_ib.models.load.load`."""
+    """An open_clip model by ``NAME/TAG``; errors as in :func:`captum_ib.loading.load.load`."""
     spec = f"open_clip:{name}"
     try:
         import open_clip
@@ -92,7 +92,7 @@ def wrap_open_clip(name: str, model: Any, transform: Any, tokenizer: Any) -> Loa
 
 
 class OpenClipTokenizer:
-    """An open_clip tokenizer in the form of :class:`captum_ib.models.loaded.LoadedModel`.
+    """An open_clip tokenizer in the form of :class:`captum_ib.loading.loaded.LoadedModel`.
 
     open_clip pads to full length, cuts what is longer, and gives no mask: its models find the end
     of a text themselves.

@@ -9,12 +9,12 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
-from captum_ib.models.hubs import checked, pickled, safetensors_file, unavailable
-from captum_ib.models.loaded import LoadedModel, Options, triple
+from captum_ib.loading.hubs import checked, pickled, safetensors_file, unavailable
+from captum_ib.loading.loaded import LoadedModel, Options, triple
 
 
 def load_timm(name: str, options: Options) -> LoadedModel:
-    """A timm classifier by name; errors as in :func:`captum_ib.models.load.load`."""
+    """A timm classifier by name; errors as in :func:`captum_ib.loading.load.load`."""
     import timm
 
     if not timm.is_model(name):

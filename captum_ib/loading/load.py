@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from captum_ib.models.loaded import LoadedModel, ModelUnavailableError, Options
+from captum_ib.loading.loaded import LoadedModel, ModelUnavailableError, Options
 
 __all__ = ["FORMS", "LoadedModel", "ModelUnavailableError", "load"]
 
@@ -89,19 +89,19 @@ def _from_zoo(name: str, options: Options) -> LoadedModel:
 
 
 def _from_folder(name: str, options: Options) -> LoadedModel:
-    return import_module("captum_ib.models.folders").load_folder(Path(name), options)
+    return import_module("captum_ib.loading.folders").load_folder(Path(name), options)
 
 
 def _from_timm(name: str, options: Options) -> LoadedModel:
-    return import_module("captum_ib.models.from_timm").load_timm(name, options)
+    return import_module("captum_ib.loading.from_timm").load_timm(name, options)
 
 
 def _from_transformers(name: str, options: Options) -> LoadedModel:
-    return import_module("captum_ib.models.from_transformers").load_transformers(name, options)
+    return import_module("captum_ib.loading.from_transformers").load_transformers(name, options)
 
 
 def _from_open_clip(name: str, options: Options) -> LoadedModel:
-    return import_module("captum_ib.models.from_open_clip").load_open_clip(name, options)
+    return import_module("captum_ib.loading.from_open_clip").load_open_clip(name, options)
 
 
 _SOURCES: dict[str, Callable[[str, Options], LoadedModel]] = {

@@ -11,12 +11,12 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from captum_ib.models.hubs import SIZES, checked, from_disk_or_hub, one_line, pickled
-from captum_ib.models.loaded import LoadedModel, Options, Resize, Triple, triple
+from captum_ib.loading.hubs import SIZES, checked, from_disk_or_hub, one_line, pickled
+from captum_ib.loading.loaded import LoadedModel, Options, Resize, Triple, triple
 
 
 def load_transformers(name: str, options: Options) -> LoadedModel:
-    """A transformers model by hub id or folder; errors as in :func:`captum_ib.models.load.load`."""
+    """A transformers model by hub id or folder; errors as in :func:`captum_ib.loading.load.load`."""
     spec = f"hf:{name}"
     if Path(name).is_dir():
         if options.pretrained:
@@ -117,7 +117,7 @@ def _preprocess(
 
 
 class HubTokenizer:
-    """A transformers tokenizer in the form of :class:`captum_ib.models.loaded.LoadedModel`.
+    """A transformers tokenizer in the form of :class:`captum_ib.loading.loaded.LoadedModel`.
 
     Args:
         tokenizer: of transformers.

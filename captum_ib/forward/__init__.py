@@ -1,0 +1,1 @@
+"""What any method does with a forward function: checked calls, targets, layers, pairs."""
