@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captum_ib.benchmark.data import Sample
-from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.loading.load import LoadedModel
+from captum_ib.models.dual_encoder import DualEncoder
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from captum_ib.benchmark.pictures import mask_png, thumbnail
 from captum_ib.benchmark.subjects import Reader, Subjects, join
 from captum_ib.benchmark.versions import versions
 from captum_ib.explaining.choices import device_of, dtype_of
-from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.loading.load import load
+from captum_ib.models.dual_encoder import DualEncoder
 
 Row = dict[str, Any]
 

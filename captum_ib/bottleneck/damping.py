@@ -168,9 +168,7 @@ def _over_resolutions(
     return Damping([alpha], read)
 
 
-def _common(
-    R: Sequence[Tensor], layouts: Sequence[TokenLayout], uniform: bool
-) -> tuple[int, int]:
+def _common(R: Sequence[Tensor], layouts: Sequence[TokenLayout], uniform: bool) -> tuple[int, int]:
     """Prefix tokens and channels of a λ that layers of different shapes share."""
     if not all(layout.spatial for layout in layouts):
         raise ValueError(

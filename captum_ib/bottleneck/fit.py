@@ -103,7 +103,7 @@ class Problem(Protocol):
     """What a method asks the fit to solve."""
 
     def parameters(self) -> Sequence[dict[str, Any]]:
-        """Adam's parameter groups, ``{"params": [...], "lr": …}`` (``lr``: that of the settings)."""
+        """Adam's groups, ``{"params": [...], "lr": …}``; without ``lr`` that of the settings."""
         ...
 
     def loss(self, draws: list[Tensor], /) -> Terms:
