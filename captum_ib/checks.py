@@ -33,8 +33,9 @@ def require_size(name: str, value: int | None) -> int | None:
 def require_choice(name: str, value: object, allowed: Collection[object]) -> None:
     """Raise ``ValueError`` unless the value is one of those allowed."""
     if value not in allowed:
-        known = ", ".join(repr(one) if isinstance(one, str) else str(one) for one in allowed)
-        raise ValueError(f"{name} must be one of {known}, given {value!r}")
+        known = [f'"{one}"' if isinstance(one, str) else str(one) for one in allowed]
+        listed = " or ".join(known) if len(known) < 3 else f"one of {', '.join(known)}"
+        raise ValueError(f"{name} must be {listed}, given {value!r}")
 
 
 def require_weight(name: str, value: float, *, positive: bool = False) -> float:

@@ -39,7 +39,9 @@ class Path:
             TypeError, ValueError: bad ``n_steps`` or ``power``, or an unknown method.
         """
         require_choice("method", method, METHODS)
-        require_count("n_steps", n_steps, 1 if method == "gausslegendre" else 2)
+        least = 1 if method == "gausslegendre" else 2
+        if require_count("n_steps", n_steps) < least:
+            raise ValueError(f"n_steps must be at least {least} for {method}, given {n_steps}")
         if not 1.0 <= power < float("inf"):
             raise ValueError(f"power must be at least 1 and finite, given {power}")
         weights_of, points_of = approximation_parameters(method)

@@ -243,8 +243,8 @@ def test_parameters_of_the_attention_on_the_zoo():
         ({"target_strength": -0.5}, ValueError, "target_strength must be finite"),
         ({"residual": 1}, TypeError, "residual must be a bool, given int"),
         ({"gamma": 0.0}, ValueError, "gamma must be positive and finite, given 0.0"),
-        ({"queries": "late"}, ValueError, "queries must be one of early, layer, given 'late'"),
-        ({"keys": "words"}, ValueError, "keys must be one of contributions, tokens, given"),
+        ({"queries": "late"}, ValueError, 'queries must be "early" or "layer", given \'late\''),
+        ({"keys": "words"}, ValueError, 'keys must be "contributions" or "tokens", given'),
         ({"temperature": (1.0, 1.0, 1.0)}, ValueError, "temperature must be one value or one per"),
         (
             {"cross_attention": False, "return_attention": True},

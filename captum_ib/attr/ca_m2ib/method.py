@@ -18,6 +18,7 @@ from captum_ib.bottleneck import (
     MIN_STD,
     ActivationStatistics,
     Damping,
+    DampingRatio,
     FitSettings,
     FitTrace,
     Terms,
@@ -76,20 +77,21 @@ class CAM2IBBottleneck(Bottlenecks):
     def loss(self, draws: list[Tensor]) -> Terms:
         """L = −γ·cos(g(Z), ẽ') + Σ_i β_i · KL_i (eq. 7; β_i = β·exp(−t·r_i) is ours)."""
         lam, channel = self.damping(0), self.layers.channels[0]
-        shift, target = self._attend()
+        shift, target = self._attend(lam)
         # Z = λR + (1 − λ)ε, of R + W_O·Ẽ' with eq. 5
         g_Z = self.layers.run(
             lambda _, R: channel.pass_on(_moved(R, shift), lam, draws[0]), len(draws[0])
         )
         similarity = self.layers.by_draw(cosine(g_Z, target))
-        nats = self._information(shift)
+        nats = self._information(lam, shift)
         if self.attention is not None:
             nats = self.weights * nats
         return Terms(-self.gamma * similarity, self.beta * channel.mean(nats))
 
     def information(self) -> list[Tensor]:
         """KL per element at the present λ and Θ_A."""
-        return [self._information(self._attend()[0])]
+        lam = self.damping(0)
+        return [self._information(lam, self._attend(lam)[0])]
 
     def attended(self) -> tuple[str, Tensor]:
         """The modality and A after the fit, ``(N, T, T')``."""
@@ -98,12 +100,12 @@ class CAM2IBBottleneck(Bottlenecks):
         with torch.no_grad():
             return self.layers.call.forward_func.modality, self.attention.attend(self.damping(0))[0]
 
-    def _attend(self) -> tuple[Tensor | None, Tensor]:
+    def _attend(self, lam: DampingRatio) -> tuple[Tensor | None, Tensor]:
         """What is added to R (eq. 5), and the target ẽ' (e' without a strength)."""
         e_other = self.layers.call.other
         if self.attention is None:
             return None, e_other
-        lam, guide = self.damping(0), self.attention.guide
+        guide = self.attention.guide
         attended = self.attention.attend(lam)[1]  # eq. 4
         shift = None
         if guide.residual:
@@ -114,11 +116,11 @@ class CAM2IBBottleneck(Bottlenecks):
             e_other = self.attention.target(attended, lam)
         return shift, e_other
 
-    def _information(self, shift: Tensor | None) -> Tensor:
+    def _information(self, lam: DampingRatio, shift: Tensor | None) -> Tensor:
         channel = self.layers.channels[0]
         if shift is None:
-            return channel.information(self.damping(0))
-        return channel.information(self.damping(0), channel.R_hat + shift / channel.prior.std)
+            return channel.information(lam)
+        return channel.information(lam, channel.R_hat + shift / channel.prior.std)
 
 
 def _moved(R: Tensor, shift: Tensor | None) -> Tensor:
