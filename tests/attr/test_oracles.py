@@ -361,9 +361,14 @@ def test_nib_checks_its_arguments(vit, arguments, error, message):
         (IBA, {"min_std": 0.0}, ValueError, "min_std must be positive"),
         (IBA, {"smoothing": "much"}, ValueError, "smoothing must be a number"),
         (IBA, {"seed": 0.5}, TypeError, "seed must be an int"),
-        (CoIBA, {"compression": "none"}, ValueError, "compression must be one of"),
-        (CoIBA, {"damping": "both"}, ValueError, "damping must be one of"),
-        (CoIBA, {"channel": "half"}, ValueError, "channel must be one of"),
+        (
+            CoIBA,
+            {"compression": "none"},
+            ValueError,
+            'compression must be "upper_bound" or "layerwise"',
+        ),
+        (CoIBA, {"damping": "both"}, ValueError, 'damping must be "shared" or "individual"'),
+        (CoIBA, {"channel": "half"}, ValueError, 'channel must be "uniform" or "elementwise"'),
         (CoIBA, {"beta": (1.0, 2.0, 3.0)}, ValueError, "3 values of beta for 2 layers"),
     ],
 )
