@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_ib.layout import TokenLayout
-from captum_ib.models.encoder_towers import EncoderTower, TextTower
+from captum_ib.models.encoder_towers import EncoderOutput, EncoderTower, TextTower
 from captum_ib.models.tower import Tower, named_blocks
 
 
@@ -29,7 +29,7 @@ class ClapAudioTower(EncoderTower):
         super().__init__(model.audio_model, blocks, model.audio_projection)
         self.takes_mask = bool(encoder.enable_fusion)
 
-    def run(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
+    def run(self, inputs: Tensor, mask: Tensor | None = None) -> EncoderOutput:
         """See :meth:`EncoderTower.run`."""
         if mask is None and self.takes_mask:
             mask = torch.zeros(len(inputs), 1, dtype=torch.bool, device=inputs.device)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from captum_ib.models.architectures import NamedLayer
 from captum_ib.models.tower import Tower
+
+
+class EncoderOutput(Protocol):
+    """What towers read of an encoder's output."""
+
+    last_hidden_state: Tensor
+    pooler_output: Tensor
 
 
 class EncoderTower(Tower):
@@ -39,7 +46,7 @@ class EncoderTower(Tower):
         self.head = head or nn.Identity()
         self.first_token = first_token
 
-    def run(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
+    def run(self, inputs: Tensor, mask: Tensor | None = None) -> EncoderOutput:
         """The encoder's output."""
         raise NotImplementedError(f"{type(self).__name__} defines no run")
 
@@ -63,7 +70,7 @@ class ImageTower(EncoderTower):
 
     modality = "image"
 
-    def run(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
+    def run(self, inputs: Tensor, mask: Tensor | None = None) -> EncoderOutput:
         """See :meth:`EncoderTower.run`."""
         config: Any = self.module.config
         size = config.image_size
@@ -80,7 +87,7 @@ class TextTower(EncoderTower):
     modality = "text"
     padded = True
 
-    def run(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
+    def run(self, inputs: Tensor, mask: Tensor | None = None) -> EncoderOutput:
         """See :meth:`EncoderTower.run`."""
         return self.module(input_ids=inputs, attention_mask=mask)
 

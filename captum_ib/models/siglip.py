@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_ib.models.encoder_towers import ImageTower, TextTower, each_token
+from captum_ib.models.encoder_towers import EncoderOutput, ImageTower, TextTower, each_token
 from captum_ib.models.tower import Tower, named_blocks
 
 
@@ -23,7 +23,7 @@ class Siglip2ImageTower(ImageTower):
     SigLIP 2's image processor does that.
     """
 
-    def run(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
+    def run(self, inputs: Tensor, mask: Tensor | None = None) -> EncoderOutput:
         """See :meth:`EncoderTower.run`."""
         config: Any = self.module.config
         patches, grid = patchify(inputs, int(config.patch_size))

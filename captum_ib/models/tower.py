@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import FunctionType
-from typing import Any
+from typing import SupportsIndex
 
 from torch import Tensor, nn
 
@@ -61,9 +61,9 @@ class Tower(nn.Module):
         self._token_mask = token_mask
         self._infer_layout = infer_layout
         # In a dict: modules among them are the model's, and no children of the tower.
-        self._embed = {} if pooled is None else {"pooled": pooled}
-        self._embed |= {} if tokens is None else {"tokens": tokens}
-        for verb in ("pooled", "tokens"):
+        given = {"pooled": pooled, "tokens": tokens}
+        self._embed = {verb: embed for verb, embed in given.items() if embed is not None}
+        for verb in given:
             if verb not in self._embed and getattr(type(self), verb) is getattr(Tower, verb):
                 raise TypeError(
                     f"the {name} tower has no {verb}; give {verb}=, a function of (inputs, mask), "
@@ -96,7 +96,7 @@ class Tower(nn.Module):
             return self._infer_layout(layer, activation, inputs, name)
         return TokenLayout.infer(self.module, layer, activation, inputs, name)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[object, ...]:
         """What copying and pickling start with.
 
         Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -65,6 +66,11 @@ class Row:
             if attribute and not hasattr(home, attribute):
                 return f"this version has no {module}.{attribute}"
         return None
+
+
+def pickled(value: Any) -> Any:
+    """What comes back from a pickle of it."""
+    return pickle.loads(pickle.dumps(value))  # noqa: S301
 
 
 def images(n: int = 2, height: int = 32, width: int = 48) -> Tensor:

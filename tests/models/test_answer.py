@@ -135,3 +135,16 @@ def test_what_is_refused() -> None:
         AnswerLogProbability(model, torch.cat([prompt, prompt]), ANSWER)
     with pytest.raises(TypeError, match="Linear has no vision_tower or vision_model or visual"):
         AnswerLogProbability(nn.Linear(2, 2), prompt, ANSWER)
+
+
+def test_it_leaves_the_training_flags_alone() -> None:
+    """A model that is trained with a frozen part stays so."""
+    model = GENERATORS[0].model().train()
+    name, frozen = next(
+        (name, part) for name, part in model.named_modules() if name.endswith("vision_tower")
+    )
+    frozen.eval()
+    before = [part.training for part in model.modules()]
+    forward = GENERATORS[0].forward(model)
+    assert [part.training for part in model.modules()] == before
+    assert forward.training and not model.get_submodule(name).training

@@ -14,7 +14,7 @@ from captum_ib.hooks import CompositeHook
 from captum_ib.models.families import FAMILIES, towers_of
 from captum_ib.models.siglip import patchify
 from tests.models.duals import DUAL_ENCODERS
-from tests.models.rows import LENGTHS, Row, images, token_mask
+from tests.models.rows import LENGTHS, Row, images, pickled, token_mask
 
 EVERY = pytest.mark.parametrize("row", DUAL_ENCODERS, ids=lambda row: f"{row.library}-{row.name}")
 
@@ -123,11 +123,13 @@ def test_the_pooled_token_is_among_the_tokens(name: str) -> None:
 
 
 @EVERY
-def test_a_copy_computes_with_its_own_weights(row: Row) -> None:
+@pytest.mark.parametrize("again", [copy.deepcopy, pickled])
+def test_a_copy_computes_with_its_own_weights(row: Row, again) -> None:
     _, dual, inputs, masks = ready(row)
     with torch.no_grad():
         before = dual(*inputs, *masks)
-        other = copy.deepcopy(dual)
+        other = again(dual)
+        torch.testing.assert_close(other(*inputs, *masks), before, rtol=0, atol=0)
         for parameter in other.parameters():
             parameter.normal_(std=0.3)
         assert not torch.allclose(other(*inputs, *masks), before, atol=1e-3)
