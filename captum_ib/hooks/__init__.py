@@ -1,5 +1,6 @@
 """How a bottleneck gets into a model and out again: hooks, isolation, replay."""
 
+from captum_ib.hooks.axes import AxisTracker
 from captum_ib.hooks.composite import CompositeHook
 from captum_ib.hooks.isolate import borrowed, roots
 from captum_ib.hooks.replay import Recorder, Replay, ReplayMismatch
@@ -7,6 +8,7 @@ from captum_ib.hooks.session import Session, open_session, samples_axis_of
 from captum_ib.hooks.stop import Stopped, check_stop, stopping
 
 __all__ = [
+    "AxisTracker",
     "CompositeHook",
     "Recorder",
     "Replay",

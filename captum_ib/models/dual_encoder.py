@@ -162,6 +162,11 @@ class TowerEmbedding(ModelView):
         """The tower itself; a property, so that its modules have one name: ``dual.model. …``."""
         return self.dual.tower(self.modality)
 
+    @property
+    def knows_layouts(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the tower has a rule of its own."""
+        return self.tower.knows_layouts
+
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Embedding per row."""
         return self.dual.encode(self.modality, inputs, mask)
