@@ -22,7 +22,7 @@ from captum_ib.baselines._tokens import (
     explain_tokens,
     layer_start,
 )
-from captum_ib.hooks import CompositeHook, samples_axis_of
+from captum_ib.hooks import CompositeHook, borrowed, roots, samples_axis_of
 from captum_ib.models.layers import blocks_of
 from captum_ib.layout import TokenLayout
 from captum_ib.models.view import ModelView
@@ -133,11 +133,14 @@ def _by_tokens(call: Call, target: Any, start_layer: int) -> tuple[AttentionMaps
     entering: dict[int, Tensor] = {}
 
     def see(index: int, activation: Tensor) -> None:
-        entering[index] = activation.detach().float()
+        entering[index] = activation.detach().clone().float()
 
     names, modules = zip(*_blocks(call), strict=True)
     axis = samples_axis_of(call.forward_func)
-    with CompositeHook(modules, see, True, names, axis):
+    with (
+        borrowed(roots(call.forward_func, call.run)),
+        CompositeHook(modules, see, True, names, axis),
+    ):
         maps = attention_maps(call, target)
     if len(entering) != len(maps.layers):
         raise ValueError(

@@ -1,9 +1,12 @@
 """How a bottleneck gets into a model and out again: hooks, isolation, replay."""
 
 from captum_ib.hooks.composite import CompositeHook
-from captum_ib.hooks.isolate import borrowed, roots
+from captum_ib.hooks.isolate import borrowed
+from captum_ib.hooks.register import before_layer
 from captum_ib.hooks.replay import Recorder, Replay, ReplayMismatch
+from captum_ib.hooks.roots import roots
 from captum_ib.hooks.session import Session, open_session, samples_axis_of
+from captum_ib.hooks.undo import Undo, untouched
 
 __all__ = [
     "CompositeHook",
@@ -11,8 +14,11 @@ __all__ = [
     "Replay",
     "ReplayMismatch",
     "Session",
+    "Undo",
+    "before_layer",
     "borrowed",
     "open_session",
     "roots",
     "samples_axis_of",
+    "untouched",
 ]

@@ -45,7 +45,7 @@ class DualEncoder(nn.Module):
             )
         self.model = model
         self._towers = {tower.name: tower for tower in towers}
-        self.train(model.training)
+        self.training = model.training  # the flags inside are the user's
 
     @staticmethod
     def from_model(model: nn.Module) -> DualEncoder:
@@ -153,7 +153,7 @@ class TowerView(ModelView):
         self.modality = modality
         self.other_embedding = other_embedding.detach()
         self.samples_axis = self.tower.samples_axis
-        self.train(dual.training)
+        self.training = dual.training  # the flags inside are the user's
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Cosine similarity per row."""
@@ -220,7 +220,7 @@ class ZeroShotClassifier(ModelView):
         if scale is None:
             scale = float(learned.detach().exp()) if isinstance(learned, Tensor) else 100.0
         self.scale = float(scale)
-        self.train(dual.training)
+        self.training = dual.training  # the flags inside are the user's
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits ``(N, classes)``."""
