@@ -21,6 +21,7 @@ from captum_ib.models.layers import (
     default_layers,
     resolve_layer,
 )
+from captum_ib.hooks import untouched
 from captum_ib.layout import TokenLayout
 
 __all__ = [
@@ -32,8 +33,15 @@ __all__ = [
     "run_settings",
 ]
 
-log_usage: Callable[..., Any] = captum_log.log_usage  # pyright: ignore[reportAttributeAccessIssue]
-"""Captum's decorator of ``attribute``; ``NoiseTunnel`` needs the ``__wrapped__`` that it leaves."""
+_logged: Callable[..., Any] = captum_log.log_usage  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def log_usage() -> Callable[[Callable[..., Any]], Any]:
+    """Captum's decorator of ``attribute``, around one that leaves the model as it was.
+
+    ``NoiseTunnel`` needs the ``__wrapped__`` that Captum's leaves.
+    """
+    return lambda function: _logged()(untouched(function))
 
 
 class BottleneckAttribution(LayerAttribution):
@@ -64,6 +72,7 @@ class BottleneckAttribution(LayerAttribution):
         """The class's name, e.g. ``"CoIBA"``."""
         return type(self).__name__
 
+    @untouched
     def estimate(
         self, loader: Iterable[Any], attribute_to_layer_input: bool = False
     ) -> ActivationStatistics:

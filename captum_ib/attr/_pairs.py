@@ -16,6 +16,7 @@ from captum_ib.attr._priors import Prior, own_prior, reference_prior, standard_p
 from captum_ib.forward.progress import progress
 from captum_ib.attr._settings import BottleneckSettings
 from captum_ib.bottleneck import ActivationStatistics
+from captum_ib.hooks import untouched
 from captum_ib.models.dual_encoder import DualEncoder, TowerView
 from captum_ib.models.layers import NamedLayer
 from captum_ib.layout import TokenLayout
@@ -151,6 +152,7 @@ class PairAttribution(LayerAttribution):
         """The name of the class, as the papers write it (Captum would put spaces into it)."""
         return type(self).__name__
 
+    @untouched
     def estimate(self, loader: Iterable[Any]) -> ActivationStatistics:
         """Estimate mean and variance of all layers from reference pairs, and keep them.
 
