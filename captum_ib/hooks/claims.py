@@ -83,9 +83,7 @@ def claim(undo: Undo, modules: Sequence[nn.Module]) -> None:
         RuntimeError: another thread has them, and waits itself for something this thread has.
     """
     parts = frozenset(
-        id(part)
-        for module in modules
-        for part in (*module.modules(), *module.parameters())
+        id(part) for module in modules for part in (*module.modules(), *module.parameters())
     )
     wanted = _Claim(threading.current_thread(), list(modules), parts, undo)
     undo.note(partial(_release, wanted))

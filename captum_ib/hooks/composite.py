@@ -109,9 +109,7 @@ class CompositeHook:
             return None
         return self._apply(index, locate_input(args, kwargs), "input")
 
-    def _after(
-        self, index: int, module: nn.Module, args: tuple, kwargs: dict, output: Any
-    ) -> Any:
+    def _after(self, index: int, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
         if threading.get_ident() != self._thread:
             return None
         return self._apply(index, locate(output), "output")

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import torch
-from torch.overrides import _pop_mode
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,7 +61,7 @@ class Undo:
                 try:
                     self._steps[-1]()
                     break
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 - raised below
                     raised = raised or error
             self._steps.pop()
         if raised is not None:
@@ -73,9 +72,9 @@ class Undo:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """Put back also what contexts opened inside have left, because their end was interrupted."""
+        """Put back also what contexts opened inside have left: their end was interrupted."""
         entries = _opened.entries
-        if not any(entry is self for entry in entries):
+        if self not in entries:
             self.restore()  # an outer one has done it, unless this is another thread
             return
         raised: BaseException | None = None
@@ -84,7 +83,7 @@ class Undo:
             last = entries[-1]
             try:
                 last.restore()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised below
                 raised = raised or error
             if not last._steps:
                 open_still = last is not self
@@ -130,13 +129,12 @@ def _keep_modes(undo: Undo) -> None:
         enabled = torch.is_autocast_enabled(device)
         undo.note(_here(functools.partial(torch.set_autocast_enabled, device, enabled)))
     undo.note(_here(functools.partial(_autocast_back_to, _autocast_nesting())))
-    undo.note(_here(functools.partial(_functions_back_to, torch._C._len_torch_function_stack())))
+    keep_function_modes(undo)
 
 
 def _autocast_nesting() -> int:
-    nesting = torch.autocast_increment_nesting() - 1
-    torch.autocast_decrement_nesting()
-    return nesting
+    """How many ``autocast`` contexts are open; torch tells only while it counts up or down."""
+    return (torch.autocast_increment_nesting() + torch.autocast_decrement_nesting() - 1) // 2
 
 
 def _autocast_back_to(nesting: int) -> None:
@@ -144,10 +142,25 @@ def _autocast_back_to(nesting: int) -> None:
         torch.autocast_decrement_nesting()
 
 
-def _functions_back_to(depth: int) -> None:
-    """Take off the function modes that were pushed meanwhile."""
-    while torch._C._len_torch_function_stack() > depth:
-        _pop_mode()
+def keep_function_modes(undo: Undo) -> None:
+    """Note which function modes are on in this thread: torch's own exit only takes off the last."""
+    undo.note(_here(functools.partial(_function_modes_back_to, _function_modes())))
+
+
+def _function_modes() -> list[Any]:
+    count = torch._C._len_torch_function_stack()
+    return [torch._C._get_function_stack_at(index) for index in range(count)]
+
+
+def _function_modes_back_to(modes: list[Any]) -> None:
+    now = _function_modes()
+    same = 0
+    while same < min(len(now), len(modes)) and now[same] is modes[same]:
+        same += 1
+    for _ in now[same:]:
+        torch._C._pop_torch_function_stack()
+    for mode in modes[same:]:
+        torch._C._push_on_torch_function_stack(mode)
 
 
 def _here(step: Callable[[], object]) -> Callable[[], object]:
