@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
+from traceback import clear_frames
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -103,9 +104,25 @@ def untouched(function: Callable[P, T]) -> Callable[P, T]:
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         with Undo() as undo:
             _keep_modes(undo)
-            return function(*args, **kwargs)
+            try:
+                return function(*args, **kwargs)
+            except Exception:
+                raise
+            except BaseException as interrupt:
+                _finish_generators(interrupt)
+                raise
 
     return call
+
+
+def _finish_generators(interrupt: BaseException | None) -> None:
+    """Have contexts made of generators, whose exit was interrupted, run their ``finally`` now.
+
+    They wait in the frames of the traceback, and would run when it is dropped: after all is back.
+    """
+    while interrupt is not None:
+        clear_frames(interrupt.__traceback__)
+        interrupt = interrupt.__context__
 
 
 def set_gradients(undo: Undo, enabled: bool) -> None:

@@ -4,6 +4,11 @@ import threading
 
 import pytest
 import torch
+from torch.overrides import (
+    BaseTorchFunctionMode,
+    _get_current_function_mode_stack,
+    _pop_mode_temporarily,
+)
 
 from captum_ib.hooks import Undo, untouched
 from captum_ib.hooks.undo import _opened
@@ -82,3 +87,20 @@ def test_modes_of_torch_whose_end_was_interrupted():
     assert torch._C._len_torch_function_stack() == depth
     assert torch.autocast_increment_nesting() == 1
     assert torch.autocast_decrement_nesting() == 0
+
+
+def test_a_generator_that_an_interrupt_left_open_does_not_come_back_later():
+    mode = BaseTorchFunctionMode()
+
+    @untouched
+    def interrupted():
+        mode.__enter__()
+        without = _pop_mode_temporarily()  # it puts the mode back when it is thrown away
+        without.__enter__()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        interrupted()
+    assert _get_current_function_mode_stack() == []
+    del caught
+    assert _get_current_function_mode_stack() == []
