@@ -5,6 +5,7 @@ import pickle
 import random
 import sys
 import threading
+from functools import cache
 
 import pytest
 import torch
@@ -61,6 +62,11 @@ def test_an_interrupt_at_any_of_many_points_leaves_nothing(row):
     assert left_changed(row, MANY_POINTS) == []
 
 
+@cache
+def in_evaluation_mode(row):
+    return build(row.kind, "eval").run(row)
+
+
 @rows
 @pytest.mark.parametrize("flags", ["eval", "train", "mixed"])
 def test_every_flag_comes_back_and_does_not_matter(row, flags):
@@ -68,8 +74,7 @@ def test_every_flag_comes_back_and_does_not_matter(row, flags):
     before = state(built.model)
     found = built.run(row)
     assert changed(before, state(built.model)) == []
-    expected = build(row.kind, "eval").run(row)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(found, in_evaluation_mode(row), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
 
 
@@ -103,7 +108,7 @@ def run_together(jobs):
 def in_threads(builts, kind, count):
     """All methods of a kind in each of some threads, each in its own order and on its model."""
     own = [row for row in ROWS if row.kind == kind]
-    expected = {row: build(kind).run(row) for row in own}
+    expected = {row: in_evaluation_mode(row) for row in own}
     before = [state(built.model) for built in builts]
 
     def check(row, built):
