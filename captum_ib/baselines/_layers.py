@@ -172,7 +172,7 @@ def layer_state(
         return found[0].clone()
 
     hook = CompositeHook([module], see, to_input, [name], samples_axis_of(call.forward_func))
-    with borrowed([module]), borrowed(roots(call.forward_func, call.run)):
+    with borrowed([*roots(call.forward_func, call.run), module]):
         with torch.set_grad_enabled(gradient), hook, hook.one_pass():
             output = call.run()
         (activation,) = found

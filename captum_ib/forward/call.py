@@ -47,7 +47,9 @@ class Call:
         """The output tensor for the samples repeated so many times, draw by draw."""
         if repeats not in self._repeated:
             self._repeated = {repeats: tuple(self._repeat(repeats))}
-        return output_tensor(self.forward_func(*self._repeated[repeats]))
+        # Fresh copies: a model may write its inputs in place, and they are handed out again.
+        given = [v.clone() if isinstance(v, Tensor) else v for v in self._repeated[repeats]]
+        return output_tensor(self.forward_func(*given))
 
     def index(self, output: Tensor) -> Tensor | None:
         """The target as indices ``(N, k)`` into an output with a multiple of N rows."""

@@ -120,11 +120,12 @@ def activations(
     found: dict[str, Tensor] = {}
 
     def keep(index: int, activation: Tensor) -> None:
-        found[names[index]] = activation.detach()
+        found[names[index]] = activation.detach().clone()  # layers behind may write it
 
     axis = samples_axis_of(call.forward_func)
     hook = CompositeHook(modules, keep, to_input, names, axis)
-    with borrowed(roots(call.forward_func, call.run)), torch.no_grad(), hook, hook.one_pass():
+    every = [*roots(call.forward_func, call.run), *modules]
+    with borrowed(every), torch.no_grad(), hook, hook.one_pass():
         call.run()
     return found
 

@@ -7,6 +7,8 @@ from typing import Any, TypeVar, cast
 
 from captum import log as captum_log
 
+from captum_ib.hooks import untouched
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -20,9 +22,9 @@ class Named:
 
 
 def log_usage() -> Callable[[_Function], _Function]:
-    """Captum's decorator of ``attribute``, which keeps the function's type.
+    """Captum's decorator of ``attribute``, around the net that leaves a model untouched.
 
-    ``NoiseTunnel`` needs the ``__wrapped__`` that it leaves.
+    It keeps the function's type. ``NoiseTunnel`` needs the ``__wrapped__`` that it leaves.
     """
     decorator: Any = captum_log.log_usage  # pyright: ignore[reportAttributeAccessIssue]
-    return cast(Callable[[_Function], _Function], decorator())
+    return lambda function: cast(_Function, decorator()(untouched(function)))

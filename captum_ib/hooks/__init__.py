@@ -2,10 +2,13 @@
 
 from captum_ib.hooks.axes import AxisTracker
 from captum_ib.hooks.composite import CompositeHook
-from captum_ib.hooks.isolate import borrowed, roots
+from captum_ib.hooks.isolate import borrowed
+from captum_ib.hooks.register import before_layer
 from captum_ib.hooks.replay import Recorder, Replay, ReplayMismatch
+from captum_ib.hooks.roots import roots
 from captum_ib.hooks.session import Session, open_session, samples_axis_of
 from captum_ib.hooks.stop import Stopped, check_stop, stopping
+from captum_ib.hooks.undo import Undo, untouched
 
 __all__ = [
     "AxisTracker",
@@ -15,10 +18,13 @@ __all__ = [
     "ReplayMismatch",
     "Session",
     "Stopped",
+    "Undo",
+    "before_layer",
     "borrowed",
     "check_stop",
     "open_session",
     "roots",
     "samples_axis_of",
     "stopping",
+    "untouched",
 ]

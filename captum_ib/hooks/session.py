@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from captum_ib.checks import require_finite
 from captum_ib.hooks.axes import AxisTracker
 from captum_ib.hooks.composite import CompositeHook, LayerFunction
-from captum_ib.hooks.isolate import borrowed, roots
+from captum_ib.hooks.isolate import borrowed
 from captum_ib.hooks.replay import Recorder, Replay
+from captum_ib.hooks.roots import roots
 from captum_ib.layout import Axes
 
 Run = Callable[[int], Tensor]
@@ -160,7 +161,8 @@ def open_session(
         replay: compute only once what does not depend on the layers.
     """
     session = Session(run, layers, names, to_input, samples_axis_of(forward_func))
-    with borrowed(list(layers)), borrowed(roots(forward_func, lambda: run(1))):
+    # At once: a call that holds the layers and waits for the rest could wait for ever.
+    with borrowed([*roots(forward_func, lambda: run(1)), *layers]):
         session._record(n)
         if replay:
             session._check_replay()
