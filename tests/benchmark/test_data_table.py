@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
+import tempfile
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -348,3 +351,55 @@ def test_shuffled_tables(home):
 def test_rows_that_are_not_there(home, ending, index):
     with pytest.raises(IndexError, match=f"sample {index} of 3"):
         read(write(home, ending)).read(index)
+
+
+def opened(home, ending, count):
+    """Bytes that a table of so many rows holds once it is open and half its rows were read."""
+    rows = [{"image": "a.png", "caption": f"{number}" * 200} for number in range(count)]
+    path = write(home, ending, rows)
+    read(path).id(0)  # what is imported on the way does not count
+    del rows
+    gc.collect()
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    data = read(path)
+    for number in range(0, count, 2):
+        data.read(number)
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0] + pa.total_allocated_bytes() - before
+    tracemalloc.stop()
+    assert data.read(count - 1).caption.endswith(str(count - 1))
+    return held
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_memory_is_flat_over_ten_times_the_rows(home, ending, monkeypatch):
+    monkeypatch.setattr(table, "read_picture", lambda *_: Image.new("RGB", (1, 1)))
+    few, many = opened(home, ending, 300), opened(home, ending, 3000)
+    assert many - few < 100_000  # the rows grow by 2 MB
+    assert many < 400_000
+
+
+def test_nothing_is_left_in_the_temporary_folder(home, tmp_path_factory, monkeypatch):
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    before = sorted(home.iterdir())
+    path = write(home, "csv")
+    data = read(path)
+    path.unlink()  # what was opened stays as it was
+    assert [data.read(index).label for index in range(3)] == [1, 2, 2]
+    assert not list(temporary.iterdir()) and sorted(home.iterdir()) == before
+    with pytest.raises(ValueError, match="never closed"):
+        path.write_text('image\na.png\n"b.png\n')
+        read(path)
+    assert not list(temporary.iterdir())
+
+
+def test_images_whose_names_no_file_can_have(home):
+    rows = [{"image": "a\0.png"}, {"image": "a" * 5000}, {"image": "a.png"}]
+    data = read(write(home, "jsonl", rows))
+    with pytest.raises(UnreadableSampleError, match="^row-0: image .* is missing"):
+        data.read(0)
+    with pytest.raises(UnreadableSampleError, match="^row-1: image .* is missing"):
+        data.read(1)
+    assert data.read(2).image.size == (3, 2)

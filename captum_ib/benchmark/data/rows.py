@@ -24,10 +24,11 @@ Table = tuple[list[str], Callable[[Sequence[str]], Iterable[Row]]]
 """The columns' names; and the rows, with at least the columns that are asked for."""
 
 _LONGEST = 2**20  # bytes of a line
+_BATCH = 100  # rows
 
 
 class Held:
-    """Rows that memory maps from an Arrow file in the temporary folder (``TMPDIR``).
+    """Rows in an Arrow file of the temporary folder (``TMPDIR``), a hundred in memory at a time.
 
     The file loses its name at once, and so goes with the process, however that ends.
 
@@ -39,20 +40,23 @@ class Held:
         arrow = need("pyarrow", "reading tables")
         texts = (json.dumps(row, default=_plain).encode() for row in rows)
         schema = arrow.schema([("row", arrow.large_binary())])
+        self._length, self._batch = 0, (-1, ())
         with tempfile.TemporaryDirectory(prefix="captum_ib-", ignore_cleanup_errors=True) as folder:
             path = str(Path(folder, "rows.arrow"))
             with arrow.ipc.new_file(path, schema) as file:
-                while some := list(islice(texts, 500)):
-                    file.write_batch(
-                        arrow.record_batch([arrow.array(some, "large_binary")], schema)
-                    )
-            self._rows = arrow.ipc.open_file(arrow.memory_map(path)).read_all().column("row")
+                while some := list(islice(texts, _BATCH)):
+                    file.write(arrow.record_batch([arrow.array(some, "large_binary")], schema))
+                    self._length += len(some)
+            self._file = arrow.ipc.open_file(arrow.OSFile(path))
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._length
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        row = json.loads(self._rows[number].as_py())
+        at, place = divmod(number, _BATCH)
+        if self._batch[0] != at:
+            self._batch = at, self._file.get_batch(at).column(0)
+        row = json.loads(self._batch[1][place].as_py())
         if isinstance(row, str):
             raise ValueError(row)
         return row
@@ -80,26 +84,30 @@ def open_table(path: Path) -> Table:
     return kind(path)
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path, first: str = "surrogateescape") -> Iterator[str]:
+    """Lines of a file; ``first`` says what happens where the first one is no UTF-8."""
     with path.open("rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b""), start=1):
             if len(line) == _LONGEST:
                 raise ValueError(f"{path}:{number}: the line is longer than 1 MiB: it is no table")
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")
+            if number == 1:
+                yield line.decode("utf-8-sig", first)
+            else:
+                yield line.decode("utf-8", "surrogateescape")
 
 
 def _csv(path: Path) -> Table:
     """Comma- or tab-separated values with a header; a quoted cell may go over several lines."""
     lines = _cells(path)
-    header = next(lines, None)
+    try:
+        header = next(lines, None)
+    except UnicodeDecodeError as error:
+        header = str(error)
     if header is None:
         raise ValueError(f"table {path} is empty")
-    try:
-        if isinstance(header, str):
-            raise ValueError(header)
-        columns = [name.strip().encode().decode() for name in header]
-    except ValueError as error:
-        raise ValueError(f"{path}: the header can't be read: {error}") from None
+    if isinstance(header, str):
+        raise ValueError(f"{path}: the header can't be read: {header}")
+    columns = [name.strip() for name in header]
     if len(set(columns)) < len(columns):
         raise ValueError(f"{path}: columns {', '.join(columns)} are not all different")
 
@@ -116,7 +124,7 @@ def _csv(path: Path) -> Table:
 def _cells(path: Path) -> Iterator[list[str] | str]:
     """The cells of each row that is not blank, or what is wrong with it."""
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(_lines(path), delimiter=separator, strict=True)
+    reader = csv.reader(_lines(path, "strict"), delimiter=separator, strict=True)
     while True:
         first = reader.line_num + 1
         try:
