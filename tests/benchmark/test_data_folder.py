@@ -236,6 +236,9 @@ def test_pictures_of_a_folder_of_wordnet_ids(tmp_path):
     fill(tmp_path, "n01443537/a.png", "n03126707/a.png")
     data = folder(tmp_path, model(labels=IMAGENET.label_descriptions()), shuffle=None)
     assert [data.read(index).label for index in range(2)] == [1, 517]
+    data = folder(tmp_path, model("dual"), shuffle=None, caption="a photo of a {label}")
+    captions = [data.read(index).caption for index in range(2)]
+    assert captions == ["a photo of a goldfish", "a photo of a crane"]
 
 
 def test_names_that_are_not_utf8_in_reasons_and_captions(tmp_path):

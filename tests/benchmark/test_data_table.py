@@ -403,3 +403,35 @@ def test_images_whose_names_no_file_can_have(home):
     with pytest.raises(UnreadableSampleError, match="^row-1: image .* is missing"):
         data.read(1)
     assert data.read(2).image.size == (3, 2)
+
+
+def test_captions_and_urls_without_a_header(home):
+    """Conceptual Captions' file: quotes mean nothing, and pictures are called by their row."""
+    lines = [
+        'a "very" typical station\thttp://x.org/a.jpg?imgmax=800',
+        '"black friday" sale\thttp://x.org/b.jpg',
+        "no picture\thttp://x.org/c.jpg",
+        "no url",
+        '"an open quote\thttps://x.org/d.jpg',
+    ]
+    path = home / "Train_GCC-training.tsv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    root = home / "pictures"
+    (root / "00000").mkdir(parents=True)
+    (home / "a.png").rename(root / "0.png")
+    (home / "b.png").rename(root / "000000001.png")
+    (home / "m.png").rename(root / "00000" / "000000004.png")
+    data = read(path, model("dual"), root=str(root))
+    assert [data.read(index).caption for index in (0, 1, 4)] == [
+        'a "very" typical station',
+        '"black friday" sale',
+        '"an open quote',
+    ]
+    assert [int(np.asarray(data.read(index).image).max()) for index in (0, 1)] == [0, 1]
+    with pytest.raises(UnreadableSampleError) as caught:
+        data.read(2)
+    names = "2.jpg, 000000002.jpg, 00000/000000002.jpg (or .png, .webp)"
+    assert caught.value.reason == f"its picture is not below {root}: {names}"
+    with pytest.raises(UnreadableSampleError, match="^row-3: no caption and URL$"):
+        data.read(3)
+    assert read(path, model("dual"), root=str(root), id="url").id(1) == "http://x.org/b.jpg"

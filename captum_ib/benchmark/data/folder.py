@@ -42,9 +42,11 @@ def open_dataset(config: DataConfig, loaded: LoadedModel) -> Dataset:
     classes = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     if not classes:
         raise ValueError(f"{root} holds no folders, one per class, in which images lie")
-    caption, labels, most = options.get("caption"), None, max_pixels(options.get("max_pixels"))
+    caption, most = options.get("caption"), max_pixels(options.get("max_pixels"))
+    labels, words = None, []
     if loaded.kind == "dual":
         check_caption(caption, loaded)
+        words = [as_words(shown(name)) for name in classes]
     else:
         labels = class_indices(classes, loaded, options.get("labels", "auto"))
     files = _images(root, classes)
@@ -54,8 +56,7 @@ def open_dataset(config: DataConfig, loaded: LoadedModel) -> Dataset:
         image = read_picture(path, most)
         if labels is not None:
             return Sample(name, image, labels[number])
-        words = as_words(shown(classes[number]))
-        return Sample(name, image, words, (caption or LABEL).replace(LABEL, words))
+        return Sample(name, image, words[number], (caption or LABEL).replace(LABEL, words[number]))
 
     def name_of(place: int) -> str:
         return shown(os.path.relpath(files[place][0], root))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 
@@ -35,7 +36,13 @@ def check_caption(caption: str | None, loaded: LoadedModel) -> None:
 
 
 def as_words(folder: str) -> str:
-    """A folder's name as words: ``golden_retriever`` is a golden retriever."""
+    """A folder's name as words.
+
+    >>> as_words("golden_retriever"), as_words("n01443537")
+    ('golden retriever', 'goldfish')
+    """
+    if _WORDNET.fullmatch(folder):
+        return _imagenet("imagenet-22k").get(folder, folder).split(", ")[0]
     return folder.replace("_", " ").strip()
 
 
@@ -64,10 +71,12 @@ def class_indices(classes: Sequence[str], loaded: LoadedModel, rule: str = "auto
         return _all_of(classes, found, loaded)
     count = _count(loaded)
     if count not in (None, len(classes)):
+        why = "no folder is named after one"
+        if rule == "order":
+            why = "in order, each class needs one (labels: auto takes them by their names)"
         raise ValueError(
-            f"there are {len(classes)} folders for the {count} classes of {loaded.name}, and no "
-            f"folder is named after one, or the order was asked for; classes are called "
-            f"{_some(loaded)}"
+            f"there are {len(classes)} folders for the {count} classes of {loaded.name}, and "
+            f"{why}; classes are called {_some(loaded)}"
         )
     return list(range(len(classes)))
 
@@ -95,7 +104,7 @@ def _some(loaded: LoadedModel) -> str:
 
 
 def _by_name(name: str, loaded: LoadedModel) -> int | None:
-    for spelling in (name, as_words(name)):
+    for spelling in (name, name.replace("_", " ").strip()):
         try:
             return loaded.class_index(spelling)
         except ValueError:
@@ -112,7 +121,7 @@ def _by_wordnet(ids: Sequence[str], loaded: LoadedModel) -> list[int | None]:
     Raises:
         ValueError: the model has no labels, and another number of classes than there are ids.
     """
-    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
+    from timm.data.imagenet_info import infer_imagenet_subset
 
     labels = loaded.labels or []
     if loaded.labels is None and _count(loaded) != len(ids):
@@ -120,16 +129,24 @@ def _by_wordnet(ids: Sequence[str], loaded: LoadedModel) -> list[int | None]:
             f"the {len(ids)} folders are called by WordNet ids, and {loaded.name} does not name "
             "its classes; call each folder by the index of its class"
         )
-    info = ImageNetInfo(infer_imagenet_subset({"num_classes": len(labels)}) or "imagenet-22k")
-    pairs = zip(info.label_descriptions(), labels, strict=False)
+    table = _imagenet(infer_imagenet_subset({"num_classes": len(labels)}) or "imagenet-22k")
+    pairs = zip(table.values(), labels, strict=False)
     same = sum(not _names(theirs).isdisjoint(_names(ours)) for theirs, ours in pairs)
-    if info.num_classes() == len(labels) and same >= 0.9 * len(labels):
-        places = {id: place for place, id in enumerate(info.label_names())}
+    if len(table) == len(labels) and same >= 0.9 * len(labels):
+        places = {id: place for place, id in enumerate(table)}
         return [places.get(id) for id in ids]
-    described = dict(zip(info.label_names(), info.label_descriptions(), strict=True))
-    named = [{_by_name(name, loaded) for name in _names(described.get(id, ""))} for id in ids]
+    named = [{_by_name(name, loaded) for name in _names(table.get(id, ""))} for id in ids]
     found = [indices - {None} for indices in named]
     return [indices.pop() if len(indices) == 1 else None for indices in found]
+
+
+@cache
+def _imagenet(subset: str) -> dict[str, str]:
+    """The names of ImageNet's classes by WordNet id, in the order of the classes."""
+    from timm.data.imagenet_info import ImageNetInfo
+
+    info = ImageNetInfo(subset)
+    return dict(zip(info.label_names(), info.label_descriptions(), strict=True))
 
 
 def _names(description: str) -> set[str]:

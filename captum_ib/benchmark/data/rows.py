@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
@@ -23,6 +24,10 @@ Row = dict[str, Any] | str
 Table = tuple[list[str], Callable[[Sequence[str]], Iterable[Row]]]
 """The columns' names; and the rows, with at least the columns that are asked for."""
 
+CAPTIONS = ("caption", "url")
+"""Columns of Conceptual Captions' file."""
+
+_CAPTIONED = re.compile(r"[^\t]+\thttps?://[^\t]+\s*")
 _LONGEST = 2**20  # bytes of a line
 _BATCH = 100  # rows
 
@@ -77,7 +82,7 @@ def open_table(path: Path) -> Table:
     """
     if not path.is_file():
         raise FileNotFoundError(f"table {path} is not there, or no file")
-    kinds = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
+    kinds = {".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl, ".parquet": _parquet}
     kind = kinds.get(path.suffix.lower())
     if kind is None:
         raise ValueError(f"table {path} must end in one of {', '.join(kinds)}")
@@ -96,9 +101,21 @@ def _lines(path: Path, first: str = "surrogateescape") -> Iterator[str]:
                 yield line.decode("utf-8", "surrogateescape")
 
 
-def _csv(path: Path) -> Table:
-    """Comma- or tab-separated values with a header; a quoted cell may go over several lines."""
-    lines = _cells(path)
+def _tsv(path: Path) -> Table:
+    """Tab-separated values, or Conceptual Captions' lines of caption and URL without a header."""
+    if not _CAPTIONED.fullmatch(next(_lines(path), "")):
+        return _csv(path, "\t")
+
+    def row(line: str) -> Row:
+        cells = line.rstrip("\r\n").split("\t")
+        return dict(zip(CAPTIONS, cells, strict=True)) if len(cells) == 2 else "no caption and URL"
+
+    return list(CAPTIONS), lambda _: map(row, _lines(path))
+
+
+def _csv(path: Path, separator: str = ",") -> Table:
+    """Separated values with a header; a quoted cell may go over several lines."""
+    lines = _cells(path, separator)
     try:
         header = next(lines, None)
     except UnicodeDecodeError as error:
@@ -121,9 +138,8 @@ def _csv(path: Path) -> Table:
     return columns, lambda _: map(row, lines)
 
 
-def _cells(path: Path) -> Iterator[list[str] | str]:
+def _cells(path: Path, separator: str) -> Iterator[list[str] | str]:
     """The cells of each row that is not blank, or what is wrong with it."""
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
     reader = csv.reader(_lines(path, "strict"), delimiter=separator, strict=True)
     while True:
         first = reader.line_num + 1

@@ -11,7 +11,7 @@ import numpy as np
 from captum_ib.benchmark.checks import nearest
 from captum_ib.benchmark.config import DataConfig
 from captum_ib.benchmark.data.pictures import max_pixels, read_mask, read_picture
-from captum_ib.benchmark.data.rows import Held, open_table
+from captum_ib.benchmark.data.rows import CAPTIONS, Held, open_table
 from captum_ib.benchmark.data.samples import Dataset, Sample
 from captum_ib.loading.load import LoadedModel
 
@@ -28,7 +28,9 @@ def open_dataset(config: DataConfig, loaded: LoadedModel) -> Dataset:
       the caption's words of content. The last four are taken from columns of these names where
       there are some; ``None`` leaves one out.
     - ``id``: the column of ids (default: ``row-0``, ``row-1``, …).
-    - ``root``: where relative paths start (default: the table's folder).
+    - ``root``: where relative paths start (default: the table's folder). Conceptual Captions' file
+      has no image paths: the picture of row 12 is ``12.jpg``, ``000000012.jpg`` or
+      ``00000/000000012.jpg`` there, as img2dataset has it.
     - ``shuffle``: seed of the order (default ``None``: the table's).
     - ``max_pixels``: larger images are refused.
 
@@ -59,6 +61,8 @@ def open_dataset(config: DataConfig, loaded: LoadedModel) -> Dataset:
     def read(place: int, name: str) -> Sample:
         row = rows[place]
         cells = {part: row.get(column) for part, column in columns.items()}
+        if "image" not in cells:
+            cells["image"] = _downloaded(root, place)
         return _sample(name, cells, root, loaded, most)
 
     if "id" in columns:
@@ -79,6 +83,16 @@ def _sample(
     image = read_picture(root / path, most)
     shape = None if mask is None else read_mask(root / mask, image.size, most)
     return Sample(name, image, label, caption, shape, words)
+
+
+def _downloaded(root: Path, number: int) -> str:
+    """The file of a row's picture: its number, with the zeros and folders of img2dataset or not."""
+    stems = (str(number), f"{number:09d}", f"{number // 10_000:05d}/{number:09d}")
+    files = [f"{stem}.{ending}" for stem in stems for ending in ("jpg", "jpeg", "png", "webp")]
+    for file in files:
+        if (root / file).is_file():
+            return file
+    raise ValueError(f"its picture is not below {root}: {', '.join(files[::4])} (or .png, .webp)")
 
 
 def _label(cell: Any, loaded: LoadedModel) -> int | str:
@@ -125,7 +139,8 @@ def _words(cell: Any) -> tuple[str, ...]:
 
 def _columns(path: Path, there: Sequence[str], options: Mapping[str, Any]) -> dict[str, str]:
     """Which column holds which part."""
-    asked: dict[str, str | None] = {"image": options.get("image", "image")}
+    image = None if list(there) == list(CAPTIONS) else "image"
+    asked: dict[str, str | None] = {"image": options.get("image", image)}
     for part in _PARTS:
         asked[part] = options.get(part, part if part in there else None)
     asked["id"] = options.get("id")
