@@ -1,7 +1,7 @@
 """A folder that holds one folder of images per class.
 
-``datasets`` has a reader of such folders; it takes a class called "test" for a split, names a class
-after the innermost folder, and fails at the name of a file that is not UTF-8.
+``datasets`` has a reader of such folders; it takes a class called "test" for all there is, gives no
+labels where a class holds folders, and fails at the name of a file that is not UTF-8.
 """
 
 from __future__ import annotations
