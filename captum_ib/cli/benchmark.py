@@ -66,7 +66,7 @@ def run(request: Request) -> None:
                 typer.echo(f"{config.title}:")
             typer.echo(str(estimate(config)))
         return
-    from captum_ib.benchmark.report import summary as tables
+    from captum_ib.report import summary as tables
     from captum_ib.benchmark.run import run as carry_out
 
     execute = None

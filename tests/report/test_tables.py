@@ -8,9 +8,9 @@ import re
 
 import pytest
 
-from captum_ib.benchmark.report import make_report, read_tables, tables
+from captum_ib.report import make_report, read_tables, tables
 from captum_ib.cli import main
-from tests.benchmark.report.folders import Folder
+from tests.report.folders import Folder
 
 CLIP = {
     "model": "zoo:clip-scenes",

@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from captum_ib.benchmark.report.reading import MethodInfo, MetricInfo
-from captum_ib.benchmark.report.scores import Group, MethodScores
+from captum_ib.report.reading import MethodInfo, MetricInfo
+from captum_ib.report.scores import Group, MethodScores
 
 Over = Literal["seeds", "samples", ""]
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from captum_ib.benchmark.report.aggregate import Table
-from captum_ib.benchmark.report.layout import decimals, heading, notes
-from captum_ib.benchmark.report.scores import PREFIX
+from captum_ib.report.aggregate import Table
+from captum_ib.report.layout import decimals, heading, notes
+from captum_ib.report.scores import PREFIX
 
 SIDE = 56
 """Larger maps are averaged down to so many cells a side."""
@@ -43,7 +43,7 @@ def gallery(table: Table, count: int = 50, seed: int = 0) -> str:
         seed: of that choice.
     """
     data = gallery_data(table, count, seed)
-    home = files("captum_ib.benchmark.report")
+    home = files("captum_ib.report")
     style, maps, rest, page = (
         (home / name).read_text(encoding="utf-8")
         for name in ("gallery.css", "maps.js", "gallery.js", "gallery.html")

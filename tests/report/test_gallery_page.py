@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from captum_ib.benchmark.report import read_tables
-from captum_ib.benchmark.report.gallery import gallery
-from tests.benchmark.report.folders import Folder
+from captum_ib.report import read_tables
+from captum_ib.report.gallery import gallery
+from tests.report.folders import Folder
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from captum_ib.benchmark.report.reading import MethodInfo, MetricInfo, Run
+from captum_ib.report.reading import MethodInfo, MetricInfo, Run
 
 PREFIX = "metric:"
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from captum_ib.benchmark.pictures import mask_png
-from captum_ib.benchmark.report import read_tables
-from captum_ib.benchmark.report.gallery import encode_map, gallery, gallery_data, outline
-from tests.benchmark.report.folders import Folder
+from captum_ib.report import read_tables
+from captum_ib.report.gallery import encode_map, gallery, gallery_data, outline
+from tests.report.folders import Folder
 
 CLIP = {"model": "zoo:clip-scenes", "methods": ["m2ib", "nib"], "metrics": ["drop_image"]}
 
@@ -157,7 +157,7 @@ def test_page_names_no_address(tmp_path):
 
 @pytest.mark.parametrize("word", ["<bos>", "</s>", "<|endoftext|>", "[CLS]", "<pad>", "[pad]"])
 def test_special_tokens(word):
-    from captum_ib.benchmark.report.gallery import _SPECIAL
+    from captum_ib.report.gallery import _SPECIAL
 
     assert _SPECIAL.fullmatch(word)
     assert not _SPECIAL.fullmatch(word[1:]) and not _SPECIAL.fullmatch(f"a{word}")

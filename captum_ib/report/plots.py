@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from captum_ib.benchmark.report.aggregate import Table, sample_means
-from captum_ib.benchmark.report.layout import shown_rate
-from captum_ib.benchmark.report.reading import Run
-from captum_ib.benchmark.report.scores import Group
+from captum_ib.report.aggregate import Table, sample_means
+from captum_ib.report.layout import shown_rate
+from captum_ib.report.reading import Run
+from captum_ib.report.scores import Group
 from captum_ib.metrics.agreement import layer_agreement
 from captum_ib.metrics.difficulty import DifficultyBins, difficulty_bins, plot_difficulty
 from captum_ib.metrics.plots import COLOURS, paper_style, plot_curves

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from captum_ib.benchmark.report import plots, read_tables
-from tests.benchmark.report.folders import Folder, blob
+from captum_ib.report import plots, read_tables
+from tests.report.folders import Folder, blob
 
 
 def table_of(folder):

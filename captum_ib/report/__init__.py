@@ -5,6 +5,6 @@
 draws, ``gallery`` makes the page, and ``write`` does all of it.
 """
 
-from captum_ib.benchmark.report.write import FORMATS, make_report, read_tables, summary
+from captum_ib.report.write import FORMATS, make_report, read_tables, summary
 
 __all__ = ["FORMATS", "make_report", "read_tables", "summary"]

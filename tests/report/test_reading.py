@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from captum_ib.benchmark.arrow import pa, pq
-from captum_ib.benchmark.report import read_tables, summary
-from captum_ib.benchmark.report.layout import notes
-from captum_ib.benchmark.report.reading import find_runs, open_run
-from tests.benchmark.report.folders import Folder
+from captum_ib.report import read_tables, summary
+from captum_ib.report.layout import notes
+from captum_ib.report.reading import find_runs, open_run
+from tests.report.folders import Folder
 
 
 def only_table(*paths):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captum_ib.benchmark.report.parquet import (
+from captum_ib.report.parquet import (
     Part,
     among,
     header,

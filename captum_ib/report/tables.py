@@ -9,8 +9,8 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-from captum_ib.benchmark.report.aggregate import Table
-from captum_ib.benchmark.report.layout import Column, Entry, Layout, heading, layouts
+from captum_ib.report.aggregate import Table
+from captum_ib.report.layout import Column, Entry, Layout, heading, layouts
 
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",

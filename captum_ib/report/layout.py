@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from captum_ib.benchmark.report.aggregate import Cell, Table, paired_cell, ranks
-from captum_ib.benchmark.report.reading import MetricInfo, Run
+from captum_ib.report.aggregate import Cell, Table, paired_cell, ranks
+from captum_ib.report.reading import MetricInfo, Run
 
 NONE = "–"
 DAGGER = "†"
