@@ -1,331 +1,136 @@
-// The page: reads the data beside it, makes the cards, and listens to the controls.
+"use strict";
+// Searching, sorting and scores, and one map large. What is switched off is the style's concern.
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
-const { methods, metrics, samples, seeds } = data;
-const state = {
-  search: "", score: 0, order: "data", reversed: false, seed: 0, smooth: true,
-  shown: methods.map(() => true),
-};
-const SIDE = 144; // pixels of a map's canvas; the large one has twice as many
-const palettes = { true: palette(data.palettes.signed), false: palette(data.palettes.unsigned) };
+const all = (selector, home = document) => [...home.querySelectorAll(selector)];
+const cards = all(".sample");
+const metric = () => at("score").selectedOptions[0]?.dataset;
+const numbers = new Map(all("[data-scores]").map((tile) => [tile, JSON.parse(tile.dataset.scores)]));
+const signed = (value) => value.replace("-", "−");
 
-// Everything from the data goes into text nodes and properties: it is never parsed as HTML.
-function make(tag, options = {}, ...children) {
-  const element = document.createElement(tag);
-  const { attributes = {}, ...properties } = options;
-  Object.assign(element, properties);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children.filter((child) => child !== null));
-  return element;
+function scoreOf(tile, number = at("score").value) {
+  return numbers.get(tile)?.[number] ?? null;
 }
 
-// ---- what a sample's methods gave
-function resultOf(item, method) {
-  const all = item.results[method];
-  if (!all) return null;
-  const one = all[state.seed];
-  return one === "same" ? all[0] : one;
+/** Tiles of a sample that can be seen, or that of one method whether it can or not. */
+function tilesOf(card, method = null) {
+  const tiles = all(`.tile[data-seeds~="${at("seed").value}"]`, card);
+  const wanted = ({ dataset }) => (method === null ? at(`method-${dataset.method}`).checked : dataset.method === method);
+  return tiles.filter(wanted);
 }
 
-function scoreOf(item, method, metric = state.score) {
-  const result = resultOf(item, method);
-  const score = result && result.scores ? result.scores[metric] : null;
-  return score === undefined ? null : score;
+function known(tiles) {
+  return tiles.map((tile) => scoreOf(tile)).filter((score) => score !== null);
 }
 
-function bestOf(item) {
-  const scores = methods.map((_, m) => (state.shown[m] ? scoreOf(item, m) : null));
-  const known = scores.filter((score) => score !== null);
-  if (known.length < 2) return null;
-  return metrics[state.score].up ? Math.max(...known) : Math.min(...known);
+function shown(score, { digits }) {
+  return score === null ? "–" : signed(score.toFixed(digits));
 }
 
-function shownScore(score, metric) {
-  return score === null ? "–" : score.toFixed(metrics[metric].digits).replace("-", "−");
-}
-
-function largest(result, method) {
-  return `max ${Number(result.top.toPrecision(2))} ${method.unit}`.trim();
-}
-
-function frameOf(item, method, result, side, tag) {
-  const { signed, title } = methods[method];
-  const picture = make("img", { className: "picture", src: item.image, alt: "" });
-  const canvas = make("canvas", {
-    width: side,
-    height: side,
-    attributes: { role: "img", "aria-label": `${title}: map of ${item.id}` },
-  });
-  draw(canvas, result, signed, palettes, state.smooth);
-  const mark = item.outline ? make("img", { className: "mark", src: item.outline, alt: "" }) : null;
-  const options = { className: "frame map" };
-  if (tag === "button") Object.assign(options, { type: "button", title: "Open large" });
-  return make(tag, options, picture, canvas, mark);
-}
-
-function wordsOf(result, method) {
-  if (!result.words) return null;
-  const signed = methods[method].signed;
-  const top = Math.max(0, ...result.weights.map(Math.abs));
-  const spans = result.words.map((word, i) => {
-    const rgb = colour(result.weights[i], top, signed, palettes);
-    const span = make("span", { textContent: word, title: String(Number(result.weights[i].toPrecision(3))) });
-    span.style.backgroundColor = `rgb(${rgb.join(", ")})`;
-    span.style.color = readable(rgb);
-    return span;
-  });
-  return make("div", { className: "words", attributes: { "aria-label": "Caption by attribution" } }, ...spans);
-}
-
-/** A name that may be broken where a word begins inside it, as in IntegratedGradients. */
-function breakable(name) {
-  return name.split(/(?<=[a-z])(?=[A-Z])/).flatMap((part, i) => (i ? [make("wbr"), part] : [part]));
-}
-
-function tileOf(item, method) {
-  const info = methods[method];
-  const result = resultOf(item, method);
-  const tile = make("figure", { className: "tile" });
-  tile.dataset.method = info.label;
-  if (!result || !result.map) {
-    const reason = result && result.reason ? `Failed: ${result.reason}` : "No map";
-    tile.append(make("div", { className: "frame failed", textContent: reason }));
-  } else {
-    const frame = frameOf(item, method, result, SIDE, "button");
-    frame.addEventListener("click", () => openLarge(item, method));
-    tile.append(frame);
-  }
-  const score = scoreOf(item, method);
-  const best = score !== null && score === bestOf(item);
-  const metric = metrics[state.score];
-  const value = metric
-    ? make("span", {
-        className: best ? "value best" : "value",
-        textContent: shownScore(score, state.score),
-        title: metric.title + (best ? ": the best of this sample" : ""),
-      })
-    : null;
-  const most = result && result.map ? largest(result, info) : "";
-  const short = most && info.unit.length > 8 ? largest(result, { unit: "" }) : most; // tiles are narrow
-  const unit = most ? make("span", { className: "unit", textContent: short, title: most }) : null;
-  tile.append(
-    make(
-      "figcaption",
-      {},
-      make("div", { className: "name", title: info.paper || "" }, ...breakable(info.title)),
-      make("div", { className: "facts" }, value, unit),
-      result && result.words ? wordsOf(result, method) : null,
-    ),
-  );
-  return tile;
-}
-
-// ---- cards, filled when they come near the window
-const near = new Set();
-const observer = new IntersectionObserver(
-  (entries) => {
-    for (const entry of entries) {
-      if (entry.isIntersecting && !near.has(entry.target)) {
-        near.add(entry.target);
-        fill(entry.target);
-      }
+/** Write the scores of the chosen metric, and mark the best of each sample. */
+function judge() {
+  if (!metric()) return;
+  for (const card of cards) {
+    const tiles = tilesOf(card);
+    const scores = known(tiles);
+    const best = metric().up === "1" ? Math.max(...scores) : Math.min(...scores);
+    for (const tile of tiles) {
+      const value = tile.querySelector(".value");
+      value.textContent = shown(scoreOf(tile), metric());
+      value.classList.toggle("best", scores.length > 1 && scoreOf(tile) === best);
+      value.title = at("score").selectedOptions[0].text + (value.matches(".best") ? ": the best of this sample" : "");
     }
-  },
-  { rootMargin: "600px" },
-);
-
-function cardOf(item) {
-  const header = make(
-    "header",
-    {},
-    make("h2", { textContent: item.id }),
-    item.label ? make("span", { className: "tag", textContent: item.label }) : null,
-    item.confidence === null
-      ? null
-      : make("span", { className: "confidence", textContent: `confidence ${item.confidence.toFixed(3)}` }),
-    item.caption ? make("p", { className: "caption", textContent: item.caption }) : null,
-  );
-  const card = make("article", { className: "sample", tabIndex: -1 }, header, make("div", { className: "tiles" }));
-  card.item = item;
-  card.text = [item.id, item.label, item.caption].filter(Boolean).join(" ").toLowerCase();
-  return card;
-}
-
-function fill(card) {
-  const { item } = card;
-  const input = make(
-    "figure",
-    { className: "tile" },
-    make(
-      "div",
-      { className: "frame" },
-      make("img", { className: "picture", src: item.image, alt: `What the model saw of ${item.id}` }),
-      item.outline ? make("img", { className: "mark", src: item.outline, alt: "" }) : null,
-    ),
-    make("figcaption", {}, make("div", { className: "name", textContent: "Input" })),
-  );
-  const tiles = methods.map((_, m) => (state.shown[m] ? tileOf(item, m) : null)).filter(Boolean);
-  card.querySelector(".tiles").replaceChildren(input, ...tiles);
-}
-
-const cards = samples.map(cardOf);
-
-function refill() {
-  for (const card of cards) if (near.has(card)) fill(card);
+  }
 }
 
 /** What samples are sorted by; null comes last, whichever the direction. */
-function keyOf(item) {
-  if (state.order === "data") return item.index;
-  if (state.order === "confidence") return item.confidence;
-  if (state.order !== "mean") return scoreOf(item, Number(state.order));
-  const scores = methods.map((_, m) => (state.shown[m] ? scoreOf(item, m) : null)).filter((s) => s !== null);
-  return scores.length ? scores.reduce((sum, s) => sum + s, 0) / scores.length : null;
+function keyOf(card, order) {
+  if (order in card.dataset) return card.dataset[order] === "" ? null : Number(card.dataset[order]);
+  const scores = known(tilesOf(card, order === "mean" ? null : order));
+  return scores.length ? scores.reduce((sum, score) => sum + score, 0) / scores.length : null;
 }
 
+const textOf = (card, separator) => all("h2, .tag, .caption", card).map((part) => part.textContent).join(separator);
+
 function arrange() {
-  const byScore = state.order !== "data" && state.order !== "confidence";
-  const highFirst = state.order === "confidence" || (byScore && metrics[state.score].up);
-  const sign = (highFirst ? -1 : 1) * (state.reversed ? -1 : 1);
-  const terms = state.search.toLowerCase().split(/\s+/).filter(Boolean);
+  const order = at("order").value;
+  const reversed = at("direction").getAttribute("aria-pressed") === "true";
+  const words = { index: ["Ascending", "Descending"], confidence: ["High first", "Low first"] };
+  const highFirst = order === "confidence" || (order !== "index" && metric().up === "1");
+  const sign = highFirst === reversed ? 1 : -1;
+  const terms = at("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const found = cards
-    .filter((card) => terms.every((term) => card.text.includes(term)))
-    .map((card) => ({ card, key: keyOf(card.item) }));
+    .filter((card) => terms.every((term) => textOf(card, " ").toLowerCase().includes(term)))
+    .map((card) => ({ card, key: keyOf(card, order) }));
   found.sort((a, b) => {
     if (a.key === null || b.key === null) return (a.key === null) - (b.key === null);
-    return sign * (a.key - b.key) || a.card.item.index - b.card.item.index;
+    return sign * (a.key - b.key) || a.card.dataset.index - b.card.dataset.index;
   });
   at("cards").replaceChildren(...found.map(({ card }) => card));
   at("empty").hidden = found.length > 0;
-  at("status").textContent =
-    found.length === cards.length ? `${cards.length} samples` : `${found.length} of ${cards.length} samples`;
-  const words = byScore ? ["Best first", "Worst first"]
-    : state.order === "data" ? ["Ascending", "Descending"] : ["High first", "Low first"];
-  at("direction").textContent = words[Number(state.reversed)];
-  at("direction").setAttribute("aria-pressed", String(state.reversed));
-  for (const card of cards) observer.observe(card);
+  at("status").textContent = `${found.length === cards.length ? "" : `${found.length} of `}${cards.length} samples`;
+  at("direction").textContent = (words[order] ?? ["Best first", "Worst first"])[Number(reversed)];
 }
 
 // ---- one map, large
 let open = null;
 
-function openLarge(item, method) {
-  open = { item, method };
-  const info = methods[method];
-  const result = resultOf(item, method);
-  at("large-title").textContent = info.title + (info.paper ? ` (${info.paper})` : "");
-  at("large-sample").textContent = [item.id, item.label, item.caption].filter(Boolean).join(" · ");
-  const rest = result && result.map ? largest(result, info) : "";
-  at("readout").textContent = rest;
-  if (rest) {
-    const frame = frameOf(item, method, result, 2 * SIDE, "div");
-    frame.addEventListener("pointermove", (event) => {
-      const box = frame.getBoundingClientRect();
-      const x = (event.clientX - box.left) / box.width, y = (event.clientY - box.top) / box.height;
-      if (x < 0 || y < 0 || x >= 1 || y >= 1) return;
-      const value = sample(result, info.signed, x, y, state.smooth);
-      at("readout").textContent = `${Number(value.toPrecision(2))} ${info.unit} here, ${rest}`;
-    });
-    frame.addEventListener("pointerleave", () => { at("readout").textContent = rest; });
-    at("large-frame").replaceChildren(frame);
-  } else {
-    const reason = (result && result.reason) || "No map";
-    at("large-frame").replaceChildren(make("div", { className: "frame failed", textContent: reason }));
+function enlarge(tile) {
+  open = tile;
+  const card = tile.closest(".sample");
+  const name = tile.querySelector(".name");
+  at("large-title").textContent = name.textContent + (name.title ? ` (${name.title})` : "");
+  at("large-sample").textContent = textOf(card, " · ");
+  const frame = document.createElement("div");
+  frame.className = tile.querySelector(".frame").className;
+  frame.append(...tile.querySelector(".frame").cloneNode(true).childNodes);
+  at("large-frame").replaceChildren(frame);
+  at("large-words").replaceChildren(...all(".words", tile).map((words) => words.cloneNode(true)));
+  const most = tile.querySelector(".unit")?.title ?? "";
+  at("readout").textContent = most;
+  const heat = frame.querySelector(".heat");
+  if (heat) {
+    frame.onpointermove = (event) => { at("readout").textContent = `${valueAt(heat, event)} here, ${most}`; };
+    frame.onpointerleave = () => { at("readout").textContent = most; };
   }
-  at("large-words").replaceChildren(...[rest ? wordsOf(result, method) : null].filter(Boolean));
   at("large-scores").replaceChildren(
-    ...metrics.map((metric, m) =>
-      make(
-        "tr",
-        {},
-        make("td", { textContent: `${metric.title} ${metric.up ? "↑" : "↓"}` }),
-        make("td", { textContent: shownScore(scoreOf(item, method, m), m) }),
-      ),
-    ),
+    ...[...at("score").options].map((option, number) => {
+      const row = document.createElement("tr");
+      row.insertCell().textContent = option.text;
+      row.insertCell().textContent = shown(scoreOf(tile, number), option.dataset);
+      return row;
+    }),
   );
   if (!at("large").open) at("large").showModal();
 }
 
+/** The value of the map's cell under the pointer, from the picture's grey. */
+function valueAt(heat, event) {
+  const box = heat.getBoundingClientRect();
+  const place = (share, size) => Math.max(0, Math.min(size - 1, Math.floor(share * size)));
+  const x = place((event.clientX - box.left) / box.width, heat.naturalWidth);
+  const y = place((event.clientY - box.top) / box.height, heat.naturalHeight);
+  const cell = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d");
+  cell.drawImage(heat, -x, -y);
+  const [level] = cell.getImageData(0, 0, 1, 1).data;
+  const share = heat.matches(".signed") ? (level - 128) / 127 : level / 255;
+  return signed(`${Number((share * heat.dataset.top).toPrecision(2))} ${heat.dataset.unit}`.trim());
+}
+
 function step(by) {
-  const shown = methods.map((_, m) => m).filter((m) => state.shown[m]);
-  const next = (shown.indexOf(open.method) + by + shown.length) % shown.length;
-  openLarge(open.item, shown[next]);
+  const tiles = tilesOf(open.closest(".sample"));
+  enlarge(tiles[(tiles.indexOf(open) + by + tiles.length) % tiles.length]);
 }
 
 // ---- controls
-const option = (value, text) => make("option", { value: String(value), textContent: text });
-
-function setUp() {
-  at("title").textContent = data.title;
-  at("subtitle").textContent = data.subtitle;
-  at("notes").append(...data.notes.map((note) => make("li", { textContent: note })));
-  at("score").append(...metrics.map((metric, m) => option(m, `${metric.title} ${metric.up ? "↑" : "↓"}`)));
-  at("order").append(option("data", "Order of the data"));
-  if (samples.some((item) => item.confidence !== null)) at("order").append(option("confidence", "Model confidence"));
-  if (metrics.length) {
-    const group = make("optgroup", { label: "Score of" }, option("mean", "Shown methods, mean"));
-    group.append(...methods.map((method, m) => option(m, method.title)));
-    at("order").append(group);
-  }
-  at("score").closest(".field").hidden = !metrics.length;
-  at("seed").append(...seeds.map((seed, s) => option(s, String(seed))));
-  at("seed-field").hidden = seeds.length < 2;
-  at("outline-field").hidden = !samples.some((item) => item.outline);
-  methods.forEach((method, m) => {
-    const box = make("input", { type: "checkbox", checked: true });
-    box.addEventListener("change", () => { state.shown[m] = box.checked; changed(); });
-    at("methods").append(make("label", {}, box, make("span", { textContent: method.title })));
-  });
-  for (const signed of [false, true]) {
-    const bar = at(signed ? "bar-signed" : "bar-unsigned");
-    bar.hidden = !methods.some((method) => method.signed === signed);
-    const context = bar.querySelector("canvas").getContext("2d");
-    for (let i = 0; i < 256; i++) {
-      context.fillStyle = `rgb(${palettes[signed].subarray(3 * i, 3 * i + 3).join(", ")})`;
-      context.fillRect(i, 0, 1, 1);
-    }
-  }
-  at("opacity").value = "60";
-  if (matchMedia("(max-width: 52rem)").matches) document.querySelector(".settings").open = false;
+function fade() {
+  document.documentElement.style.setProperty("--opacity", String(at("opacity").value / 100));
+  at("opacity-value").textContent = `${at("opacity").value} %`;
 }
 
 function changed() {
-  refill();
+  judge();
   arrange();
-}
-
-function listen() {
-  at("search").addEventListener("input", (event) => { state.search = event.target.value; arrange(); });
-  at("score").addEventListener("change", (event) => { state.score = Number(event.target.value); changed(); });
-  at("order").addEventListener("change", (event) => { state.order = event.target.value; arrange(); });
-  at("seed").addEventListener("change", (event) => { state.seed = Number(event.target.value); changed(); });
-  at("direction").addEventListener("click", () => { state.reversed = !state.reversed; arrange(); });
-  at("smooth").addEventListener("change", (event) => { state.smooth = event.target.checked; refill(); });
-  at("grey").addEventListener("change", (event) => document.body.classList.toggle("grey", event.target.checked));
-  at("outline").addEventListener("change", (event) => document.body.classList.toggle("outlined", event.target.checked));
-  for (const [id, shown] of [["all", true], ["none", false]]) {
-    at(id).addEventListener("click", () => {
-      state.shown.fill(shown);
-      for (const box of at("methods").querySelectorAll("input")) box.checked = shown;
-      changed();
-    });
-  }
-  const fade = () => {
-    document.documentElement.style.setProperty("--opacity", String(at("opacity").value / 100));
-    at("opacity-value").textContent = `${at("opacity").value} %`;
-  };
-  at("opacity").addEventListener("input", fade);
-  fade();
-  at("previous").addEventListener("click", () => step(-1));
-  at("next").addEventListener("click", () => step(1));
-  at("close").addEventListener("click", () => at("large").close());
-  at("large").addEventListener("click", (event) => { if (event.target === at("large")) at("large").close(); });
-  at("large").addEventListener("keydown", (event) => {
-    if (event.key === "ArrowLeft") step(-1);
-    if (event.key === "ArrowRight") step(1);
-  });
-  document.addEventListener("keydown", keys);
 }
 
 function keys(event) {
@@ -336,17 +141,51 @@ function keys(event) {
     document.querySelector(".settings").open = true;
     at("search").focus();
   } else if (event.key === "j" || event.key === "k") {
-    const all = [...at("cards").children];
-    const here = all.indexOf(document.activeElement.closest(".sample"));
-    const next = all[event.key === "j" ? here + 1 : Math.max(0, here - 1)];
-    if (next) {
-      next.focus({ preventScroll: true });
-      next.scrollIntoView({ block: "start" });
-    }
+    const there = all(".sample");
+    const here = there.indexOf(document.activeElement.closest(".sample"));
+    const next = there[event.key === "j" ? here + 1 : Math.max(0, here - 1)];
+    next?.focus({ preventScroll: true });
+    next?.scrollIntoView({ block: "start" });
   }
 }
 
-document.body.classList.add("grey");
-setUp();
+function listen() {
+  at("search").addEventListener("input", arrange);
+  at("order").addEventListener("change", arrange);
+  for (const id of ["score", "seed", "methods"]) at(id).addEventListener("change", changed);
+  at("opacity").addEventListener("input", fade);
+  at("direction").addEventListener("click", (event) => {
+    const { target } = event;
+    target.setAttribute("aria-pressed", String(target.getAttribute("aria-pressed") !== "true"));
+    arrange();
+  });
+  for (const id of ["all", "none"]) {
+    at(id).addEventListener("click", () => {
+      for (const box of all("#methods input")) box.checked = id === "all";
+      changed();
+    });
+  }
+  at("cards").addEventListener("click", (event) => {
+    if (event.target.closest("button.frame")) enlarge(event.target.closest(".tile"));
+  });
+  at("previous").addEventListener("click", () => step(-1));
+  at("next").addEventListener("click", () => step(1));
+  at("close").addEventListener("click", () => at("large").close());
+  at("large").addEventListener("click", (event) => { if (event.target === at("large")) at("large").close(); });
+  at("large").addEventListener("keydown", ({ key }) => {
+    if (key === "ArrowLeft" || key === "ArrowRight") step(key === "ArrowLeft" ? -1 : 1);
+  });
+  document.addEventListener("keydown", keys);
+}
+
+// A sample's picture and its outline stand in the page once; its tiles take them from there.
+for (const card of cards) {
+  for (const kind of [".picture", ".mark"]) {
+    const [first, ...others] = all(kind, card);
+    for (const image of others) image.src = first.src;
+  }
+}
+if (matchMedia("(max-width: 52rem)").matches) document.querySelector(".settings").open = false;
 listen();
-arrange();
+fade();
+changed();

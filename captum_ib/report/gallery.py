@@ -1,27 +1,26 @@
 """One HTML file with some samples of a run: their maps over the image, scores, coloured captions.
 
 The page holds everything it needs, asks the network for nothing, and treats all text of a run as
-data: its content security policy lets only its own script and style run.
+data: the template escapes it, and the content security policy lets only the page's own script and
+style run. Maps are grey pictures that a filter colours after the browser has enlarged them.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import io
-import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
-from string import Template
 from typing import Any
 
 import numpy as np
 
 from captum_ib.report.aggregate import Table
 from captum_ib.report.layout import decimals, heading, notes
+from captum_ib.report.libraries import jinja2
 from captum_ib.report.scores import PREFIX
 
 SIDE = 56
@@ -44,84 +43,65 @@ def gallery(table: Table, count: int = 50, seed: int = 0) -> str:
     """
     data = gallery_data(table, count, seed)
     home = files("captum_ib.report")
-    style, maps, rest, page = (
-        (home / name).read_text(encoding="utf-8")
-        for name in ("gallery.css", "maps.js", "gallery.js", "gallery.html")
+    page, style, script = (
+        (home / f"gallery.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
     )
-    script = f'"use strict";\n(() => {{\n{maps}\n{rest}}})();\n'
-    policy = (
-        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
-        f"style-src '{_hash(style)}'; script-src '{_hash(script)}'"
+    style += "\n".join(_rules(data))
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters |= {"breakable": _breakable, "short": _short}
+    return environment.from_string(page).render(
+        data,
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        filters={"unsigned": _filter(signed=False), "signed": _filter(signed=True)},
     )
-    return Template(page).substitute(
-        policy=policy,
-        title=html.escape(f"{heading(table)}: maps"),
-        style=style,
-        script=script,
-        data=inline_json(data),
-    )
-
-
-def inline_json(data: Any) -> str:
-    """JSON that can stand in a script element: no ``<``, so nothing can end it or open a comment.
-
-    >>> inline_json("</script>")
-    '"\\\\u003c/script>"'
-    """
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c")
 
 
 def gallery_data(table: Table, count: int, seed: int) -> dict[str, Any]:
-    """What the page's script reads."""
+    """What the page's template shows."""
     group = table.group
-    chosen = _chosen(group.index, count, seed)
-    labels = list(group.scores)
-    seeds = sorted({s for scores in group.scores.values() for s in scores.seeds})
-    samples = _samples(table, chosen)
-    _add_results(table, labels, seeds, samples)
-    config = group.config
-    some = f"{len(samples)} of {len(group.index)} samples"
-    if len(samples) < len(group.index):
+    index = group.index
+    some = f"{min(count, len(index))} of {len(index)} samples"
+    if len(index) > count:
+        index = np.random.default_rng(seed).choice(index, count, replace=False)
         some += f", chosen at random (seed {seed})"
+    samples = _samples(table, {int(one) for one in index})
+    seeds = sorted({seed for label in group.methods for seed in group.seeds(label)})
+    _add_tiles(table, seeds, samples)
+    lines = table.lines
     return {
         "title": heading(table),
-        "subtitle": f"{config['model']} · {some}",
-        "notes": list(notes(table)),
-        "methods": [_method(table, label) for label in labels],
+        "subtitle": f"{group.config['model']} · {some}",
+        "notes": notes(table),
+        "methods": list(group.methods.values()),
         "metrics": [
-            {
-                "label": metric.label,
-                "title": metric.title,
-                "up": metric.up,
-                "digits": decimals(line.cells[metric.label] for line in table.lines),
-            }
+            (metric, decimals(line.cells[metric.label] for line in lines))
             for metric in table.metrics
         ],
         "seeds": seeds,
-        "palettes": {"unsigned": _palette("viridis"), "signed": _palette("RdBu_r")},
         "samples": [samples[index] for index in sorted(samples)],
     }
 
 
 def encode_map(values: np.ndarray, signed: bool) -> dict[str, Any]:
-    """A map as bytes: shares of its largest magnitude, in 255ths, or 127ths around 128 if signed.
+    """A map as a grey picture: shares of its largest magnitude, 255 levels, or 127 around 128.
 
     Args:
-        values: `(h, w)`.
+        values: ``(h, w)``.
         signed: whether values below 0 mean something.
+
+    Returns:
+        ``"map"``, a data URI of a PNG, and ``"top"``, the largest magnitude, to four digits.
     """
     values = _at_most(np.nan_to_num(values.astype(np.float64)), SIDE)
     top = float(np.abs(values).max()) if values.size else 0.0
     share = values / top if top > 0 else np.zeros_like(values)
     levels = 128 + 127 * share if signed else 255 * share.clip(0)
-    packed = base64.b64encode(np.rint(levels).astype(np.uint8).tobytes()).decode("ascii")
-    return {
-        "map": packed,
-        "height": values.shape[0],
-        "width": values.shape[1],
-        "top": float(f"{top:.4g}"),
-    }
+    return {"map": _png(np.rint(levels).astype(np.uint8)), "top": float(f"{top:.4g}")}
 
 
 def outline(mask: bytes) -> str | None:
@@ -134,71 +114,59 @@ def outline(mask: bytes) -> str | None:
         return None
     wide = _grown(inside)
     border = wide & ~inside
-    seam = _grown(border) & ~border
     pixels = np.zeros((*inside.shape, 4), dtype=np.uint8)
-    pixels[seam] = (0, 0, 0, 150)
+    pixels[_grown(border) & ~border] = (0, 0, 0, 150)
     pixels[border] = (255, 255, 255, 255)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", optimize=True)
-    return _uri(file.getvalue())
-
-
-def _chosen(index: np.ndarray, count: int, seed: int) -> set[int]:
-    if len(index) > count:
-        index = np.random.default_rng(seed).choice(index, count, replace=False)
-    return {int(one) for one in index}
+    return _png(pixels)
 
 
 def _samples(table: Table, chosen: set[int]) -> dict[int, dict[str, Any]]:
-    """What the page shows of each sample, by its number; without results yet."""
+    """What the page shows of each sample, by its number; without tiles yet."""
     found: dict[int, dict[str, Any]] = {}
-    count = len(table.group.scores)
     for run in table.group.runs:
-        for rows in run.tables("samples", only=chosen - set(found)):
-            for row in rows.to_pylist():
-                if row["status"] != "ok" or row.get("thumbnail") is None:
-                    continue
-                mask, confidence = row.get("mask"), row.get("confidence")
-                known = confidence is not None and math.isfinite(confidence)
-                found[row["index"]] = {
-                    "index": row["index"],
-                    "id": row["sample"],
-                    "label": row.get("label"),
-                    "caption": row.get("caption"),
-                    "confidence": confidence if known else None,
-                    "image": _uri(row["thumbnail"]),
-                    "outline": None if mask is None else outline(mask),
-                    "results": [None] * count,
-                }
+        for row in run.read("samples", only=chosen - set(found)).to_pylist():
+            if row["status"] != "ok" or row.get("thumbnail") is None:
+                continue
+            mask, confidence = row.get("mask"), row.get("confidence")
+            known = confidence is not None and math.isfinite(confidence)
+            found[row["index"]] = {
+                "index": row["index"],
+                "id": row["sample"],
+                "label": row.get("label"),
+                "caption": row.get("caption"),
+                "confidence": confidence if known else None,
+                "image": _uri(row["thumbnail"]),
+                "outline": None if mask is None else outline(mask),
+            }
     return found
 
 
-def _add_results(
-    table: Table,
-    labels: Sequence[str],
-    seeds: Sequence[int],
-    samples: Mapping[int, dict[str, Any]],
-) -> None:
-    """Add maps, scores and words per method and seed; ``"same"`` where they are the first seed's.
+def _add_tiles(table: Table, seeds: Sequence[int], samples: Mapping[int, dict[str, Any]]) -> None:
+    """Add one tile per method and result; seeds that gave the same share it.
 
     Where several runs have a method with the same seed, the first counts.
     """
     group = table.group
-    columns = ["method", "seed", "status", "reason", "map", "map_height", "map_width"]
+    columns = ["index", "method", "seed", "status", "reason", "map", "map_height", "map_width"]
     columns += ["text_map", "tokens", *(PREFIX + metric.label for metric in table.metrics)]
+    found: dict[tuple[int, str, int], dict[str, Any]] = {}
     for run in group.runs:
-        for rows in run.tables("results", columns, list(samples)):
-            for row in rows.to_pylist():
-                number = labels.index(row["method"])
-                results = samples[row["index"]]["results"]
-                results[number] = results[number] or [None] * len(seeds)
-                place = seeds.index(row["seed"])
-                if results[number][place] is None:
-                    signed = group.methods[row["method"]].signed
-                    results[number][place] = _result(table, row, signed)
-    for sample in samples.values():
-        for one in filter(None, sample["results"]):
-            one[1:] = ["same" if other and other == one[0] else other for other in one[1:]]
+        for row in run.read("results", columns, list(samples)).to_pylist():
+            key = (row["index"], row["method"], row["seed"])
+            if key not in found:
+                found[key] = _result(table, row, group.methods[row["method"]].signed)
+    for index, sample in samples.items():
+        sample["tiles"] = []
+        for number, label in enumerate(group.methods):
+            tiles: list[dict[str, Any]] = []
+            for seed in seeds:
+                result = found.get((index, label, seed), {})
+                tile = next((one for one in tiles if one["result"] == result), None)
+                if tile is None:
+                    tile = {"method": number, "seeds": [], "result": result}
+                    tiles.append(tile)
+                tile["seeds"].append(seed)
+            sample["tiles"] += tiles
 
 
 def _result(table: Table, row: Mapping[str, Any], signed: bool) -> dict[str, Any]:
@@ -206,43 +174,92 @@ def _result(table: Table, row: Mapping[str, Any], signed: bool) -> dict[str, Any
         return {"reason": row["reason"] or "no reason given"}
     scores = [row.get(PREFIX + metric.label) for metric in table.metrics]
     values = np.array(row["map"]).reshape(row["map_height"], row["map_width"])
-    result = encode_map(values, signed)
-    result["scores"] = [
-        None if score is None or not math.isfinite(score) else float(f"{metric.scale * score:.6g}")
-        for score, metric in zip(scores, table.metrics, strict=True)
-    ]
-    if row.get("tokens") and row.get("text_map"):
-        shown = [
-            (word, float(f"{weight:.4g}"))
-            for word, weight in zip(row["tokens"], row["text_map"], strict=True)
-            if not _SPECIAL.fullmatch(word) and math.isfinite(weight)
-        ]
-        result["words"] = [word for word, _ in shown]
-        result["weights"] = [weight for _, weight in shown]
-    return result
-
-
-def _method(table: Table, label: str) -> dict[str, Any]:
-    info = table.group.methods[label]
     return {
-        "label": label,
-        "title": info.title,
-        "unit": info.unit,
-        "signed": info.signed,
-        "paper": info.paper,
+        **encode_map(values, signed),
+        "scores": [
+            None
+            if score is None or not math.isfinite(score)
+            else float(f"{metric.scale * score:.6g}")
+            for score, metric in zip(scores, table.metrics, strict=True)
+        ],
+        "words": _words(row.get("tokens") or (), row.get("text_map") or (), signed),
     }
 
 
-def _palette(name: str) -> str:
-    """256 colours of the project's colour maps, six hexadecimal digits each."""
+def _words(
+    tokens: Sequence[str], weights: Sequence[float], signed: bool
+) -> list[tuple[str, float, int]]:
+    """Words with their weights, and the places of their colours."""
+    shown = [
+        (word, float(f"{weight:.4g}"))
+        for word, weight in zip(tokens, weights, strict=True)
+        if not _SPECIAL.fullmatch(word) and math.isfinite(weight)
+    ]
+    top = max((abs(weight) for _, weight in shown), default=0.0) or 1.0
+    places = _places(np.array([weight / top for _, weight in shown]), signed)
+    return [(*one, int(place)) for one, place in zip(shown, places, strict=True)]
+
+
+def _rules(data: Mapping[str, Any]) -> Iterator[str]:
+    """Style that depends on the run: what is switched off, the seed that is shown, colours."""
+    for number in range(len(data["methods"])):
+        yield f'body:has(#method-{number}:not(:checked)) [data-method="{number}"] {{ display: none; }}'
+    for seed in data["seeds"]:
+        chosen = f'body:has(#seed option[value="{seed}"]:checked)'
+        yield f'{chosen} [data-method]:not([data-seeds~="{seed}"]) {{ display: none; }}'
+    for name, signed in (("unsigned", False), ("signed", True)):
+        colours = _colours(signed)
+        stops = ", ".join("#" + bytes(colour).hex() for colour in colours[::15])
+        yield f".bar.{name} {{ background: linear-gradient(to right, {stops}); }}"
+        for level, colour in enumerate(colours):
+            ground, ink = bytes(colour).hex(), _readable(colour)
+            yield f".words .{name}-{level} {{ background: #{ground}; color: {ink}; }}"
+
+
+def _colours(signed: bool) -> np.ndarray:
+    """``(256, 3)``: the project's colours, from 0 to the most, or from the least over 0 on."""
     from matplotlib import colormaps
 
-    colours = np.asarray(colormaps[name](np.arange(256)))[:, :3]
-    return np.rint(255 * colours).astype(np.uint8).tobytes().hex()
+    colours = colormaps["RdBu_r" if signed else "viridis"](np.arange(256))
+    return np.rint(255 * np.asarray(colours)[:, :3]).astype(np.uint8)
+
+
+def _filter(signed: bool) -> dict[str, str]:
+    """The colour of each level of a map, per channel, as an SVG filter takes it."""
+    levels = np.arange(256)
+    places = _places((levels - 128) / 127 if signed else levels / 255, signed)
+    shares = _colours(signed)[places] / 255
+    return {
+        channel: " ".join(f"{share:.4g}" for share in shares[:, number])
+        for number, channel in enumerate("RGB")
+    }
+
+
+def _places(shares: np.ndarray, signed: bool) -> np.ndarray:
+    """Where shares of the largest magnitude stand among the colours; 0 is the signed middle."""
+    places = 127.5 + 127.5 * shares if signed else 255 * shares
+    return np.rint(places).clip(0, 255).astype(int)
+
+
+def _readable(colour: np.ndarray) -> str:
+    """Black or white, whichever contrasts more with the colour (WCAG's relative luminance)."""
+    share = colour / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    return "#000" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "#fff"
+
+
+def _breakable(name: str) -> list[str]:
+    """A name in parts between which a line may end, as in IntegratedGradients."""
+    return re.split(r"(?<=[a-z])(?=[A-Z])", name)
+
+
+def _short(value: float, digits: int = 2) -> str:
+    """A number to so many digits, without an exponent where that is not needed."""
+    return f"{float(f'{value:.{digits}g}'):g}"
 
 
 def _at_most(values: np.ndarray, side: int) -> np.ndarray:
-    """The map in at most `side` by `side` cells, each the mean of what it covers."""
+    """The map in at most ``side`` by ``side`` cells, each the mean of what it covers."""
     import torch
     from torch.nn.functional import adaptive_avg_pool2d
 
@@ -254,12 +271,16 @@ def _at_most(values: np.ndarray, side: int) -> np.ndarray:
 
 def _grown(mask: np.ndarray) -> np.ndarray:
     """The mask and its four neighbours everywhere."""
-    wide = mask.copy()
-    wide[1:] |= mask[:-1]
-    wide[:-1] |= mask[1:]
-    wide[:, 1:] |= mask[:, :-1]
-    wide[:, :-1] |= mask[:, 1:]
-    return wide
+    wide = np.pad(mask, 1)
+    return mask | wide[2:, 1:-1] | wide[:-2, 1:-1] | wide[1:-1, 2:] | wide[1:-1, :-2]
+
+
+def _png(pixels: np.ndarray) -> str:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    return _uri(file.getvalue())
 
 
 def _uri(png: bytes) -> str:

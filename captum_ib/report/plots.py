@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from captum_ib.report.aggregate import Table, sample_means
-from captum_ib.report.layout import shown_rate
-from captum_ib.report.reading import Run
-from captum_ib.report.scores import Group
 from captum_ib.metrics.agreement import layer_agreement
-from captum_ib.metrics.difficulty import DifficultyBins, difficulty_bins, plot_difficulty
+from captum_ib.metrics.difficulty import difficulty_bins, plot_difficulty
 from captum_ib.metrics.plots import COLOURS, paper_style, plot_curves
+from captum_ib.report.aggregate import Table
+from captum_ib.report.layout import shown_rate
+from captum_ib.report.libraries import pd
+from captum_ib.report.scores import Group
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,73 +37,66 @@ def figures(table: Table, seed: int = 0) -> Iterator[tuple[str, Figure]]:
         seed: of the choice of samples whose maps are compared.
     """
     group = table.group
-    for label, per_method in mean_curves(group).items():
-        title = group.metrics[label].title if label in group.metrics else label
-        curves = {
-            group.methods[method].title: _as_rows(*moments)
-            for method, moments in per_method.items()
-        }
-        yield f"curves-{label}", _tidied(plot_curves(curves, ylabel="score of the target"), title)
+    for label, metric in group.metrics.items():
+        curves = sample_curves(group, label)
+        if curves:
+            named = {group.methods[method].title: rows for method, rows in curves.items()}
+            figure = plot_curves(named, ylabel="score of the target")
+            yield f"curves-{label}", _tidied(figure, metric.title)
     difficulty = _difficulty(table)
     if difficulty is not None:
         yield "difficulty", difficulty
-    yield from _agreements(group, seed)
+    titles = {label: method.title for label, method in group.methods.items()}
+    yield from _agreement(group, "agreement", titles, seed)
+    for name, layers in layer_families(group).items():
+        yield from _agreement(group, f"agreement-layers-{name}", layers, seed)
     speed = _throughput(table)
     if speed is not None:
         yield "throughput", speed
 
 
-def save_figures(table: Table, folder: Path, prefix: str = "", seed: int = 0) -> list[Path]:
-    """Write all figures as PNG; returns their paths."""
-    paths = []
+def save_figures(table: Table, folder: Path, prefix: str = "", seed: int = 0) -> None:
+    """Write all figures as PNG."""
     for name, figure in figures(table, seed):
         safe = "".join(sign if sign.isalnum() or sign in "-._" else "-" for sign in name)
-        path = folder / f"{prefix}{safe}.png"
         with paper_style():
-            figure.savefig(path, dpi=200, bbox_inches="tight")
-        paths.append(path)
-    return paths
+            figure.savefig(folder / f"{prefix}{safe}.png", dpi=200, bbox_inches="tight")
 
 
-def mean_curves(group: Group) -> dict[str, dict[str, tuple[int, np.ndarray, np.ndarray]]]:
-    """Per metric and method: samples, mean curve and its standard error over samples.
+def sample_curves(group: Group, metric: str) -> dict[str, np.ndarray]:
+    """Method → ``(N, points)``: each sample's curve in a metric, the mean over its seeds.
 
-    A sample's curve is the mean over its seeds. One chunk at a time is in memory. A method that is
-    in several runs is shown as the first has it.
+    A method that is in several runs is shown as the first has it.
+
+    Raises:
+        ValueError: curves of different lengths.
     """
-    sums: dict[str, dict[str, _Moments]] = {}
+    column = f"curve:{metric}"
+    parts: list[pd.DataFrame] = []
     taken: set[str] = set()
-    wanted = group.index
     for run in group.runs:
-        new = [label for label in run.methods if label not in taken]
-        taken.update(new)
-        columns = {f"curve:{label}": label for label in run.metrics}
-        for table in run.tables("results", ["method", "status", *columns]):
-            index, methods = table["index"].to_numpy(), np.array(table["method"].to_pylist())
-            usable = np.isin(index, wanted)
-            for column, label in columns.items():
-                if column not in table.column_names:
-                    continue
-                rows = table[column].to_pylist()
-                for method in new:
-                    chosen = [
-                        number
-                        for number in np.flatnonzero(usable & (methods == method))
-                        if rows[number] is not None and np.isfinite(rows[number]).all()
-                    ]
-                    if chosen:
-                        curves = np.array([rows[number] for number in chosen])
-                        home = sums.setdefault(label, {}).setdefault(method, _Moments())
-                        home.add(_per_sample(curves, index[chosen]))
-    order = list(group.methods)
-    return {
-        label: {method: found[method].result() for method in order if method in found}
-        for label, found in sums.items()
-    }
+        table = run.read("results", ["index", "method", column])
+        if column in table.column_names:
+            rows = table.to_pandas().dropna(subset=[column])
+            parts.append(rows[rows["index"].isin(group.index) & ~rows["method"].isin(taken)])
+        taken.update(run.methods)
+    rows = pd.concat(parts) if parts else pd.DataFrame({column: []})
+    lengths = sorted(rows[column].map(len).unique())
+    if len(lengths) > 1:
+        raise ValueError(
+            f"curves of one metric have {' and '.join(map(str, lengths))} points; report runs "
+            "with different numbers of steps one by one"
+        )
+    if not lengths:
+        return {}
+    keys = pd.MultiIndex.from_frame(rows[["method", "index"]])
+    curves = pd.DataFrame(np.stack(rows[column]), index=keys, dtype=float).dropna()
+    curves = dict(list(curves.groupby(level=["method", "index"]).mean().groupby(level="method")))
+    return {label: curves[label].to_numpy() for label in group.methods if label in curves}
 
 
 def picked_maps(group: Group, methods: Collection[str], seed: int = 0) -> dict[str, np.ndarray]:
-    """`(N, H, W)` maps of the same samples for each method, with its first seed, in one size.
+    """``(N, H, W)`` maps of the same samples for each method, with its first seed, in one size.
 
     At most :data:`COMPARED` samples on which all the methods have a map; a method that has none at
     all is left out.
@@ -111,35 +104,34 @@ def picked_maps(group: Group, methods: Collection[str], seed: int = 0) -> dict[s
     import torch
     from torch.nn.functional import interpolate
 
-    scores = {label: group.scores[label] for label in methods if group.scores[label].ok[0].any()}
-    if not scores:
-        return {}
-    common = group.index[np.logical_and.reduce([one.ok[0] for one in scores.values()])]
+    first = {label: group.seeds(label)[0] for label in methods}
+    there = pd.DataFrame(
+        {label: group.table(label, "ok").loc[seed].eq(True) for label, seed in first.items()}
+    )
+    there = there.loc[:, there.any()]
+    common = there.index[there.all(axis=1)].to_numpy()
     if len(common) > COMPARED:
         common = np.random.default_rng(seed).choice(common, COMPARED, replace=False)
-    only = {int(index) for index in common}
-    found: dict[str, dict[int, np.ndarray]] = {label: {} for label in scores}
+    found: dict[str, dict[int, torch.Tensor]] = {label: {} for label in there}
+    columns = ["index", "method", "seed", "map", "map_height", "map_width"]
     for run in group.runs:
-        for row in _rows(run, ["method", "seed", "map", "map_height", "map_width"], only):
+        for row in run.read("results", columns, common.tolist()).to_pylist():
             label = row["method"]
-            if label in found and row["seed"] == scores[label].seeds[0] and row["map"]:
-                values = np.array(row["map"], dtype=np.float64)
-                found[label][row["index"]] = values.reshape(row["map_height"], row["map_width"])
-    shapes = [one.shape for maps in found.values() for one in maps.values()]
-    if not shapes:
+            if label in found and row["seed"] == first[label] and row["map"]:
+                values = torch.tensor(row["map"], dtype=torch.float64)
+                shape = (1, 1, row["map_height"], row["map_width"])
+                found[label][row["index"]] = values.reshape(shape)
+    shapes = [one.shape[2:] for maps in found.values() for one in maps.values()]
+    common = sorted(set.intersection(*map(set, found.values()))) if found else []
+    if not common:
         return {}
-    there = sorted(set.intersection(*(set(maps) for maps in found.values())))
-    size = [max(_SIDE, max(shape[axis] for shape in shapes)) for axis in (0, 1)]
-    size = [min(side, 4 * _SIDE) for side in size]
-    result = {}
-    for label, maps in found.items():
-        rows = [
-            interpolate(torch.from_numpy(maps[index])[None, None], size=size, mode="bilinear")[0, 0]
-            for index in there
-        ]
-        if rows:
-            result[label] = torch.stack(rows).numpy()
-    return result
+    size = [min(max(_SIDE, *sides), 4 * _SIDE) for sides in zip(*shapes, strict=True)]
+    return {
+        label: torch.cat([interpolate(maps[index], size, mode="bilinear") for index in common])
+        .squeeze(1)
+        .numpy()
+        for label, maps in found.items()
+    }
 
 
 def layer_families(group: Group) -> dict[str, dict[str, str]]:
@@ -147,50 +139,10 @@ def layer_families(group: Group) -> dict[str, dict[str, str]]:
     families: dict[str, dict[str, str]] = {}
     for label, method in group.methods.items():
         layer = method.settings.get("layer", method.settings.get("layers"))
-        if layer is not None and label in group.scores:
-            families.setdefault(method.method, {})[label] = _layer(layer)
+        if layer is not None:
+            name = layer if isinstance(layer, str) else " ".join(map(str, layer))
+            families.setdefault(method.method, {})[label] = name
     return {name: family for name, family in families.items() if len(set(family.values())) > 1}
-
-
-class _Moments:
-    """Running mean and sum of squares of curves (Chan et al., 1979)."""
-
-    def __init__(self) -> None:
-        self.n, self.mean, self.squares = 0, np.zeros(0), np.zeros(0)
-
-    def add(self, rows: np.ndarray) -> None:
-        n, mean = len(rows), rows.mean(0)
-        squares = ((rows - mean) ** 2).sum(0)
-        if not self.n:
-            self.n, self.mean, self.squares = n, mean, squares
-            return
-        if mean.shape != self.mean.shape:
-            raise ValueError(
-                f"curves of one metric have {len(self.mean)} and {len(mean)} points; report runs "
-                "with different numbers of steps one by one"
-            )
-        total, gap = self.n + n, mean - self.mean
-        self.squares = self.squares + squares + gap**2 * self.n * n / total
-        self.mean = self.mean + gap * n / total
-        self.n = total
-
-    def result(self) -> tuple[int, np.ndarray, np.ndarray]:
-        if self.n < 2:
-            return self.n, self.mean, np.zeros_like(self.mean)
-        return self.n, self.mean, np.sqrt(self.squares / (self.n - 1) / self.n)
-
-
-def _per_sample(curves: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """The mean curve of each sample."""
-    samples, place = np.unique(index, return_inverse=True)
-    sums = np.zeros((len(samples), curves.shape[1]))
-    np.add.at(sums, place, curves)
-    return sums / np.bincount(place)[:, None]
-
-
-def _as_rows(n: int, mean: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Two curves with this mean and standard error, which is all that the plot asks of them."""
-    return mean[None] if n < 2 else np.stack([mean - error, mean + error])
 
 
 def _difficulty(table: Table) -> Figure | None:
@@ -199,50 +151,44 @@ def _difficulty(table: Table) -> Figure | None:
     named = {metric.metric or metric.label: metric for metric in table.metrics}
     metric = next((named[name] for name in _DIFFICULTY if name in named), None)
     confidence = _confidence(group)
-    known = np.isfinite(confidence)
-    if metric is None or known.sum() < 10 or np.ptp(confidence[known]) == 0:
+    if metric is None or len(confidence) < 10 or confidence.nunique() == 1:
         return None
-    bins = min(BINS, max(2, int(known.sum()) // 5))
-    low, high = confidence[known].min(), confidence[known].max()
+    low, high = confidence.min(), confidence.max()
     spread = low >= 0 and high <= 1 and high - low > 0.5
-    results: dict[str, DifficultyBins] = {}
+    bins = min(BINS, max(2, len(confidence) // 5))
+    results = {}
     for line in table.lines:
-        scores = metric.scale * sample_means(group.scores[line.method.label].values[metric.label])
-        if np.isfinite(scores[known]).any():
+        scores = metric.scale * group.scores(line.method.label, metric.label).mean()
+        scores = scores.loc[confidence.index].to_numpy()
+        if np.isfinite(scores).any():
             results[line.method.title] = difficulty_bins(
-                scores[known],
-                confidence[known],
+                scores,
+                confidence.to_numpy(),
                 bins=bins,
                 binning="width" if spread else "quantile",
             )
     return _tidied(plot_difficulty(results, ylabel=f"{metric.title} {metric.arrow}"), "")
 
 
-def _confidence(group: Group) -> np.ndarray:
-    """`(N,)` the model's confidence in each sample, NaN where there is none."""
-    values = np.full(len(group.index), np.nan)
+def _confidence(group: Group) -> pd.Series:
+    """The model's confidence by the samples' numbers, of those that have one."""
+    known = {}
     for run in group.runs:
-        for table in run.tables("samples", ["confidence"]):
-            if "confidence" not in table.column_names:
-                continue
-            index, given = table["index"].to_numpy(), table["confidence"].to_numpy()
-            place = np.searchsorted(group.index, index)
-            there = (place < len(values)) & np.isin(index, group.index)
-            values[place[there]] = given[there]
-    return values
+        table = run.read("samples", ["index", "confidence"])
+        if "confidence" in table.column_names:
+            known |= table.to_pandas().set_index("index")["confidence"].to_dict()
+    confidence = pd.Series(known, dtype=float).reindex(group.index)
+    return confidence[np.isfinite(confidence)]
 
 
-def _agreements(group: Group, seed: int) -> Iterator[tuple[str, Figure]]:
-    """Heat maps of SSIM: between the methods, and between the layers of one method."""
-    titles = {label: group.methods[label].title for label in group.methods}
-    sets = {"agreement": {label: titles[label] for label in group.scores}}
-    for name, family in layer_families(group).items():
-        sets[f"agreement-layers-{name}"] = family
-    for name, members in sets.items():
-        maps = picked_maps(group, list(members), seed)
-        if len(maps) > 1 and len(next(iter(maps.values()))) > 1:
-            result = layer_agreement({members[label]: values for label, values in maps.items()})
-            yield name, result.plot()
+def _agreement(
+    group: Group, name: str, members: dict[str, str], seed: int
+) -> Iterator[tuple[str, Figure]]:
+    """A heat map of SSIM between methods, or between the layers of one; none for a single one."""
+    maps = picked_maps(group, list(members), seed)
+    if len(maps) > 1 and len(next(iter(maps.values()))) > 1:
+        result = layer_agreement({members[label]: values for label, values in maps.items()})
+        yield name, result.plot()
 
 
 def _throughput(table: Table) -> Figure | None:
@@ -287,12 +233,3 @@ def _tidied(figure: Figure, title: str) -> Figure:
         )
         figure.legend(handles, labels, loc="outside right upper")
     return figure
-
-
-def _rows(run: Run, columns: list[str], only: Collection[int]) -> Iterator[Mapping[str, Any]]:
-    for table in run.tables("results", columns, only):
-        yield from table.to_pylist()
-
-
-def _layer(layer: Any) -> str:
-    return layer if isinstance(layer, str) else " ".join(str(part) for part in layer)

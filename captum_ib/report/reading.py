@@ -1,4 +1,4 @@
-"""Run folders as `captum-ib benchmark` leaves them, finished or not: read chunk by chunk."""
+"""Run folders as ``captum-ib benchmark`` leaves them, finished or not: read chunk by chunk."""
 
 from __future__ import annotations
 
@@ -7,21 +7,31 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-from captum_ib.report.parquet import (
-    Part,
-    among,
-    header,
-    read_chunk,
-    read_joined,
-    reason_of,
-)
+from captum_ib.report.libraries import pa, pq
 
-if TYPE_CHECKING:
-    from captum_ib.benchmark.arrow import pa
-
+Part = Literal["results", "samples", "whole"]
 _FOLDERS: dict[Part, str] = {"results": "parts", "samples": "samples", "whole": "whole"}
+_NEEDED: dict[Part, pa.Schema] = {
+    "results": pa.schema(
+        {
+            "index": pa.int64(),
+            "method": pa.string(),
+            "seed": pa.int64(),
+            "status": pa.string(),
+            "seconds": pa.float64(),
+            "peak_bytes": pa.int64(),
+        }
+    ),
+    "samples": pa.schema(
+        {"index": pa.int64(), "sample": pa.string(), "status": pa.string(), "reason": pa.string()}
+    ),
+    "whole": pa.schema(
+        {"method": pa.string(), "seed": pa.int64(), "metric": pa.string(), "value": pa.float64()}
+    ),
+}
+_KEY = b"captum_ib"  # of the JSON in a file's metadata, which says what the file is
 
 
 @dataclass(frozen=True)
@@ -60,25 +70,24 @@ class Run:
 
     Attributes:
         folder: where it lies.
-        config: what was run, as ``RunConfig.to_dict`` writes it.
-        fingerprint: of what determines its numbers.
-        versions: of the packages that made it.
+        record: its ``run.json``.
         methods: label → description, in the run's order.
         metrics: label → description, in the run's order.
         finished: all chunks are there and joined.
-        chunks: how many there are to be, None where the run does not say.
         broken: files that could not be read, with the reason; grows while a run is read.
     """
 
     folder: Path
-    config: Mapping[str, Any]
-    fingerprint: str
-    versions: Mapping[str, str]
+    record: Mapping[str, Any]
     methods: Mapping[str, MethodInfo]
     metrics: Mapping[str, MetricInfo]
     finished: bool
-    chunks: int | None
-    broken: dict[Path, str] = field(default_factory=dict)
+    broken: dict[Path, str]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What was run, as ``RunConfig.to_dict`` writes it."""
+        return self.record["config"]
 
     @property
     def title(self) -> str:
@@ -86,55 +95,66 @@ class Run:
         return self.config.get("title") or self.folder.name
 
     @property
+    def versions(self) -> Mapping[str, str]:
+        """Of the packages that made it."""
+        return self.record.get("versions", {})
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what determines its numbers."""
+        return str(self.record.get("fingerprint", ""))
+
+    @property
+    def chunks(self) -> int | None:
+        """How many there are to be; None where the run does not say."""
+        data, size = self.record.get("data"), self.config.get("batch_size")
+        # what the run found in its data counts more than what was asked for
+        samples = (data if isinstance(data, dict) else self.config).get("samples")
+        known = isinstance(samples, int) and isinstance(size, int)
+        return math.ceil(samples / size) if known else None
+
+    @property
     def missing(self) -> int | None:
         """Chunks that can't be read yet; None where the run does not say how many there are."""
-        if self.finished:
-            return 0
+        if self.finished or self.chunks is None:
+            return 0 if self.finished else None
         there = [file for file in _parts(self.folder, "results") if file not in self.broken]
-        return None if self.chunks is None else max(0, self.chunks - len(there))
+        return max(0, self.chunks - len(there))
 
-    def tables(
+    def read(
         self,
         part: Part,
         columns: Sequence[str] | None = None,
         only: Collection[int] | None = None,
-    ) -> Iterator[pa.Table]:
-        """The rows of one part, some samples at a time; a sample's rows always come together.
+    ) -> pa.Table:
+        """The rows of one part; what stands in a broken chunk is left out and told in ``broken``.
 
         Args:
             part: ``"results"``, ``"samples"`` or ``"whole"``.
-            columns: those to read, where they exist (default: all); of results and samples,
-                ``"index"`` is always read.
+            columns: those to read, where they exist (default: all).
             only: numbers of the samples that are wanted (default: all); what holds none of them is
                 not decompressed.
 
         Raises:
             ValueError: the joined file of a finished run is broken.
         """
-        if columns is not None and part != "whole":
-            columns = list(dict.fromkeys(["index", *columns]))
         joined = self.folder / f"{part}.parquet"
-        if joined.is_file() and joined not in self.broken:
-            tables = read_joined(joined, columns, part, only)
-        else:
-            tables = self._chunks_of(part, columns, only)
-        for table in tables:
-            table = table if only is None else among(table, only)
-            if len(table):
-                yield table
-
-    def _chunks_of(
-        self, part: Part, columns: Sequence[str] | None, only: Collection[int] | None
-    ) -> Iterator[pa.Table]:
-        for file in _parts(self.folder, part):
+        whole = joined.is_file() and joined not in self.broken
+        needed = _NEEDED[part].empty_table()
+        tables = [needed.select([n for n in needed.column_names if columns is None or n in columns])]
+        for file in [joined] if whole else _parts(self.folder, part):
             if file in self.broken:
                 continue
             try:
-                table = read_chunk(file, columns, part, self.fingerprint, only)
+                tables += list(_row_groups(file, part, self.fingerprint, columns, only))
             except (OSError, ValueError) as error:
-                self.broken[file] = reason_of(error)
-                continue
-            yield table
+                if file == joined:
+                    raise ValueError(
+                        f"{file} can't be read ({_reason(error)}); remove it and start captum-ib "
+                        "benchmark on the folder again, which joins the chunks anew"
+                    ) from error
+                self.broken[file] = _reason(error)
+        return pa.concat_tables(tables, promote_options="default")
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:
@@ -151,13 +171,13 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
             raise FileNotFoundError(
                 f"there is no folder {path}; give folders of captum-ib benchmark"
             )
-        inside = [path] if (path / "run.json").is_file() else _children(path)
-        if not inside:
+        records = [*path.glob("run.json")] or sorted(path.glob("*/run.json"))
+        if not records:
             raise ValueError(
                 f"{path} holds no run: neither it nor a folder in it has a run.json; "
-                "give what captum-ib benchmark got as --out"
+                "give the folder that was --out of captum-ib benchmark"
             )
-        folders.update({folder.resolve(): folder for folder in inside})
+        folders.update({file.parent.resolve(): file.parent for file in records})
     return [open_run(folder) for folder in folders.values()]
 
 
@@ -169,36 +189,21 @@ def open_run(folder: Path) -> Run:
     """
     record = _record(folder / "run.json")
     broken: dict[Path, str] = {}
-    about = None
     joined = folder / "results.parquet"
-    for file in (joined, *_parts(folder, "results")):
-        if about is None and file.exists():
-            try:
-                about = header(file)
-            except (OSError, ValueError) as error:
-                broken[file] = reason_of(error)
-    if about is None:
+    for file in [*folder.glob(joined.name), *_parts(folder, "results")]:
+        try:
+            about = _facts(pq.read_schema(file))
+            break
+        except (OSError, ValueError) as error:
+            broken[file] = _reason(error)
+    else:
         detail = f" ({len(broken)} can't be read: {next(iter(broken.values()))})" if broken else ""
         raise ValueError(
             f"the run in {folder} has no finished chunk yet{detail}; "
             "let captum-ib benchmark go on with it first"
         )
-    config = record["config"]
-    return Run(
-        folder=folder,
-        config=config,
-        fingerprint=str(record.get("fingerprint", "")),
-        versions=record.get("versions", {}),
-        methods=_methods(about, config),
-        metrics=_metrics(about),
-        finished=joined.is_file() and joined not in broken,
-        chunks=_chunks(record),
-        broken=broken,
-    )
-
-
-def _children(path: Path) -> list[Path]:
-    return sorted(file.parent for file in path.glob("*/run.json")) if path.is_dir() else []
+    finished = joined.is_file() and joined not in broken
+    return Run(folder, record, _methods(about, record), _metrics(about), finished, broken)
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -213,20 +218,20 @@ def _record(path: Path) -> dict[str, Any]:
 
 def _parts(folder: Path, part: Part) -> list[Path]:
     """A part's chunks in order; files under way (``.tmp-…``) and set aside are none."""
-    home = folder / _FOLDERS[part]
-    return sorted(file for file in home.glob("*.parquet") if not file.name.startswith("."))
+    return sorted((folder / _FOLDERS[part]).glob("[!.]*.parquet"))
 
 
-def _methods(about: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, MethodInfo]:
-    known = about.get("methods", {})
-    keys = ("title", "unit", "signed", "paper")
+def _methods(about: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, MethodInfo]:
     result = {}
-    for line in config.get("methods", []):
+    for line in record["config"].get("methods", []):
         label = line["label"]
-        entry = known.get(label, {})
-        given = {key: entry[key] for key in keys if entry.get(key) is not None}
-        more = {"method": line.get("method", label), "settings": line.get("settings") or {}}
-        result[label] = MethodInfo(**{"title": label, **given, "label": label, **more})
+        entry = about.get("methods", {}).get(label, {})
+        known = {key: entry.get(key) for key in ("title", "unit", "signed", "paper")}
+        known = {"title": label, **{key: given for key, given in known.items() if given is not None}}
+        settings = line.get("settings") or {}
+        result[label] = MethodInfo(
+            label, **known, method=line.get("method", label), settings=settings
+        )
     return result
 
 
@@ -244,9 +249,44 @@ def _metrics(about: Mapping[str, Any]) -> dict[str, MetricInfo]:
     }
 
 
-def _chunks(record: Mapping[str, Any]) -> int | None:
-    """Chunks of the run; what it recorded of its data counts more than what was asked for."""
-    config, data = record["config"], record.get("data")
-    samples = data.get("samples") if isinstance(data, dict) else config.get("samples")
-    size = config.get("batch_size")
-    return math.ceil(samples / size) if isinstance(samples, int) and isinstance(size, int) else None
+def _facts(schema: pa.Schema) -> dict[str, Any]:
+    """The JSON in a file's header: the run, its methods and metrics."""
+    given = (schema.metadata or {}).get(_KEY)
+    if given is None:
+        raise ValueError("the Parquet file has no captum_ib header, so it is no part of a run")
+    return json.loads(given)
+
+
+def _row_groups(
+    file: Path,
+    part: Part,
+    fingerprint: str,
+    columns: Sequence[str] | None,
+    only: Collection[int] | None,
+) -> Iterator[pa.Table]:
+    """The wanted rows of a file, one row group in memory at a time, checksums tested."""
+    import pyarrow.compute as pc
+
+    with pq.ParquetFile(file, page_checksum_verification=True) as opened:
+        names = opened.schema_arrow.names
+        lacking = [name for name in _NEEDED[part].names if name not in names]
+        if lacking:
+            raise ValueError(f"it lacks the column(s) {', '.join(lacking)}")
+        if _facts(opened.schema_arrow).get("fingerprint") != fingerprint:
+            raise ValueError("it belongs to another run")
+        chosen = [name for name in names if columns is None or name in columns]
+        for number in range(opened.num_row_groups):
+            if only is None:
+                yield opened.read_row_group(number, columns=chosen)
+                continue
+            known = opened.metadata.row_group(number).column(names.index("index")).statistics
+            bounded = known is not None and known.has_min_max
+            if not bounded or any(known.min <= index <= known.max for index in only):
+                rows = opened.read_row_group(number, columns=[*{"index", *chosen}])
+                wanted = pa.array(sorted(only), pa.int64())
+                yield rows.filter(pc.is_in(rows["index"], value_set=wanted))  # pyright: ignore
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

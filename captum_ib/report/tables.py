@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
 
-from captum_ib.report.aggregate import Table
-from captum_ib.report.layout import Column, Entry, Layout, heading, layouts
+from captum_ib.report.aggregate import Cell, Table
+from captum_ib.report.layout import BEST, Entry, Layout, heading, layouts
+from captum_ib.report.libraries import pd, tabulate
 
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
@@ -21,8 +22,8 @@ _LATEX = {
     "σ": r"$\sigma$", "γ": r"$\gamma$", "\n": " ",
 }  # fmt: skip
 _NARROW = 15  # characters to which the heads of a terminal's table are broken
-_WIDE = 8
-"""Columns from which a LaTeX table is scaled to the width of the text."""
+_WIDE = 8  # columns from which a LaTeX table is scaled to the width of the text
+_FORMULA = re.compile(r"^(?=[=+\-@\t\r\n])")
 
 
 def escape_latex(text: str) -> str:
@@ -44,6 +45,15 @@ def escape_markdown(text: str) -> str:
     return " ".join(text.replace("<", "&lt;").replace(">", "&gt;").split())
 
 
+def escape_csv(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: such text gets an apostrophe before it.
+
+    >>> escape_csv("=cmd|' /C calc'!A1"), escape_csv("IBA"), escape_csv(-1.5)
+    ("'=cmd|' /C calc'!A1", 'IBA', -1.5)
+    """
+    return _FORMULA.sub("'", value) if isinstance(value, str) else value
+
+
 def markdown(tables: Sequence[Table], paired: bool = False) -> str:
     """All tables below each other, best bold and second underlined (``<ins>``)."""
     blocks = []
@@ -53,27 +63,26 @@ def markdown(tables: Sequence[Table], paired: bool = False) -> str:
         for layout in layouts(table, paired):
             number += 1
             blocks.append(f"**Table {number}.** {escape_markdown(layout.caption)}")
-            head = ["Method", *(_head(column) for column in layout.columns)]
-            rows = [[escape_markdown(cell) for cell in head]]
-            for method, entries in _rows(layout):
-                rows.append([escape_markdown(method), *(_markdown(entry) for entry in entries)])
-            blocks.append(_grid(rows, rule=True))
-            if layout.notes:
-                blocks.append("\n".join(f"- {escape_markdown(note)}" for note in layout.notes))
-    return "\n\n".join(blocks) + "\n"
+            frame = layout.entries.map(_markdown)
+            frame.index = pd.Index(map(escape_markdown, frame.index), name="Method")
+            frame.columns = [escape_markdown(head) for head in frame.columns]
+            blocks.append(frame.to_markdown(disable_numparse=True, colalign=_align(layout)))
+            blocks.append("\n".join(f"- {escape_markdown(note)}" for note in layout.notes))
+    return "\n\n".join(filter(None, blocks)) + "\n"
 
 
 def text(tables: Sequence[Table], paired: bool = False) -> str:
     """All tables for a terminal; ``*`` marks the best of a column, ``'`` the second."""
     blocks = []
-    for table in tables:
-        for layout in layouts(table, paired):
-            caption = layout.caption.replace(
-                "Best bold, second underlined.", "* best, ' second of a column."
-            )
-            body = [[method, *map(_text, entries)] for method, entries in _rows(layout)]
-            rows = [*_stacked(["method", *map(_head, layout.columns)]), *body]
-            blocks.append("\n".join([caption, "", _grid(rows), "", *layout.notes]).rstrip())
+    for layout in (layout for table in tables for layout in layouts(table, paired)):
+        frame = layout.entries.map(_text).reset_index(names="method")
+        # as a row: tabulate makes room beside what it takes for a head
+        heads = [textwrap.fill(head, _NARROW, break_long_words=False) for head in frame.columns]
+        rows = [heads, *frame.to_numpy().tolist()]
+        align = _align(layout)
+        grid = tabulate.tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=align)
+        caption = layout.caption.replace(BEST, "* best, ' second of a column.")
+        blocks.append("\n".join([caption, "", grid, "", *layout.notes]).rstrip())
     return "\n\n".join(blocks) + "\n"
 
 
@@ -84,37 +93,13 @@ def latex(tables: Sequence[Table], paired: bool = False) -> str:
         for table in tables
         for number, layout in enumerate(layouts(table, paired), start=1)
     ]
-    lines = ["% \\usepackage{booktabs} \\usepackage{graphicx}", *floats]
-    return "\n\n".join(lines) + "\n"
+    return "\n\n".join(["% \\usepackage{booktabs} \\usepackage{graphicx}", *floats]) + "\n"
 
 
 def comma_separated(tables: Sequence[Table]) -> str:
     """One line per number, unrounded: for spreadsheets and further computation."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        "title model data samples dtype method metric direction mean standard_error error_over "
-        "standard_error_over_samples n failed seeds".split()
-    )
-    for table in tables:
-        config = table.group.config
-        data = config["data"].get("path") or config["data"]["kind"]
-        dtype = config.get("dtype", "float32")
-        start = [heading(table), config["model"], data, len(table.group.index), dtype]
-        for line in table.lines:
-            for metric in (*table.metrics, *table.whole):
-                cell = line.cells[metric.label]
-                direction = "up" if metric.up else "down"
-                numbers = [_number(cell.mean), _number(cell.error), cell.over]
-                numbers += [_number(cell.sample_error), cell.n, line.failed, line.seeds]
-                writer.writerow([*start, line.method.title, metric.label, direction, *numbers])
-            for name, direction, value in (
-                ("samples_per_second", "up", line.rate),
-                ("peak_bytes", "down", float("nan") if line.peak is None else line.peak),
-            ):
-                numbers = [_number(value), "", "", "", line.samples, line.failed, line.seeds]
-                writer.writerow([*start, line.method.title, name, direction, *numbers])
-    return stream.getvalue()
+    lines = pd.DataFrame([line for table in tables for line in _numbers(table)], dtype=object)
+    return lines.to_csv(index=False, lineterminator="\n")
 
 
 def slug(text: str) -> str:
@@ -126,20 +111,46 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "run"
 
 
-def _rows(layout: Layout) -> list[tuple[str, list[Entry]]]:
-    return [
-        (method, [column.entries[row] for column in layout.columns])
-        for row, method in enumerate(layout.methods)
-    ]
+def _numbers(table: Table) -> Iterator[dict[str, Any]]:
+    config = table.group.config
+    about = {
+        "title": heading(table),
+        "model": config["model"],
+        "data": config["data"].get("path") or config["data"]["kind"],
+        "samples": len(table.group.index),
+        "dtype": config.get("dtype", "float32"),
+    }
+    for line in table.lines:
+        peak = math.nan if line.peak is None else line.peak
+        cells = [
+            *((m.label, m.up, line.cells[m.label]) for m in (*table.metrics, *table.whole)),
+            ("samples_per_second", True, Cell(line.rate, n=line.samples)),
+            ("peak_bytes", False, Cell(peak, n=line.samples)),
+        ]
+        for label, up, cell in cells:
+            numbers = {
+                **about,
+                "method": line.method.title,
+                "metric": label,
+                "direction": "up" if up else "down",
+                "mean": cell.mean,
+                "standard_error": cell.error,
+                "error_over": cell.over,
+                "standard_error_over_samples": cell.sample_error,
+                "n": cell.n,
+                "failed": line.failed,
+                "seeds": line.seeds,
+            }
+            yield {name: escape_csv(value) for name, value in numbers.items()}
 
 
-def _head(column: Column) -> str:
-    return f"{column.head} {column.arrow}".strip()
+def _align(layout: Layout) -> list[str]:
+    return ["left", *["right"] * len(layout.groups)]
 
 
 def _markdown(entry: Entry) -> str:
     value = {1: "**{}**", 2: "<ins>{}</ins>"}.get(entry.rank, "{}").format(entry.text)
-    return (value + (f" ± {entry.error}" if entry.error else "")) + entry.mark
+    return value + (f" ± {entry.error}" if entry.error else "") + entry.mark
 
 
 def _text(entry: Entry) -> str:
@@ -147,47 +158,16 @@ def _text(entry: Entry) -> str:
     return entry.text + (f" ± {entry.error}" if entry.error else "") + entry.mark + mark
 
 
-def _stacked(heads: Sequence[str]) -> list[list[str]]:
-    """Heads over several lines, so that they are not much wider than the numbers below them."""
-    wrapped = [textwrap.wrap(head, _NARROW, break_long_words=False) for head in heads]
-    height = max(map(len, wrapped))
-    return [list(row) for row in zip(*([""] * (height - len(w)) + w for w in wrapped), strict=True)]
-
-
-def _grid(rows: list[list[str]], rule: bool = False) -> str:
-    """Columns of equal width, the first flush left, the others right; ``rule``: as Markdown."""
-    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if number == 0 else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("| " + " | ".join(cells) + " |" if rule else "  ".join(cells).rstrip())
-    if rule:
-        dashes = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-        lines.insert(1, "| " + " | ".join(dashes) + " |")
-    return "\n".join(lines)
-
-
 def _latex(layout: Layout, label: str) -> str:
-    head = [f"\\textbf{{{escape_latex('Method')}}}", *map(_latex_head, layout.columns)]
-    body = [
-        " & ".join([escape_latex(method), *map(_latex_entry, entries)]) + r" \\"
-        for method, entries in _rows(layout)
-    ]
-    tabular = [
-        f"\\begin{{tabular}}{{l{'r' * len(layout.columns)}}}",
-        r"\toprule",
-        *_latex_groups(layout.columns),
-        " & ".join(head) + r" \\",
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    if len(layout.columns) >= _WIDE:
-        tabular = [r"\resizebox{\textwidth}{!}{%", *tabular[:-1], tabular[-1] + "}"]
+    frame = layout.entries.map(_latex_entry)
+    frame.index = [escape_latex(method) for method in frame.index]
+    frame = frame.reset_index(names=r"\textbf{Method}")
+    frame.columns = [frame.columns[0], *map(escape_latex, frame.columns[1:])]
+    align = "".join(side[0] for side in _align(layout))
+    tabular = frame.style.hide(axis="index").to_latex(hrules=True, column_format=align)
+    tabular = tabular.replace("\\toprule\n", "\\toprule\n" + _latex_groups(layout.groups), 1).strip()
+    if len(layout.groups) >= _WIDE:
+        tabular = f"\\resizebox{{\\textwidth}}{{!}}{{%\n{tabular}}}"
     caption = " ".join([layout.caption, *layout.notes])
     return "\n".join(
         [
@@ -196,32 +176,23 @@ def _latex(layout: Layout, label: str) -> str:
             f"\\caption{{{escape_latex(caption)}}}",
             f"\\label{{{label}}}",
             r"\small",
-            *tabular,
+            tabular,
             r"\end{table*}",
         ]
     )
 
 
-def _latex_head(column: Column) -> str:
-    return escape_latex(_head(column))
-
-
-def _latex_groups(columns: Sequence[Column]) -> list[str]:
+def _latex_groups(groups: Sequence[str]) -> str:
     """A line above the heads that says what the metrics judge, with rules below it."""
-    if not any(column.group for column in columns):
-        return []
-    spans: list[tuple[str, int, int]] = []
-    for number, column in enumerate(columns, start=2):
-        if spans and spans[-1][0] == column.group:
-            spans[-1] = (column.group, spans[-1][1], number)
-        else:
-            spans.append((column.group, number, number))
-    cells = [
-        f"\\multicolumn{{{end - start + 1}}}{{c}}{{{escape_latex(group)}}}"
-        for group, start, end in spans
-    ]
-    rules = [f"\\cmidrule(lr){{{start}-{end}}}" for group, start, end in spans if group]
-    return [" & ".join(["", *cells]) + r" \\", " ".join(rules)]
+    if not any(groups):
+        return ""
+    cells, rules, start = [""], [], 2
+    for group, members in groupby(groups):
+        end = start + len(list(members)) - 1
+        cells.append(f"\\multicolumn{{{end - start + 1}}}{{c}}{{{escape_latex(group)}}}")
+        rules += [f"\\cmidrule(lr){{{start}-{end}}}"] if group else []
+        start = end + 1
+    return " & ".join(cells) + " \\\\\n" + " ".join(rules) + "\n"
 
 
 def _latex_entry(entry: Entry) -> str:
@@ -229,8 +200,3 @@ def _latex_entry(entry: Entry) -> str:
     value = {1: "\\textbf{{{}}}", 2: "\\underline{{{}}}"}.get(entry.rank, "{}").format(value)
     error = f" {{\\scriptsize $\\pm$ {entry.error}}}" if entry.error else ""
     return value + error + escape_latex(entry.mark)
-
-
-def _number(value: float) -> str:
-    """All digits; nothing for NaN."""
-    return "" if math.isnan(value) else repr(value)

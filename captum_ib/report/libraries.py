@@ -1,0 +1,22 @@
+"""What a report stands on, or a message that says how to get it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from captum_ib.extras import need
+
+if TYPE_CHECKING:
+    import jinja2
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import tabulate
+else:
+    jinja2 = need("jinja2", "the report")
+    pd = need("pandas", "the report")
+    pa = need("pyarrow", "the report")
+    pq = need("pyarrow.parquet", "the report")
+    tabulate = need("tabulate", "the report")
+
+__all__ = ["jinja2", "pa", "pd", "pq", "tabulate"]
