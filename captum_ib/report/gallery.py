@@ -228,9 +228,9 @@ def _filter(signed: bool) -> dict[str, str]:
     """The colour of each level of a map, per channel, as an SVG filter takes it."""
     levels = np.arange(256)
     places = _places((levels - 128) / 127 if signed else levels / 255, signed)
-    shares = _colours(signed)[places] / 255
+    shares = (_colours(signed)[places] + 0.25) / 255  # browsers cut what is behind the comma off
     return {
-        channel: " ".join(f"{share:.4g}" for share in shares[:, number])
+        channel: " ".join(f"{share:.5f}" for share in shares[:, number])
         for number, channel in enumerate("RGB")
     }
 

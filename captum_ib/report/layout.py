@@ -107,7 +107,9 @@ def notes(table: Table) -> tuple[str, ...]:
         )
         if counts:
             lacking.setdefault(counts, []).append(metric.title)
-    result += [f"Samples without {', '.join(names)}: {counts}." for counts, names in lacking.items()]
+    result += [
+        f"Samples without {', '.join(names)}: {counts}." for counts, names in lacking.items()
+    ]
     return (*result, *group.notes)
 
 

@@ -141,7 +141,9 @@ class Run:
         joined = self.folder / f"{part}.parquet"
         whole = joined.is_file() and joined not in self.broken
         needed = _NEEDED[part].empty_table()
-        tables = [needed.select([n for n in needed.column_names if columns is None or n in columns])]
+        tables = [
+            needed.select([n for n in needed.column_names if columns is None or n in columns])
+        ]
         for file in [joined] if whole else _parts(self.folder, part):
             if file in self.broken:
                 continue
@@ -227,7 +229,10 @@ def _methods(about: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, M
         label = line["label"]
         entry = about.get("methods", {}).get(label, {})
         known = {key: entry.get(key) for key in ("title", "unit", "signed", "paper")}
-        known = {"title": label, **{key: given for key, given in known.items() if given is not None}}
+        known = {
+            "title": label,
+            **{key: given for key, given in known.items() if given is not None},
+        }
         settings = line.get("settings") or {}
         result[label] = MethodInfo(
             label, **known, method=line.get("method", label), settings=settings

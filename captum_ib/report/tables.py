@@ -165,7 +165,9 @@ def _latex(layout: Layout, label: str) -> str:
     frame.columns = [frame.columns[0], *map(escape_latex, frame.columns[1:])]
     align = "".join(side[0] for side in _align(layout))
     tabular = frame.style.hide(axis="index").to_latex(hrules=True, column_format=align)
-    tabular = tabular.replace("\\toprule\n", "\\toprule\n" + _latex_groups(layout.groups), 1).strip()
+    tabular = tabular.replace(
+        "\\toprule\n", "\\toprule\n" + _latex_groups(layout.groups), 1
+    ).strip()
     if len(layout.groups) >= _WIDE:
         tabular = f"\\resizebox{{\\textwidth}}{{!}}{{%\n{tabular}}}"
     caption = " ".join([layout.caption, *layout.notes])

@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from captum_ib.report import make_report, read_tables, tables
 from captum_ib.cli import main
+from captum_ib.report import make_report, read_tables, tables
 from tests.report.folders import Folder
 
 CLIP = {
