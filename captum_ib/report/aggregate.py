@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from captum_ib.report.libraries import pd
+from captum_ib.report.libraries import DataFrame, Series, pd
 from captum_ib.report.reading import MethodInfo, MetricInfo
 from captum_ib.report.scores import PREFIX, Group
 
@@ -73,7 +73,7 @@ class Table:
     lines: tuple[Line, ...]
 
 
-def seed_cell(scores: pd.DataFrame | np.ndarray, scale: float = 1.0) -> Cell:
+def seed_cell(scores: DataFrame | np.ndarray, scale: float = 1.0) -> Cell:
     """Mean and standard error of one method in one metric.
 
     The mean is that of the seeds' means over samples. Its error is s/√S with s the standard
@@ -89,7 +89,7 @@ def seed_cell(scores: pd.DataFrame | np.ndarray, scale: float = 1.0) -> Cell:
     >>> seed_cell(np.array([[1.0, 3.0]]), scale=100)
     Cell(mean=200.0, error=100.0, over='samples', n=2, sample_error=100.0)
     """
-    frame = scale * pd.DataFrame(scores).dropna(how="all")
+    frame = scale * DataFrame(scores).dropna(how="all")
     samples = _over_samples(frame.mean().dropna())
     if not samples.n or (frame.nunique(dropna=False) == 1).all():
         return samples if not samples.n else replace(samples, mean=float(frame.iloc[0].mean()))
@@ -97,16 +97,16 @@ def seed_cell(scores: pd.DataFrame | np.ndarray, scale: float = 1.0) -> Cell:
     return replace(samples, mean=float(means.mean()), error=float(means.sem()), over="seeds")
 
 
-def whole_cell(scores: pd.Series | np.ndarray, scale: float = 1.0) -> Cell:
+def whole_cell(scores: Series | np.ndarray, scale: float = 1.0) -> Cell:
     """Mean over seeds of a score of the whole set; its error needs seeds that differ."""
-    known = scale * pd.Series(scores).dropna()
+    known = scale * Series(scores).dropna()
     if known.nunique() <= 1:
         return Cell(float(known.max()), n=len(known))
     return Cell(float(known.mean()), float(known.sem()), "seeds", len(known))
 
 
 def paired_cell(
-    scores: pd.DataFrame | np.ndarray, best: pd.DataFrame | np.ndarray, scale: float = 1.0
+    scores: DataFrame | np.ndarray, best: DataFrame | np.ndarray, scale: float = 1.0
 ) -> Cell:
     """Mean difference to the best method over the samples that both have, error over samples.
 
@@ -118,7 +118,7 @@ def paired_cell(
     >>> paired_cell(np.array([[1.0, 2.0, 4.0]]), np.array([[2.0, 3.0, np.nan]]))
     Cell(mean=-1.0, error=0.0, over='samples', n=2, sample_error=0.0)
     """
-    difference = pd.DataFrame(scores).mean() - pd.DataFrame(best).mean()
+    difference = DataFrame(scores).mean() - DataFrame(best).mean()
     return _over_samples(scale * difference.dropna())
 
 
@@ -138,7 +138,7 @@ def ranks(cells: Sequence[Cell], up: bool, decimals: int) -> list[int]:
     >>> ranks(cells, up=True, decimals=2)
     [1, 1, 2]
     """
-    shown = pd.Series([round(cell.mean, decimals) for cell in cells], dtype=float)
+    shown = Series([round(cell.mean, decimals) for cell in cells], dtype=float)
     places = shown.rank(method="dense", ascending=not up)
     return places.where(places <= 2, 0).fillna(0).astype(int).tolist()
 
@@ -184,7 +184,7 @@ def _line(
     )
 
 
-def _over_samples(means: pd.Series) -> Cell:
+def _over_samples(means: Series) -> Cell:
     """Mean and standard error of one number per sample."""
     if means.empty:
         return Cell()

@@ -203,7 +203,8 @@ def _words(
 def _rules(data: Mapping[str, Any]) -> Iterator[str]:
     """Style that depends on the run: what is switched off, the seed that is shown, colours."""
     for number in range(len(data["methods"])):
-        yield f'body:has(#method-{number}:not(:checked)) [data-method="{number}"] {{ display: none; }}'
+        off = f"body:has(#method-{number}:not(:checked))"
+        yield f'{off} [data-method="{number}"] {{ display: none; }}'
     for seed in data["seeds"]:
         chosen = f'body:has(#seed option[value="{seed}"]:checked)'
         yield f'{chosen} [data-method]:not([data-seeds~="{seed}"]) {{ display: none; }}'

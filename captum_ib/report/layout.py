@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from captum_ib.report.aggregate import Cell, Line, Table, paired_cell, ranks
-from captum_ib.report.libraries import pd
+from captum_ib.report.libraries import DataFrame
 from captum_ib.report.reading import MetricInfo, Run
 
 NONE = "–"
@@ -36,7 +36,7 @@ class Layout:
         notes: what is missing or was left out, one sentence each.
     """
 
-    entries: pd.DataFrame
+    entries: DataFrame
     groups: tuple[str, ...]
     caption: str
     notes: tuple[str, ...] = ()
@@ -125,7 +125,7 @@ def _layout(
 ) -> Layout:
     methods = [line.method.title for line in table.lines]
     rows = list(zip(*(entries for _, entries in columns), strict=True))
-    frame = pd.DataFrame(rows, index=methods, columns=[head for head, _ in columns], dtype=object)
+    frame = DataFrame(rows, index=methods, columns=[head for head, _ in columns], dtype=object)
     return Layout(frame, tuple(groups) or ("",) * len(columns), caption)
 
 

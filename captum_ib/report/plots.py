@@ -14,7 +14,7 @@ from captum_ib.metrics.difficulty import difficulty_bins, plot_difficulty
 from captum_ib.metrics.plots import COLOURS, paper_style, plot_curves
 from captum_ib.report.aggregate import Table
 from captum_ib.report.layout import shown_rate
-from captum_ib.report.libraries import pd
+from captum_ib.report.libraries import DataFrame, Series, pd
 from captum_ib.report.scores import Group
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def sample_curves(group: Group, metric: str) -> dict[str, np.ndarray]:
         ValueError: curves of different lengths.
     """
     column = f"curve:{metric}"
-    parts: list[pd.DataFrame] = []
+    parts: list[DataFrame] = []
     taken: set[str] = set()
     for run in group.runs:
         table = run.read("results", ["index", "method", column])
@@ -80,7 +80,7 @@ def sample_curves(group: Group, metric: str) -> dict[str, np.ndarray]:
             rows = table.to_pandas().dropna(subset=[column])
             parts.append(rows[rows["index"].isin(group.index) & ~rows["method"].isin(taken)])
         taken.update(run.methods)
-    rows = pd.concat(parts) if parts else pd.DataFrame({column: []})
+    rows = pd.concat(parts) if parts else DataFrame({column: []})
     lengths = sorted(rows[column].map(len).unique())
     if len(lengths) > 1:
         raise ValueError(
@@ -90,7 +90,7 @@ def sample_curves(group: Group, metric: str) -> dict[str, np.ndarray]:
     if not lengths:
         return {}
     keys = pd.MultiIndex.from_frame(rows[["method", "index"]])
-    curves = pd.DataFrame(np.stack(rows[column]), index=keys, dtype=float).dropna()
+    curves = DataFrame(np.stack(rows[column]), index=keys, dtype=float).dropna()
     curves = dict(list(curves.groupby(level=["method", "index"]).mean().groupby(level="method")))
     return {label: curves[label].to_numpy() for label in group.methods if label in curves}
 
@@ -105,7 +105,7 @@ def picked_maps(group: Group, methods: Collection[str], seed: int = 0) -> dict[s
     from torch.nn.functional import interpolate
 
     first = {label: group.seeds(label)[0] for label in methods}
-    there = pd.DataFrame(
+    there = DataFrame(
         {label: group.table(label, "ok").loc[seed].eq(True) for label, seed in first.items()}
     )
     there = there.loc[:, there.any()]
@@ -170,14 +170,14 @@ def _difficulty(table: Table) -> Figure | None:
     return _tidied(plot_difficulty(results, ylabel=f"{metric.title} {metric.arrow}"), "")
 
 
-def _confidence(group: Group) -> pd.Series:
+def _confidence(group: Group) -> Series:
     """The model's confidence by the samples' numbers, of those that have one."""
     known = {}
     for run in group.runs:
         table = run.read("samples", ["index", "confidence"])
         if "confidence" in table.column_names:
             known |= table.to_pandas().set_index("index")["confidence"].to_dict()
-    confidence = pd.Series(known, dtype=float).reindex(group.index)
+    confidence = Series(known, dtype=float).reindex(group.index)
     return confidence[np.isfinite(confidence)]
 
 

@@ -110,8 +110,9 @@ class Run:
         data, size = self.record.get("data"), self.config.get("batch_size")
         # what the run found in its data counts more than what was asked for
         samples = (data if isinstance(data, dict) else self.config).get("samples")
-        known = isinstance(samples, int) and isinstance(size, int)
-        return math.ceil(samples / size) if known else None
+        if not (isinstance(samples, int) and isinstance(size, int)):
+            return None
+        return math.ceil(samples / size)
 
     @property
     def missing(self) -> int | None:
@@ -285,11 +286,14 @@ def _row_groups(
                 yield opened.read_row_group(number, columns=chosen)
                 continue
             known = opened.metadata.row_group(number).column(names.index("index")).statistics
-            bounded = known is not None and known.has_min_max
-            if not bounded or any(known.min <= index <= known.max for index in only):
+            if known is None or not known.has_min_max or _between(only, known.min, known.max):
                 rows = opened.read_row_group(number, columns=[*{"index", *chosen}])
                 wanted = pa.array(sorted(only), pa.int64())
                 yield rows.filter(pc.is_in(rows["index"], value_set=wanted))  # pyright: ignore
+
+
+def _between(numbers: Iterable[int], low: int, high: int) -> bool:
+    return any(low <= number <= high for number in numbers)
 
 
 def _reason(error: Exception) -> str:

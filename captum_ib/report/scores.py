@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from captum_ib.report.libraries import pd
+from captum_ib.report.libraries import DataFrame, pd
 from captum_ib.report.reading import MethodInfo, MetricInfo, Run
 
 PREFIX = "metric:"
@@ -37,8 +37,8 @@ class Group:
     runs: tuple[Run, ...]
     methods: Mapping[str, MethodInfo]
     metrics: Mapping[str, MetricInfo]
-    rows: pd.DataFrame
-    whole: pd.DataFrame
+    rows: DataFrame
+    whole: DataFrame
     index: np.ndarray
     skipped: Mapping[str, str]
     notes: tuple[str, ...]
@@ -52,11 +52,11 @@ class Group:
         """A method's seeds, ascending."""
         return self.rows.loc[method].index.unique("seed").sort_values().tolist()
 
-    def scores(self, method: str, metric: str) -> pd.DataFrame:
+    def scores(self, method: str, metric: str) -> DataFrame:
         """A method's scores in a metric, seeds × samples."""
         return self.table(method, PREFIX + metric)
 
-    def table(self, method: str, column: str) -> pd.DataFrame:
+    def table(self, method: str, column: str) -> DataFrame:
         """A column of one method's rows, seeds × samples; NaN where there is no row."""
         return self.rows.loc[method][column].unstack("index").reindex(columns=self.index)
 
@@ -111,7 +111,7 @@ def read_group(runs: Sequence[Run]) -> Group:
     )
 
 
-def _rows(run: Run, metrics: Sequence[str]) -> pd.DataFrame:
+def _rows(run: Run, metrics: Sequence[str]) -> DataFrame:
     """A run's rows with the columns that a table needs."""
     names = [PREFIX + label for label in metrics]
     columns = ["index", "method", "seed", "status", "seconds", "peak_bytes"]
@@ -126,7 +126,7 @@ def _rows(run: Run, metrics: Sequence[str]) -> pd.DataFrame:
     return rows.drop_duplicates(["method", "seed", "index"])
 
 
-def _common(rows: pd.DataFrame, runs: Sequence[Run]) -> tuple[pd.DataFrame, list[str]]:
+def _common(rows: DataFrame, runs: Sequence[Run]) -> tuple[DataFrame, list[str]]:
     """The rows of samples that every run has reached, and a note where that leaves some out."""
     reached = [pd.Index(part.unique()) for _, part in rows.groupby("run")["index"]]
     index = reduce(lambda one, other: one.intersection(other), reached)
@@ -140,7 +140,7 @@ def _common(rows: pd.DataFrame, runs: Sequence[Run]) -> tuple[pd.DataFrame, list
     return rows[rows["index"].isin(index)], [note] if most > len(index) else []
 
 
-def _first(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def _first(rows: DataFrame) -> tuple[DataFrame, list[str]]:
     """Of a method and seed that several runs have, the first run's rows; and a note on each."""
     late = rows["run"] > rows.groupby(["method", "seed"])["run"].transform("min")
     seeds = rows[late].groupby("method", sort=False)["seed"].unique()
@@ -158,7 +158,7 @@ def read_skipped(run: Run) -> dict[str, str]:
     return {row["sample"]: row["reason"] or "no reason given" for row in bad}
 
 
-def _whole(run: Run) -> pd.DataFrame:
+def _whole(run: Run) -> DataFrame:
     """A run's scores over the whole set, the last of those that are there twice."""
     rows = run.read("whole", ["method", "seed", "metric", "value"]).to_pandas()
     return rows.drop_duplicates(["method", "seed", "metric"], keep="last")
