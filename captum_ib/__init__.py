@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from captum_ib.baselines.transformer_attribution import TransformerAttribution
     from captum_ib.baselines.vit_cx import ViTCX
     from captum_ib.bottleneck.statistics import ActivationStatistics
+    from captum_ib.metrics.layer_ranking import rank_layers
     from captum_ib.models.dual_encoder import DualEncoder, TowerView, ZeroShotClassifier
     from captum_ib.models.layout import TokenLayout
 
@@ -73,6 +74,7 @@ _HOME = {
     "TowerView": "captum_ib.models.dual_encoder",
     "ZeroShotClassifier": "captum_ib.models.dual_encoder",
     "TokenLayout": "captum_ib.models.layout",
+    "rank_layers": "captum_ib.metrics.layer_ranking",
 }
 _ROOMS = (
     "attr",
@@ -118,6 +120,7 @@ __all__ = [
     "methods",
     "metrics",
     "models",
+    "rank_layers",
     "visualization",
     "zoo",
 ]

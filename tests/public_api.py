@@ -19,7 +19,6 @@ ROOMS = (
     "captum_ib.benchmark",
     "captum_ib.bottleneck",
     "captum_ib.hooks",
-    "captum_ib.layer_choice",
     "captum_ib.methods",
     "captum_ib.metrics",
     "captum_ib.metrics.funnybirds",

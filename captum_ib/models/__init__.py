@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any
 from captum_ib.models.load import load
 
 if TYPE_CHECKING:
-    from captum_ib.layer_choice import rank_layers
     from captum_ib.models.answer import AnswerLogProbability
     from captum_ib.models.dual_encoder import DualEncoder, TowerView, ZeroShotClassifier
     from captum_ib.models.layout import TokenLayout
     from captum_ib.models.tower import Tower
 
-# Where each public name lives. rank_layers runs methods and metrics, which are built on models/:
-# it is only offered here, and imported when it is asked for.
+# Where each public name lives, imported when it is asked for.
 _HOME = {
     "AnswerLogProbability": "captum_ib.models.answer",
     "DualEncoder": "captum_ib.models.dual_encoder",
@@ -29,7 +27,6 @@ _HOME = {
     "Tower": "captum_ib.models.tower",
     "TowerView": "captum_ib.models.dual_encoder",
     "ZeroShotClassifier": "captum_ib.models.dual_encoder",
-    "rank_layers": "captum_ib.layer_choice",
 }
 
 __all__ = [
@@ -40,7 +37,6 @@ __all__ = [
     "TowerView",
     "ZeroShotClassifier",
     "load",
-    "rank_layers",
 ]
 
 

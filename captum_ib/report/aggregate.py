@@ -89,7 +89,7 @@ def seed_cell(scores: DataFrame | np.ndarray, scale: float = 1.0) -> Cell:
     >>> seed_cell(np.array([[1.0, 3.0]]), scale=100)
     Cell(mean=200.0, error=100.0, over='samples', n=2, sample_error=100.0)
     """
-    frame = scale * DataFrame(scores).dropna(how="all")
+    frame = scale * pd.DataFrame(scores).dropna(how="all")
     samples = _over_samples(frame.mean().dropna())
     if not samples.n or (frame.nunique(dropna=False) == 1).all():
         return samples if not samples.n else replace(samples, mean=float(frame.iloc[0].mean()))
@@ -99,7 +99,7 @@ def seed_cell(scores: DataFrame | np.ndarray, scale: float = 1.0) -> Cell:
 
 def whole_cell(scores: Series | np.ndarray, scale: float = 1.0) -> Cell:
     """Mean over seeds of a score of the whole set; its error needs seeds that differ."""
-    known = scale * Series(scores).dropna()
+    known = scale * pd.Series(scores).dropna()
     if known.nunique() <= 1:
         return Cell(float(known.max()), n=len(known))
     return Cell(float(known.mean()), float(known.sem()), "seeds", len(known))
@@ -118,7 +118,7 @@ def paired_cell(
     >>> paired_cell(np.array([[1.0, 2.0, 4.0]]), np.array([[2.0, 3.0, np.nan]]))
     Cell(mean=-1.0, error=0.0, over='samples', n=2, sample_error=0.0)
     """
-    difference = DataFrame(scores).mean() - DataFrame(best).mean()
+    difference = pd.DataFrame(scores).mean() - pd.DataFrame(best).mean()
     return _over_samples(scale * difference.dropna())
 
 
@@ -138,7 +138,7 @@ def ranks(cells: Sequence[Cell], up: bool, decimals: int) -> list[int]:
     >>> ranks(cells, up=True, decimals=2)
     [1, 1, 2]
     """
-    shown = Series([round(cell.mean, decimals) for cell in cells], dtype=float)
+    shown = pd.Series([round(cell.mean, decimals) for cell in cells], dtype=float)
     places = shown.rank(method="dense", ascending=not up)
     return places.where(places <= 2, 0).fillna(0).astype(int).tolist()
 

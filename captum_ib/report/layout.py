@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from captum_ib.report.aggregate import Cell, Line, Table, paired_cell, ranks
-from captum_ib.report.libraries import DataFrame
+from captum_ib.report.libraries import DataFrame, pd
 from captum_ib.report.reading import MetricInfo, Run
 
 NONE = "–"
@@ -125,7 +125,7 @@ def _layout(
 ) -> Layout:
     methods = [line.method.title for line in table.lines]
     rows = list(zip(*(entries for _, entries in columns), strict=True))
-    frame = DataFrame(rows, index=methods, columns=[head for head, _ in columns], dtype=object)
+    frame = pd.DataFrame(rows, index=methods, columns=[head for head, _ in columns], dtype=object)
     return Layout(frame, tuple(groups) or ("",) * len(columns), caption)
 
 

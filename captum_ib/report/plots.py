@@ -80,7 +80,7 @@ def sample_curves(group: Group, metric: str) -> dict[str, np.ndarray]:
             rows = table.to_pandas().dropna(subset=[column])
             parts.append(rows[rows["index"].isin(group.index) & ~rows["method"].isin(taken)])
         taken.update(run.methods)
-    rows = pd.concat(parts) if parts else DataFrame({column: []})
+    rows = pd.concat(parts) if parts else pd.DataFrame({column: []})
     lengths = sorted(rows[column].map(len).unique())
     if len(lengths) > 1:
         raise ValueError(
@@ -90,7 +90,7 @@ def sample_curves(group: Group, metric: str) -> dict[str, np.ndarray]:
     if not lengths:
         return {}
     keys = pd.MultiIndex.from_frame(rows[["method", "index"]])
-    curves = DataFrame(np.stack(rows[column]), index=keys, dtype=float).dropna()
+    curves = pd.DataFrame(np.stack(rows[column]), index=keys, dtype=float).dropna()
     curves = dict(list(curves.groupby(level=["method", "index"]).mean().groupby(level="method")))
     return {label: curves[label].to_numpy() for label in group.methods if label in curves}
 
@@ -105,7 +105,7 @@ def picked_maps(group: Group, methods: Collection[str], seed: int = 0) -> dict[s
     from torch.nn.functional import interpolate
 
     first = {label: group.seeds(label)[0] for label in methods}
-    there = DataFrame(
+    there = pd.DataFrame(
         {label: group.table(label, "ok").loc[seed].eq(True) for label, seed in first.items()}
     )
     there = there.loc[:, there.any()]
@@ -177,7 +177,7 @@ def _confidence(group: Group) -> Series:
         table = run.read("samples", ["index", "confidence"])
         if "confidence" in table.column_names:
             known |= table.to_pandas().set_index("index")["confidence"].to_dict()
-    confidence = Series(known, dtype=float).reindex(group.index)
+    confidence = pd.Series(known, dtype=float).reindex(group.index)
     return confidence[np.isfinite(confidence)]
 
 

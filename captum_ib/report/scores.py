@@ -119,7 +119,7 @@ def _rows(run: Run, metrics: Sequence[str]) -> DataFrame:
     if not len(table):
         reason = next(iter(run.broken.values()), "it is empty")
         raise ValueError(f"no chunk of the run in {run.folder} can be read: {reason}")
-    rows = table.to_pandas(categories=["method", "status"])
+    rows = table.to_pandas()
     rows = rows.reindex(columns=[*columns, *names])
     rows["ok"] = rows.pop("status") == "ok"
     rows.loc[~rows["ok"], ["seconds", *names]] = np.nan

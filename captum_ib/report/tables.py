@@ -11,7 +11,7 @@ from typing import Any
 
 from captum_ib.report.aggregate import Cell, Table
 from captum_ib.report.layout import BEST, Entry, Layout, heading, layouts
-from captum_ib.report.libraries import DataFrame, pd, tabulate
+from captum_ib.report.libraries import pd, tabulate
 
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
@@ -98,7 +98,7 @@ def latex(tables: Sequence[Table], paired: bool = False) -> str:
 
 def comma_separated(tables: Sequence[Table]) -> str:
     """One line per number, unrounded: for spreadsheets and further computation."""
-    lines = DataFrame([line for table in tables for line in _numbers(table)], dtype=object)
+    lines = pd.DataFrame([line for table in tables for line in _numbers(table)], dtype=object)
     return lines.to_csv(index=False, lineterminator="\n")
 
 

@@ -195,7 +195,7 @@ def test_parquet_file_of_something_else(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_samples(tmp_path):
-    """What Arrow holds at its most while a report's maps are read: ten times the samples, the same."""
+    """What Arrow holds at its most while maps are read: ten times the samples, the same."""
     peaks = []
     for samples in (24, 240):
         folder = Folder(config={"samples": samples}, shape={"CoIBA": (64, 64)})

@@ -81,6 +81,29 @@ def test_csv_holds_every_number_unrounded(found):
     assert rows[2]["mean"] == "2.0" and rows[3]["mean"] == "8000000"
 
 
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ("=cmd|' /C calc'!A1", "'=cmd|' /C calc'!A1"), ("+1+1", "'+1+1"), ("-1+1", "'-1+1"),
+        ("@SUM(A1)", "'@SUM(A1)"), ("\t=1+1", "'\t=1+1"), ("\r=1+1", "'\r=1+1"),
+        ("\n=1+1", "'\n=1+1"), ("a=1", "a=1"), ("−1", "−1"), ("", ""), (-1.5, -1.5), (-3, -3),
+    ],
+)  # fmt: skip
+def test_text_that_a_spreadsheet_would_compute(given, written):
+    assert tables.escape_csv(given) == written
+
+
+def test_csv_holds_no_formula(tmp_path):
+    """An apostrophe makes text of it in any spreadsheet; numbers below 0 stay numbers."""
+    config = {"methods": [{"method": "nib", "label": "=1+1"}, "coiba"], "title": "-2 - 2"}
+    folder = Folder(config=config, score=lambda index, *_: -2.5)
+    found = tables.comma_separated(read_tables([folder.write(tmp_path)]))
+    rows = list(csv.DictReader(io.StringIO(found)))
+    assert [row["method"] for row in rows[::4]] == ["'=1+1", "CoIBA"]
+    assert {row["title"] for row in rows} == {"'-2 - 2"}
+    assert rows[0]["mean"] == "-2.5" and rows[0]["standard_error"] == "0.0"
+
+
 def test_latex(found):
     text = tables.latex(found)
     assert r"CoIBA & 8 & \textbf{56.50} {\scriptsize $\pm$ 0.58} & \underline{26.50}" in text
