@@ -148,7 +148,6 @@ class ConfidenceDrop(Confidence):
         x_batch: np.ndarray,
         y_batch: np.ndarray,
         a_batch: np.ndarray,
-        s_batch: np.ndarray | None = None,
         **kwargs: Any,
     ) -> list[float]:
         """Scores of one batch; called by Quantus."""
@@ -171,7 +170,6 @@ class ConfidenceIncrease(Confidence):
         x_batch: np.ndarray,
         y_batch: np.ndarray,
         a_batch: np.ndarray,
-        s_batch: np.ndarray | None = None,
         **kwargs: Any,
     ) -> list[float]:
         """Scores of one batch; called by Quantus."""

@@ -165,7 +165,6 @@ class Deletion(PerturbationCurve):
         x_batch: np.ndarray,
         y_batch: np.ndarray,
         a_batch: np.ndarray,
-        s_batch: np.ndarray | None = None,
         **kwargs: Any,
     ) -> list:
         """Scores of one batch; called by Quantus."""
@@ -190,7 +189,6 @@ class Insertion(PerturbationCurve):
         x_batch: np.ndarray,
         y_batch: np.ndarray,
         a_batch: np.ndarray,
-        s_batch: np.ndarray | None = None,
         **kwargs: Any,
     ) -> list:
         """Scores of one batch; called by Quantus."""
@@ -224,7 +222,6 @@ class InsertionMinusDeletion(PerturbationCurve):
         x_batch: np.ndarray,
         y_batch: np.ndarray,
         a_batch: np.ndarray,
-        s_batch: np.ndarray | None = None,
         **kwargs: Any,
     ) -> list:
         """Scores of one batch; called by Quantus."""

@@ -37,7 +37,6 @@ class ROAD(quantus.ROAD):  # pyright: ignore[reportGeneralTypeIssues]  # final, 
         x_batch: np.ndarray,
         y_batch: np.ndarray,
         a_batch: np.ndarray,
-        s_batch: np.ndarray | None = None,
         **kwargs: Any,
     ) -> Any:
         """Scores of one batch; called by Quantus."""

@@ -142,7 +142,6 @@ class ROARPlus(TorchMetric):
         x_batch: np.ndarray,
         y_batch: np.ndarray,
         a_batch: np.ndarray,
-        s_batch: np.ndarray | None = None,
         **kwargs: Any,
     ) -> list[float]:
         """Keep the batch's attributions; the training needs all samples, at the end."""

@@ -97,8 +97,8 @@ def encode_map(values: np.ndarray, signed: bool) -> dict[str, Any]:
     Returns:
         ``"map"``, a data URI of a PNG, and ``"top"``, the largest magnitude, to four digits.
     """
-    values = _at_most(np.nan_to_num(values.astype(np.float64)), SIDE)
-    top = float(np.abs(values).max()) if values.size else 0.0
+    values = _at_most(np.nan_to_num(values), SIDE)
+    top = float(np.abs(values).max())
     share = values / top if top > 0 else np.zeros_like(values)
     levels = 128 + 127 * share if signed else 255 * share.clip(0)
     return {"map": _png(np.rint(levels).astype(np.uint8)), "top": float(f"{top:.4g}")}
@@ -151,10 +151,11 @@ def _add_tiles(table: Table, seeds: Sequence[int], samples: Mapping[int, dict[st
     columns += ["text_map", "tokens", *(PREFIX + metric.label for metric in table.metrics)]
     found: dict[tuple[int, str, int], dict[str, Any]] = {}
     for run in group.runs:
-        for row in run.read("results", columns, list(samples)).to_pylist():
-            key = (row["index"], row["method"], row["seed"])
-            if key not in found:
-                found[key] = _result(table, row, group.methods[row["method"]].signed)
+        for few in run.read("results", columns, list(samples)).to_batches(max_chunksize=64):
+            for row in few.to_pylist():  # numbers as Python's take ten times the memory
+                key = (row["index"], row["method"], row["seed"])
+                if key not in found:
+                    found[key] = _result(table, row, group.methods[row["method"]].signed)
     for index, sample in samples.items():
         sample["tiles"] = []
         for number, label in enumerate(group.methods):
@@ -261,13 +262,11 @@ def _short(value: float, digits: int = 2) -> str:
 
 def _at_most(values: np.ndarray, side: int) -> np.ndarray:
     """The map in at most ``side`` by ``side`` cells, each the mean of what it covers."""
-    import torch
-    from torch.nn.functional import adaptive_avg_pool2d
+    from PIL import Image
 
-    size = (min(values.shape[0], side), min(values.shape[1], side))
-    if size == values.shape:
-        return values
-    return adaptive_avg_pool2d(torch.from_numpy(values)[None], size)[0].numpy()
+    height, width = (min(length, side) for length in values.shape)
+    picture = Image.fromarray(values.astype(np.float32))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BOX), dtype=np.float64)
 
 
 def _grown(mask: np.ndarray) -> np.ndarray:

@@ -115,12 +115,12 @@ def picked_maps(group: Group, methods: Collection[str], seed: int = 0) -> dict[s
     found: dict[str, dict[int, torch.Tensor]] = {label: {} for label in there}
     columns = ["index", "method", "seed", "map", "map_height", "map_width"]
     for run in group.runs:
-        for row in run.read("results", columns, common.tolist()).to_pylist():
-            label = row["method"]
-            if label in found and row["seed"] == first[label] and row["map"]:
-                values = torch.tensor(row["map"], dtype=torch.float64)
-                shape = (1, 1, row["map_height"], row["map_width"])
-                found[label][row["index"]] = values.reshape(shape)
+        rows = run.read("results", columns, common.tolist()).to_pandas().dropna(subset=["map"])
+        for row in rows[rows["method"].isin(list(there))].to_dict("records"):
+            if row["seed"] == first[row["method"]]:
+                values = torch.from_numpy(np.asarray(row["map"], dtype=np.float64))
+                shape = (1, 1, int(row["map_height"]), int(row["map_width"]))
+                found[row["method"]][row["index"]] = values.reshape(shape)
     shapes = [one.shape[2:] for maps in found.values() for one in maps.values()]
     common = sorted(set.intersection(*map(set, found.values()))) if found else []
     if not common:

@@ -13,23 +13,10 @@ from captum_ib.report.libraries import pa, pq
 
 Part = Literal["results", "samples", "whole"]
 _FOLDERS: dict[Part, str] = {"results": "parts", "samples": "samples", "whole": "whole"}
-_NEEDED: dict[Part, pa.Schema] = {
-    "results": pa.schema(
-        {
-            "index": pa.int64(),
-            "method": pa.string(),
-            "seed": pa.int64(),
-            "status": pa.string(),
-            "seconds": pa.float64(),
-            "peak_bytes": pa.int64(),
-        }
-    ),
-    "samples": pa.schema(
-        {"index": pa.int64(), "sample": pa.string(), "status": pa.string(), "reason": pa.string()}
-    ),
-    "whole": pa.schema(
-        {"method": pa.string(), "seed": pa.int64(), "metric": pa.string(), "value": pa.float64()}
-    ),
+_NEEDED: dict[Part, tuple[str, ...]] = {
+    "results": ("index", "method", "seed", "status", "seconds", "peak_bytes"),
+    "samples": ("index", "sample", "status", "reason"),
+    "whole": ("method", "seed", "metric", "value"),
 }
 _KEY = b"captum_ib"  # of the JSON in a file's metadata, which says what the file is
 
@@ -90,11 +77,6 @@ class Run:
         return self.record["config"]
 
     @property
-    def title(self) -> str:
-        """The run's own title, or its folder's name."""
-        return self.config.get("title") or self.folder.name
-
-    @property
     def versions(self) -> Mapping[str, str]:
         """Of the packages that made it."""
         return self.record.get("versions", {})
@@ -141,10 +123,8 @@ class Run:
         """
         joined = self.folder / f"{part}.parquet"
         whole = joined.is_file() and joined not in self.broken
-        needed = _NEEDED[part].empty_table()
-        tables = [
-            needed.select([n for n in needed.column_names if columns is None or n in columns])
-        ]
+        names = [name for name in _NEEDED[part] if columns is None or name in columns]
+        tables = [pa.table({name: pa.nulls(0) for name in names})]
         for file in [joined] if whole else _parts(self.folder, part):
             if file in self.broken:
                 continue
@@ -228,31 +208,28 @@ def _methods(about: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, M
     result = {}
     for line in record["config"].get("methods", []):
         label = line["label"]
-        entry = about.get("methods", {}).get(label, {})
-        known = {key: entry.get(key) for key in ("title", "unit", "signed", "paper")}
-        known = {
-            "title": label,
-            **{key: given for key, given in known.items() if given is not None},
-        }
+        known = _described(about, "methods", label, ("title", "unit", "signed", "paper"))
         settings = line.get("settings") or {}
-        result[label] = MethodInfo(
-            label, **known, method=line.get("method", label), settings=settings
-        )
+        method = line.get("method", label)
+        result[label] = MethodInfo(label, **known, method=method, settings=settings)
     return result
 
 
 def _metrics(about: Mapping[str, Any]) -> dict[str, MetricInfo]:
-    return {
-        label: MetricInfo(
-            label=label,
-            title=entry.get("title") or label,
-            up=entry.get("direction", "up") == "up",
-            scale=float(entry.get("scale", 1.0)),
-            applies=entry.get("applies", ""),
-            metric=entry.get("metric", label),
-        )
-        for label, entry in about.get("metrics", {}).items()
-    }
+    result = {}
+    for label, entry in about.get("metrics", {}).items():
+        known = _described(about, "metrics", label, ("title", "scale", "applies"))
+        up, metric = entry.get("direction", "up") == "up", entry.get("metric", label)
+        result[label] = MetricInfo(label, **known, up=up, metric=metric)
+    return result
+
+
+def _described(
+    about: Mapping[str, Any], what: str, label: str, keys: Sequence[str]
+) -> dict[str, Any]:
+    """What a file's header says of a method or a metric, its title at least."""
+    entry = about.get(what, {}).get(label, {})
+    return {"title": label, **{key: entry[key] for key in keys if entry.get(key) is not None}}
 
 
 def _facts(schema: pa.Schema) -> dict[str, Any]:
@@ -275,7 +252,7 @@ def _row_groups(
 
     with pq.ParquetFile(file, page_checksum_verification=True) as opened:
         names = opened.schema_arrow.names
-        lacking = [name for name in _NEEDED[part].names if name not in names]
+        lacking = [name for name in _NEEDED[part] if name not in names]
         if lacking:
             raise ValueError(f"it lacks the column(s) {', '.join(lacking)}")
         if _facts(opened.schema_arrow).get("fingerprint") != fingerprint:
@@ -284,16 +261,18 @@ def _row_groups(
         for number in range(opened.num_row_groups):
             if only is None:
                 yield opened.read_row_group(number, columns=chosen)
-                continue
-            known = opened.metadata.row_group(number).column(names.index("index")).statistics
-            if known is None or not known.has_min_max or _between(only, known.min, known.max):
+            elif _may_hold(opened.metadata.row_group(number), names.index("index"), only):
                 rows = opened.read_row_group(number, columns=[*{"index", *chosen}])
                 wanted = pa.array(sorted(only), pa.int64())
                 yield rows.filter(pc.is_in(rows["index"], value_set=wanted))  # pyright: ignore
 
 
-def _between(numbers: Iterable[int], low: int, high: int) -> bool:
-    return any(low <= number <= high for number in numbers)
+def _may_hold(group: Any, column: int, only: Collection[int]) -> bool:
+    """Whether a row group has wanted samples, by the smallest and the largest number in it."""
+    known = group.column(column).statistics
+    if known is None or not known.has_min_max:
+        return True
+    return any(known.min <= index <= known.max for index in only)
 
 
 def _reason(error: Exception) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -119,8 +118,7 @@ def _rows(run: Run, metrics: Sequence[str]) -> DataFrame:
     if not len(table):
         reason = next(iter(run.broken.values()), "it is empty")
         raise ValueError(f"no chunk of the run in {run.folder} can be read: {reason}")
-    rows = table.to_pandas()
-    rows = rows.reindex(columns=[*columns, *names])
+    rows = table.to_pandas().reindex(columns=[*columns, *names])
     rows["ok"] = rows.pop("status") == "ok"
     rows.loc[~rows["ok"], ["seconds", *names]] = np.nan
     return rows.drop_duplicates(["method", "seed", "index"])
@@ -128,14 +126,14 @@ def _rows(run: Run, metrics: Sequence[str]) -> DataFrame:
 
 def _common(rows: DataFrame, runs: Sequence[Run]) -> tuple[DataFrame, list[str]]:
     """The rows of samples that every run has reached, and a note where that leaves some out."""
-    reached = [pd.Index(part.unique()) for _, part in rows.groupby("run")["index"]]
-    index = reduce(lambda one, other: one.intersection(other), reached)
+    reached = rows.groupby("index")["run"].nunique()
+    index = reached.index[reached == len(runs)]
     if index.empty:
         names = ", ".join(str(run.folder) for run in runs)
         raise ValueError(
             f"no sample has been judged in {'all of ' if len(runs) > 1 else ''}{names}"
         )
-    most = max(map(len, reached))
+    most = rows.groupby("run")["index"].nunique().max()
     note = f"Over the {len(index)} samples that all runs have reached (of {most})."
     return rows[rows["index"].isin(index)], [note] if most > len(index) else []
 
@@ -161,6 +159,7 @@ def read_skipped(run: Run) -> dict[str, str]:
 def _whole(run: Run) -> DataFrame:
     """A run's scores over the whole set, the last of those that are there twice."""
     rows = run.read("whole", ["method", "seed", "metric", "value"]).to_pandas()
+    rows = rows.astype({"seed": "int64", "value": "float64"})  # without rows they have no type
     return rows.drop_duplicates(["method", "seed", "metric"], keep="last")
 
 

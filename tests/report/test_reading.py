@@ -21,7 +21,9 @@ def only_table(*paths):
 
 def test_a_run_describes_itself(tmp_path):
     run = open_run(Folder().write(tmp_path))
-    assert (run.title, run.finished, run.missing, run.chunks) == ("vit-scenes", True, 0, 2)
+    assert (run.config["title"], run.finished, run.missing, run.chunks) == (
+        "vit-scenes", True, 0, 2,
+    )  # fmt: skip
     assert list(run.methods) == ["CoIBA", "NIB"] and list(run.metrics) == ["insertion", "deletion"]
     assert run.methods["NIB"].signed and run.methods["CoIBA"].unit == "bits"
     assert run.metrics["insertion"].arrow == "↑" and run.metrics["deletion"].arrow == "↓"
