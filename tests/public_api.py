@@ -23,6 +23,7 @@ ROOMS = (
     "captum_ib.metrics",
     "captum_ib.metrics.funnybirds",
     "captum_ib.models",
+    "captum_ib.report",
     "captum_ib.visualization",
     "captum_ib.zoo",
     "captum_ib.zoo.scenes",

@@ -135,7 +135,7 @@ def default_layers(model: nn.Module, method: str, choice: str = "paper") -> list
 
     ``choice="auto"`` takes the depths of :data:`CHOICES` that did best in our measurements
     (docs/layers.md) in plain transformers, and the papers' layers elsewhere. It costs nothing and
-    sees no data: :func:`captum_ib.rank_layers` compares layers on your own samples.
+    sees no data: :func:`captum_ib.metrics.rank_layers` compares layers on your own samples.
 
     Raises:
         ValueError: when the model has no stack of blocks, or several; an unknown choice.

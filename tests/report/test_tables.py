@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import re
+import sys
 
 import pytest
 
@@ -240,3 +242,12 @@ def test_nothing_is_written_when_something_fails(tmp_path):
     with pytest.raises(ValueError, match=r"results\.parquet can't be read"):
         make_report([folder], tmp_path / "out")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["run"]
+
+
+@pytest.mark.parametrize("package", ["jinja2", "pandas", "pyarrow", "tabulate"])
+def test_a_package_that_is_missing_is_named_with_the_mend(monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
+    spec = importlib.util.find_spec("captum_ib.report.libraries")
+    mend = rf"the report needs the package {package}: pip install 'captum_ib\[benchmark\]'"
+    with pytest.raises(ImportError, match=mend):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
