@@ -6,7 +6,7 @@ const all = (selector, home = document) => [...home.querySelectorAll(selector)];
 const cards = all(".sample");
 const metric = () => at("score").selectedOptions[0]?.dataset;
 const numbers = new Map(all("[data-scores]").map((tile) => [tile, JSON.parse(tile.dataset.scores)]));
-const signed = (value) => value.replace("-", "−");
+const minus = (value) => value.replace("-", "−");
 
 function scoreOf(tile, number = at("score").value) {
   return numbers.get(tile)?.[number] ?? null;
@@ -24,7 +24,7 @@ function known(tiles) {
 }
 
 function shown(score, { digits }) {
-  return score === null ? "–" : signed(score.toFixed(digits));
+  return score === null ? "–" : minus(score.toFixed(digits));
 }
 
 /** Write the scores of the chosen metric, and mark the best of each sample. */
@@ -114,7 +114,7 @@ function valueAt(heat, event) {
   cell.drawImage(heat, -x, -y);
   const [level] = cell.getImageData(0, 0, 1, 1).data;
   const share = heat.matches(".signed") ? (level - 128) / 127 : level / 255;
-  return signed(`${Number((share * heat.dataset.top).toPrecision(2))} ${heat.dataset.unit}`.trim());
+  return minus(`${Number((share * heat.dataset.top).toPrecision(2))} ${heat.dataset.unit}`.trim());
 }
 
 function step(by) {

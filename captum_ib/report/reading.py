@@ -1,4 +1,4 @@
-"""Run folders as ``captum-ib benchmark`` leaves them, finished or not: read chunk by chunk."""
+"""Run folders as ``captum-ib benchmark`` leaves them, finished or not."""
 
 from __future__ import annotations
 
