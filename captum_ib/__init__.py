@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from captum_ib.baselines.transformer_attribution import TransformerAttribution
     from captum_ib.baselines.vit_cx import ViTCX
     from captum_ib.bottleneck.statistics import ActivationStatistics
-    from captum_ib.layer_choice.rank import rank_layers
     from captum_ib.layout import TokenLayout
     from captum_ib.loading.load import load
+    from captum_ib.metrics.layer_ranking import rank_layers
     from captum_ib.models.dual_encoder import DualEncoder, TowerView, ZeroShotClassifier
 
 __version__ = "0.1.0"
@@ -78,7 +78,7 @@ _HOME = {
     "ZeroShotClassifier": "captum_ib.models.dual_encoder",
     "TokenLayout": "captum_ib.layout",
     "load": "captum_ib.loading.load",
-    "rank_layers": "captum_ib.layer_choice.rank",
+    "rank_layers": "captum_ib.metrics.layer_ranking",
 }
 _ROOMS = (
     "attr",

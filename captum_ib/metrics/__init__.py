@@ -1,4 +1,4 @@
-"""Judging attributions: metrics that Quantus lacks, and bridges to those it has.
+"""Judging attributions: metrics that Quantus lacks, bridges to those it has, layers ranked.
 
 Names are loaded when first used: importing this package does not import Quantus.
 """
@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from captum_ib.metrics.difficulty import difficulty_bins, plot_difficulty
     from captum_ib.metrics.funnybirds import FunnyBirds, evaluate_funnybirds, plot_radar
     from captum_ib.metrics.insertion_deletion import Deletion, Insertion, InsertionMinusDeletion
+    from captum_ib.metrics.layer_ranking import default_candidates, rank_layers
     from captum_ib.metrics.localization import LocalizationIoU
     from captum_ib.metrics.plots import plot_curves
     from captum_ib.metrics.quantus_bridge import explain_func
+    from captum_ib.metrics.ranking_result import LayerRanking
     from captum_ib.metrics.road import ROAD
     from captum_ib.metrics.roar import ROARPlus
 
@@ -30,10 +32,12 @@ _HOME = {
     "FunnyBirds": "funnybirds",
     "Insertion": "insertion_deletion",
     "InsertionMinusDeletion": "insertion_deletion",
+    "LayerRanking": "ranking_result",
     "LocalizationIoU": "localization",
     "ROAD": "road",
     "ROARPlus": "roar",
     "certify": "certificate",
+    "default_candidates": "layer_ranking",
     "difficulty_bins": "difficulty",
     "evaluate_funnybirds": "funnybirds",
     "explain_func": "quantus_bridge",
@@ -43,6 +47,7 @@ _HOME = {
     "plot_curves": "plots",
     "plot_difficulty": "difficulty",
     "plot_radar": "funnybirds",
+    "rank_layers": "layer_ranking",
     "ssim": "agreement",
 }
 
@@ -55,9 +60,11 @@ __all__ = [
     "FunnyBirds",
     "Insertion",
     "InsertionMinusDeletion",
+    "LayerRanking",
     "LocalizationIoU",
     "ROARPlus",
     "certify",
+    "default_candidates",
     "difficulty_bins",
     "evaluate_funnybirds",
     "explain_func",
@@ -67,6 +74,7 @@ __all__ = [
     "plot_curves",
     "plot_difficulty",
     "plot_radar",
+    "rank_layers",
     "ssim",
 ]
 

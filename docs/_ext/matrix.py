@@ -10,13 +10,13 @@ import inspect
 from typing import Any
 
 from captum.attr import GradientAttribution, PerturbationAttribution
+from captum_ib.attr._base import BottleneckAttribution
+from captum_ib.attr._pairs import PairAttribution
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from captum_ib.attr._base import BottleneckAttribution
-from captum_ib.attr._pairs import PairAttribution
 from captum_ib.methods import METHODS, MethodSpec
 
 COLUMNS = (

@@ -10,7 +10,7 @@ from captum.attr import LayerAttribution
 from torch import Tensor, nn
 
 from captum_ib.forward import output_tensor, target_index
-from captum_ib.metrics import InsertionMinusDeletion
+from captum_ib.metrics.insertion_deletion import InsertionMinusDeletion
 from captum_ib.models.dual_encoder import DualEncoder
 
 Score = Callable[[Tensor], Any]

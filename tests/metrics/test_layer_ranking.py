@@ -9,8 +9,7 @@ from captum.attr import LayerAttribution
 from torch import Tensor
 
 from captum_ib import IBA, M2IB, NIB, CoIBA, DualEncoder
-from captum_ib.layer_choice import LayerRanking, default_candidates, rank_layers
-from captum_ib.metrics import InsertionMinusDeletion
+from captum_ib.metrics import InsertionMinusDeletion, LayerRanking, default_candidates, rank_layers
 from tests.models.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS
 from tests.models.duals import DUAL_ENCODERS, captions
 from tests.models.rows import Row, images, token_mask

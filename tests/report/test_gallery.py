@@ -5,17 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import json
 import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from captum_ib.benchmark.pictures import mask_png
-from captum_ib.benchmark.report import read_tables
-from captum_ib.benchmark.report.gallery import encode_map, gallery, gallery_data, outline
-from tests.benchmark.report.folders import Folder
+from captum_ib.report import read_tables
+from captum_ib.report.gallery import encode_map, gallery, gallery_data, outline
+from tests.report.folders import Folder
 
 CLIP = {"model": "zoo:clip-scenes", "methods": ["m2ib", "nib"], "metrics": ["drop_image"]}
 
@@ -26,8 +26,14 @@ def data_of(folder, count=50, seed=0):
 
 
 def levels(encoded):
-    flat = np.frombuffer(base64.b64decode(encoded["map"]), dtype=np.uint8)
-    return flat.reshape(encoded["height"], encoded["width"])
+    png = base64.b64decode(encoded["map"].removeprefix("data:image/png;base64,"))
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+def results(sample, method):
+    """What a method gave for a sample, by its seeds."""
+    tiles = [tile for tile in sample["tiles"] if tile["method"] == method]
+    return {seed: tile["result"] for tile in tiles for seed in tile["seeds"]}
 
 
 def test_unsigned_map_in_255ths_of_its_largest_value():
@@ -51,7 +57,7 @@ def test_large_map_is_averaged():
     values[:2, :2] = [[0, 1], [2, 3]]
     values[2:4, :2] = 3.0
     encoded = encode_map(values, signed=False)
-    assert (encoded["height"], encoded["width"], encoded["top"]) == (56, 56, 3.0)
+    assert levels(encoded).shape == (56, 56) and encoded["top"] == 3.0
     assert levels(encoded)[:3, :2].tolist() == [[128, 0], [255, 0], [0, 0]]
 
 
@@ -71,30 +77,32 @@ def test_scores_words_and_failures(tmp_path):
     folder = Folder(config=CLIP, score=lambda index, *_: index / 8, fails=[(1, "NIB")])
     sample = data_of(folder.write(tmp_path))["samples"][1]
     assert sample["id"] == "scene-1" and sample["label"] == "class 1"
-    m2ib, nib = (results[0] for results in sample["results"])
+    m2ib, nib = (results(sample, method)[0] for method in (0, 1))
     assert m2ib["scores"] == [0.125] and nib == {"reason": "out of luck"}
     # begin, end and padding are left out; the folder's words weigh their place
-    assert m2ib["words"] == "a green star beside a yellow ring on the left".split()
-    assert m2ib["weights"] == [float(place) for place in range(1, 11)]
+    words, weights, places = zip(*m2ib["words"], strict=True)
+    assert list(words) == "a green star beside a yellow ring on the left".split()
+    assert weights == tuple(float(place) for place in range(1, 11))
+    assert places[0] == round(25.5) and places[-1] == 255
 
 
 def test_scores_are_shown_in_the_metric_s_scale(tmp_path):
     """ROAD is stored as a share and shown in percent."""
     folder = Folder(config={"metrics": ["road"]}, score=lambda index, *_: index / 8)
     sample = data_of(folder.write(tmp_path))["samples"][1]
-    assert sample["results"][0][0]["scores"] == [12.5]
+    assert results(sample, 0)[0]["scores"] == [12.5]
 
 
 def test_what_a_seed_does_not_change_is_there_once(tmp_path):
     data = data_of(Folder(config={"seeds": [0, 1]}).write(tmp_path))
-    results = data["samples"][0]["results"]
-    assert all(isinstance(one[1], dict) for one in results)  # the fixture's maps depend on it
+    # the fixture's maps depend on it
+    assert [tile["seeds"] for tile in data["samples"][0]["tiles"]] == [[0], [1], [0], [1]]
     again = Folder(config={"seeds": [0, 1]})
     again.row = lambda index, method, seed, metrics: {  # pyright: ignore
         **Folder.row(again, index, method, 0, metrics), "seed": seed,
     }  # fmt: skip
-    results = data_of(again.write(tmp_path / "same"))["samples"][0]["results"]
-    assert all(one[1] == "same" for one in results)
+    tiles = data_of(again.write(tmp_path / "same"))["samples"][0]["tiles"]
+    assert [(tile["method"], tile["seeds"]) for tile in tiles] == [(0, [0, 1]), (1, [0, 1])]
 
 
 def test_at_most_so_many_samples_by_chance(tmp_path):
@@ -111,30 +119,75 @@ def test_skipped_samples_and_undefined_scores(tmp_path):
 
     data = data_of(Folder(score=some, skipped={2: "truncated"}).write(tmp_path))
     assert [sample["index"] for sample in data["samples"]] == [0, 1, 3, 4, 5, 6, 7]
-    assert [sample["results"][0][0]["scores"][0] for sample in data["samples"][:3]] == [
-        None, None, 1.0,
-    ]  # fmt: skip
+    scores = [results(sample, 0)[0]["scores"][0] for sample in data["samples"][:3]]
+    assert scores == [None, None, 1.0]
     assert any("scene-2: truncated" in note for note in data["notes"])
 
 
 HOSTILE = "</script><script>window.stolen = 1</script><img src=x onerror=window.stolen=1> <!--"
 
 
-def test_text_of_a_run_can_not_leave_its_place(tmp_path):
-    config = {"methods": [{"method": "nib", "label": HOSTILE}]}
-    folder = Folder(config=config, captions=[HOSTILE], ids={0: HOSTILE}).write(tmp_path)
-    (table,) = read_tables([folder])
-    page = gallery(table)
-    assert page.count("</script") == 2 and page.count("<script") == 2
-    assert "<img src=x" not in page and "<!--" not in page
-    text = page.split('type="application/json">')[1].split("</script>")[0]
-    data = json.loads(text)
-    assert data["samples"][0]["caption"] == data["samples"][0]["id"] == HOSTILE
+class Elements(HTMLParser):
+    """What a browser would make of a page: tags with their attributes, and the text of some."""
+
+    def __init__(self, page):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.texts, self.last = [], {}, ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, sorted(name for name, _ in attrs)))
+        self.last = dict(attrs).get("class") or tag
+
+    def handle_data(self, data):
+        self.texts.setdefault(self.last, []).append(data)
+
+
+def page_saying(text, folder):
+    """A page whose methods, captions and samples are called so."""
+    config = {"methods": [{"method": "nib", "label": text}], "samples": 2}
+    run = Folder(config=config, captions=[text], ids=dict.fromkeys(range(8), text))
+    (table,) = read_tables([run.write(folder)])
+    return gallery(table)
+
+
+@pytest.fixture(scope="module")
+def harmless(tmp_path_factory):
+    return Elements(page_saying("harmless", tmp_path_factory.mktemp("harmless")))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        HOSTILE,
+        "<script>window.stolen = 1</script>",
+        "</style><script>window.stolen = 1</script>",
+        "<img src=x onerror=window.stolen=1>",
+        "<svg/onload=window.stolen=1>",
+        '" onmouseover="window.stolen=1',
+        "' autofocus onfocus='window.stolen=1",
+        "<!-- <script>",
+        "-->",
+        "{{ 7 * 7 }}",
+        "{% raw %}",
+        "{# comment",
+        "&lt;b&gt; &amp;quot;",
+        "javascript:window.stolen=1",
+        "</title></head><body onload=window.stolen=1>",
+        "]]><iframe srcdoc='<script>window.stolen=1</script>'>",
+        "`${window.stolen=1}` \\u003c",
+    ],
+)
+def test_text_of_a_run_can_not_leave_its_place(tmp_path, harmless, payload):
+    found = Elements(page_saying(payload, tmp_path))
+    assert found.tags == harmless.tags and len(found.tags) > 99
+    assert found.texts["caption"][0] == found.texts["h2"][0] == payload
+    assert payload in found.texts["span"]
 
 
 def test_title_is_escaped(tmp_path):
     (table,) = read_tables([Folder(config={"title": "R&D 'x'"}).write(tmp_path)])
-    assert "<title>R&amp;D &#x27;x&#x27;: maps</title>" in gallery(table)
+    assert "<title>R&amp;D &#39;x&#39;: maps</title>" in gallery(table)
 
 
 def test_policy_names_the_page_s_own_script_and_style_only(tmp_path):
@@ -152,12 +205,12 @@ def test_policy_names_the_page_s_own_script_and_style_only(tmp_path):
 def test_page_names_no_address(tmp_path):
     (table,) = read_tables([Folder().write(tmp_path)])
     page = re.sub(r'"[^"\s]*[A-Za-z0-9+/=]{24,}"', "", gallery(table))  # maps and pictures
-    assert "src: item.image" in page and re.findall(r"(?:https?:)?//[a-z]", page) == []
+    assert "image.src = first.src" in page and re.findall(r"(?:https?:)?//[a-z]", page) == []
 
 
 @pytest.mark.parametrize("word", ["<bos>", "</s>", "<|endoftext|>", "[CLS]", "<pad>", "[pad]"])
 def test_special_tokens(word):
-    from captum_ib.benchmark.report.gallery import _SPECIAL
+    from captum_ib.report.gallery import _SPECIAL
 
     assert _SPECIAL.fullmatch(word)
     assert not _SPECIAL.fullmatch(word[1:]) and not _SPECIAL.fullmatch(f"a{word}")

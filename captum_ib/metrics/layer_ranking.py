@@ -1,4 +1,4 @@
-"""Candidate layers of a method, scored on the user's own samples."""
+"""Which layer to explain: a method's candidate layers, scored on the user's own samples."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from captum_ib.forward import prepare
 from captum_ib.hooks import borrowed, roots
-from captum_ib.layer_choice.judge import Judge, Score
-from captum_ib.layer_choice.ranking import LayerRanking
 from captum_ib.metrics.agreement import LayerAgreement, layer_agreement
+from captum_ib.metrics.ranking_judge import Judge, Score
+from captum_ib.metrics.ranking_result import LayerRanking
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import NamedLayer, blocks_of
 
@@ -60,8 +60,7 @@ def rank_layers(
             one number per sample; whatever ``attribute`` raises.
 
     >>> import torch
-    >>> from captum_ib import NIB, zoo
-    >>> from captum_ib import rank_layers
+    >>> from captum_ib import NIB, rank_layers, zoo
     >>> vit = zoo.load("vit-scenes")
     >>> images = vit.normalize(zoo.scenes.labelled(2, seed=3).images)
     >>> ranking = rank_layers(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from captum_ib.benchmark.report import tables
-from captum_ib.benchmark.report.aggregate import Table, make_table
-from captum_ib.benchmark.report.gallery import gallery
-from captum_ib.benchmark.report.layout import heading
-from captum_ib.benchmark.report.plots import save_figures
-from captum_ib.benchmark.report.reading import find_runs
-from captum_ib.benchmark.report.scores import group_runs, read_group
 from captum_ib.explaining.output import staged
+from captum_ib.report import tables
+from captum_ib.report.aggregate import Table, make_table
+from captum_ib.report.gallery import gallery
+from captum_ib.report.layout import heading
+from captum_ib.report.plots import save_figures
+from captum_ib.report.reading import find_runs
+from captum_ib.report.scores import group_runs, read_group
 
 FORMATS = ("md", "csv", "latex")
 

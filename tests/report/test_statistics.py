@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from captum_ib.benchmark.report import read_tables
-from captum_ib.benchmark.report.aggregate import Cell, paired_cell, ranks, seed_cell, whole_cell
-from captum_ib.benchmark.report.layout import decimals, notes
-from captum_ib.benchmark.report.reading import find_runs
-from captum_ib.benchmark.report.scores import group_runs
-from tests.benchmark.report.folders import Folder
+from captum_ib.report import read_tables
+from captum_ib.report.aggregate import Cell, paired_cell, ranks, seed_cell, whole_cell
+from captum_ib.report.layout import decimals, notes
+from captum_ib.report.reading import find_runs
+from captum_ib.report.scores import group_runs
+from tests.report.folders import Folder
 
 NAN = float("nan")
 

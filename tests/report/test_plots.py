@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from captum_ib.benchmark.report import plots, read_tables
-from tests.benchmark.report.folders import Folder, blob
+from captum_ib.report import plots, read_tables
+from tests.report.folders import Folder, blob
 
 
 def table_of(folder):
@@ -19,11 +19,12 @@ def table_of(folder):
 def test_mean_curves_over_samples(tmp_path):
     """Curves (0, i, 1): mean (0, 3.5, 1) and error (0, √(6/8), 0), whatever the chunks."""
     folder = Folder(config={"batch_size": 3, "seeds": [0, 1]}).write(tmp_path, join=False)
-    found = plots.mean_curves(table_of(folder).group)
-    assert list(found) == ["insertion", "deletion"] and list(found["insertion"]) == ["CoIBA", "NIB"]
-    n, mean, error = found["insertion"]["NIB"]
-    assert n == 8  # a sample counts once, not once per seed
-    np.testing.assert_allclose(mean, [0, 3.5, 1], rtol=1e-12)
+    found = plots.sample_curves(table_of(folder).group, "insertion")
+    assert list(found) == ["CoIBA", "NIB"]
+    curves = found["NIB"]
+    assert len(curves) == 8  # a sample counts once, not once per seed
+    np.testing.assert_allclose(curves.mean(0), [0, 3.5, 1], rtol=1e-12)
+    error = curves.std(0, ddof=1) / math.sqrt(8)
     np.testing.assert_allclose(error, [0, math.sqrt(6 / 8), 0], rtol=1e-12)
 
 
@@ -39,9 +40,9 @@ def test_curves_are_drawn_with_their_error(tmp_path):
 
 def test_failed_samples_have_no_curve(tmp_path):
     folder = Folder(fails=[(7, "NIB")]).write(tmp_path)
-    found = plots.mean_curves(table_of(folder).group)["insertion"]
-    assert found["CoIBA"][0] == 8 and found["NIB"][0] == 7
-    assert found["NIB"][1][1] == pytest.approx(3.0)
+    found = plots.sample_curves(table_of(folder).group, "insertion")
+    assert len(found["CoIBA"]) == 8 and len(found["NIB"]) == 7
+    assert found["NIB"][:, 1].mean() == pytest.approx(3.0)
 
 
 def test_difficulty_prefers_insdel_and_bins_by_confidence(tmp_path):
@@ -105,7 +106,22 @@ def test_throughput(tmp_path):
 
 
 def test_curves_of_different_lengths_are_refused(tmp_path):
-    moments = plots._Moments()
-    moments.add(np.zeros((2, 3)))
+    Folder(config={"methods": ["coiba"]}).write(tmp_path / "a")
+    longer = Folder(config={"methods": ["nib"]})
+    longer.row = lambda *args: {  # pyright: ignore
+        **Folder.row(longer, *args), "curve:insertion": [0.0, 1.0, 1.0, 1.0],
+    }  # fmt: skip
+    longer.write(tmp_path / "b")
     with pytest.raises(ValueError, match="have 3 and 4 points"):
-        moments.add(np.zeros((2, 4)))
+        plots.sample_curves(table_of(tmp_path).group, "insertion")
+
+
+def test_a_method_s_curves_are_those_of_the_first_run(tmp_path):
+    Folder(config={"methods": ["nib"]}).write(tmp_path / "a")
+    again = Folder(config={"methods": ["nib"], "seeds": [1]})
+    again.row = lambda *args: {  # pyright: ignore
+        **Folder.row(again, *args), "curve:insertion": [0.0, 99.0, 1.0],
+    }  # fmt: skip
+    again.write(tmp_path / "b")
+    curves = plots.sample_curves(table_of(tmp_path).group, "insertion")["NIB"]
+    assert curves[:, 1].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]

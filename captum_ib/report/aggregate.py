@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from captum_ib.benchmark.report.reading import MethodInfo, MetricInfo
-from captum_ib.benchmark.report.scores import Group, MethodScores
-
-Over = Literal["seeds", "samples", ""]
+from captum_ib.report.libraries import DataFrame, Series, pd
+from captum_ib.report.reading import MethodInfo, MetricInfo
+from captum_ib.report.scores import PREFIX, Group
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Cell:
         sample_error: standard error over samples of their means over seeds, whatever ``error`` is.
     """
 
-    mean: float
-    error: float
-    over: Over
-    n: int
-    sample_error: float = float("nan")
+    mean: float = math.nan
+    error: float = math.nan
+    over: Literal["seeds", "samples", ""] = ""
+    n: int = 0
+    sample_error: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Table:
     lines: tuple[Line, ...]
 
 
-def seed_cell(scores: np.ndarray, scale: float = 1.0) -> Cell:
+def seed_cell(scores: DataFrame | np.ndarray, scale: float = 1.0) -> Cell:
     """Mean and standard error of one method in one metric.
 
     The mean is that of the seeds' means over samples. Its error is s/√S with s the standard
@@ -81,7 +81,7 @@ def seed_cell(scores: np.ndarray, scale: float = 1.0) -> Cell:
     seed, s/√N over the samples.
 
     Args:
-        scores: `(S, N)`, NaN where there is no score.
+        scores: ``(S, N)``, seeds × samples, NaN where there is no score.
         scale: factor of mean and error.
 
     >>> seed_cell(np.array([[1.0, 3.0], [3.0, 5.0]]))
@@ -89,69 +89,45 @@ def seed_cell(scores: np.ndarray, scale: float = 1.0) -> Cell:
     >>> seed_cell(np.array([[1.0, 3.0]]), scale=100)
     Cell(mean=200.0, error=100.0, over='samples', n=2, sample_error=100.0)
     """
-    scores = np.asarray(scores, dtype=float) * scale
-    scores = scores[~np.isnan(scores).all(1)]
-    n = int((~np.isnan(scores)).any(0).sum())
-    if not n:
-        return Cell(float("nan"), float("nan"), "", 0)
-    means = np.nanmean(scores, 1)
-    same = _same(scores)
-    samples = sample_means(scores)
-    error = _standard_error(samples[~np.isnan(samples)])
-    if len(means) > 1 and not same:
-        return Cell(float(means.mean()), _standard_error(means), "seeds", n, error)
-    return Cell(float(means[0]), error, "samples" if n > 1 else "", n, error)
+    frame = scale * pd.DataFrame(scores).dropna(how="all")
+    samples = _over_samples(frame.mean().dropna())
+    if not samples.n or (frame.nunique(dropna=False) == 1).all():
+        return samples if not samples.n else replace(samples, mean=float(frame.iloc[0].mean()))
+    means = frame.mean(axis=1)
+    return replace(samples, mean=float(means.mean()), error=float(means.sem()), over="seeds")
 
 
-def whole_cell(scores: np.ndarray, scale: float = 1.0) -> Cell:
+def whole_cell(scores: Series | np.ndarray, scale: float = 1.0) -> Cell:
     """Mean over seeds of a score of the whole set; its error needs seeds that differ."""
-    scores = scores[~np.isnan(scores)] * scale
-    if not len(scores):
-        return Cell(float("nan"), float("nan"), "", 0)
-    if (scores == scores[0]).all():
-        return Cell(float(scores[0]), float("nan"), "", len(scores))
-    return Cell(float(scores.mean()), _standard_error(scores), "seeds", len(scores))
+    known = scale * pd.Series(scores).dropna()
+    if known.nunique() <= 1:
+        return Cell(float(known.max()), n=len(known))
+    return Cell(float(known.mean()), float(known.sem()), "seeds", len(known))
 
 
-def paired_cell(scores: np.ndarray, best: np.ndarray, scale: float = 1.0) -> Cell:
+def paired_cell(
+    scores: DataFrame | np.ndarray, best: DataFrame | np.ndarray, scale: float = 1.0
+) -> Cell:
     """Mean difference to the best method over the samples that both have, error over samples.
 
     Args:
-        scores: `(S, N)`.
-        best: `(S', N)`, the same samples.
+        scores: ``(S, N)``, seeds × samples.
+        best: ``(S', N)``, the same samples.
         scale: factor of mean and error.
 
     >>> paired_cell(np.array([[1.0, 2.0, 4.0]]), np.array([[2.0, 3.0, np.nan]]))
     Cell(mean=-1.0, error=0.0, over='samples', n=2, sample_error=0.0)
     """
-    difference = scale * (sample_means(scores) - sample_means(best))
-    difference = difference[~np.isnan(difference)]
-    if not len(difference):
-        return Cell(float("nan"), float("nan"), "", 0)
-    over: Over = "samples" if len(difference) > 1 else ""
-    error = _standard_error(difference)
-    return Cell(float(difference.mean()), error, over, len(difference), error)
-
-
-def sample_means(scores: np.ndarray) -> np.ndarray:
-    """`(N,)` mean over the seeds that have a score; NaN where none has."""
-    some = ~np.isnan(scores)
-    total = np.where(some, scores, 0).sum(0)
-    return np.where(some.any(0), total / np.maximum(some.sum(0), 1), np.nan)
+    difference = pd.DataFrame(scores).mean() - pd.DataFrame(best).mean()
+    return _over_samples(scale * difference.dropna())
 
 
 def make_table(group: Group) -> Table:
     """The table of a group; metrics that nobody has a score in stay out."""
-    per_sample = [
-        metric
-        for label, metric in group.metrics.items()
-        if any((~np.isnan(one.values[label])).any() for one in group.scores.values())
-    ]
+    some = {label: group.rows[PREFIX + label].notna().any() for label in group.metrics}
+    per_sample = [metric for label, metric in group.metrics.items() if some[label]]
     whole = _whole_metrics(group)
-    lines = [
-        _line(group.methods.get(label, MethodInfo(label, label)), one, per_sample, whole)
-        for label, one in group.scores.items()
-    ]
+    lines = [_line(group, label, per_sample, whole) for label in group.methods]
     return Table(group, tuple(per_sample), tuple(whole), tuple(lines))
 
 
@@ -162,10 +138,9 @@ def ranks(cells: Sequence[Cell], up: bool, decimals: int) -> list[int]:
     >>> ranks(cells, up=True, decimals=2)
     [1, 1, 2]
     """
-    shown = [round(cell.mean, decimals) for cell in cells]
-    order = sorted({value for value in shown if value == value}, reverse=up)
-    places = {value: place for place, value in enumerate(order[:2], start=1)}
-    return [places.get(value, 0) for value in shown]
+    shown = pd.Series([round(cell.mean, decimals) for cell in cells], dtype=float)
+    places = shown.rank(method="dense", ascending=not up)
+    return places.where(places <= 2, 0).fillna(0).astype(int).tolist()
 
 
 _UNSHOWN = ("total", "threshold")  # the metric itself again; and no score
@@ -177,45 +152,41 @@ def _whole_metrics(group: Group) -> list[MetricInfo]:
     A part of few letters is an abbreviation: the protocols of FunnyBirds are known as CSDC, PC, …
     """
     result = []
-    for name in dict.fromkeys(name for one in group.scores.values() for name in one.whole):
+    for name in group.whole["metric"].unique():
         label, colon, part = name.rpartition(":")
         if name in group.metrics or not colon or label not in group.metrics:
             result.append(group.metrics.get(name, MetricInfo(name, name)))
         elif part not in _UNSHOWN:
             title = part.upper() if len(part) <= 4 else part.replace("_", " ").capitalize()
-            parent = group.metrics[label]
-            result.append(replace(parent, label=name, title=title))
+            result.append(replace(group.metrics[label], label=name, title=title))
     return result
 
 
 def _line(
-    method: MethodInfo,
-    scores: MethodScores,
-    metrics: Sequence[MetricInfo],
-    whole: Sequence[MetricInfo],
+    group: Group, label: str, metrics: Sequence[MetricInfo], whole: Sequence[MetricInfo]
 ) -> Line:
-    cells = {m.label: seed_cell(scores.values[m.label], m.scale) for m in metrics}
+    rows = group.rows.loc[label]
+    ok = group.table(label, "ok").eq(True)  # no row: no map
+    over_all = group.whole[group.whole["method"] == label].set_index("metric")["value"]
+    cells = {m.label: seed_cell(group.scores(label, m.label), m.scale) for m in metrics}
     for metric in whole:
-        values = scores.whole.get(metric.label, np.empty(0))
-        cells[metric.label] = whole_cell(values, metric.scale)
-    seconds = scores.seconds[np.isfinite(scores.seconds)]
+        cells[metric.label] = whole_cell(over_all[over_all.index == metric.label], metric.scale)
+    seconds = rows["seconds"][np.isfinite(rows["seconds"])]
+    peak = rows["peak_bytes"].max()
     return Line(
-        method=method,
-        seeds=len(scores.seeds),
-        samples=int(scores.ok.any(0).sum()),
-        failed=int((~scores.ok).any(0).sum()),
+        method=group.methods[label],
+        seeds=len(ok),
+        samples=int(ok.any().sum()),
+        failed=int((~ok).any().sum()),
         cells=cells,
-        rate=len(seconds) / float(seconds.sum()) if seconds.sum() > 0 else float("nan"),
-        peak=scores.peak,
+        rate=len(seconds) / float(seconds.sum()) if seconds.sum() > 0 else math.nan,
+        peak=None if pd.isna(peak) else int(peak),
     )
 
 
-def _same(scores: np.ndarray) -> bool:
-    return bool(np.array_equal(scores, np.broadcast_to(scores[0], scores.shape), equal_nan=True))
-
-
-def _standard_error(values: np.ndarray) -> float:
-    """s/√n with n − 1 in s; NaN for a single value."""
-    if len(values) < 2:
-        return float("nan")
-    return float(values.std(ddof=1) / np.sqrt(len(values)))
+def _over_samples(means: Series) -> Cell:
+    """Mean and standard error of one number per sample."""
+    if means.empty:
+        return Cell()
+    error = float(means.sem())
+    return Cell(float(means.mean()), error, "samples" if len(means) > 1 else "", len(means), error)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import re
+import sys
 
 import pytest
 
-from captum_ib.benchmark.report import make_report, read_tables, tables
 from captum_ib.cli import main
-from tests.benchmark.report.folders import Folder
+from captum_ib.report import make_report, read_tables, tables
+from tests.report.folders import Folder
 
 CLIP = {
     "model": "zoo:clip-scenes",
@@ -79,6 +81,29 @@ def test_csv_holds_every_number_unrounded(found):
         "insertion", "deletion", "samples_per_second", "peak_bytes",
     ]  # fmt: skip
     assert rows[2]["mean"] == "2.0" and rows[3]["mean"] == "8000000"
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ("=cmd|' /C calc'!A1", "'=cmd|' /C calc'!A1"), ("+1+1", "'+1+1"), ("-1+1", "'-1+1"),
+        ("@SUM(A1)", "'@SUM(A1)"), ("\t=1+1", "'\t=1+1"), ("\r=1+1", "'\r=1+1"),
+        ("\n=1+1", "'\n=1+1"), ("a=1", "a=1"), ("−1", "−1"), ("", ""), (-1.5, -1.5), (-3, -3),
+    ],
+)  # fmt: skip
+def test_text_that_a_spreadsheet_would_compute(given, written):
+    assert tables.escape_csv(given) == written
+
+
+def test_csv_holds_no_formula(tmp_path):
+    """An apostrophe makes text of it in any spreadsheet; numbers below 0 stay numbers."""
+    config = {"methods": [{"method": "nib", "label": "=1+1"}, "coiba"], "title": "-2 - 2"}
+    folder = Folder(config=config, score=lambda index, *_: -2.5)
+    found = tables.comma_separated(read_tables([folder.write(tmp_path)]))
+    rows = list(csv.DictReader(io.StringIO(found)))
+    assert [row["method"] for row in rows[::4]] == ["'=1+1", "CoIBA"]
+    assert {row["title"] for row in rows} == {"'-2 - 2"}
+    assert rows[0]["mean"] == "-2.5" and rows[0]["standard_error"] == "0.0"
 
 
 def test_latex(found):
@@ -217,3 +242,12 @@ def test_nothing_is_written_when_something_fails(tmp_path):
     with pytest.raises(ValueError, match=r"results\.parquet can't be read"):
         make_report([folder], tmp_path / "out")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["run"]
+
+
+@pytest.mark.parametrize("package", ["jinja2", "pandas", "pyarrow", "tabulate"])
+def test_a_package_that_is_missing_is_named_with_the_mend(monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
+    spec = importlib.util.find_spec("captum_ib.report.libraries")
+    mend = rf"the report needs the package {package}: pip install 'captum_ib\[benchmark\]'"
+    with pytest.raises(ImportError, match=mend):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 
-import numpy as np
 import pytest
 
 from captum_ib.benchmark.arrow import pa, pq
-from captum_ib.benchmark.report import read_tables, summary
-from captum_ib.benchmark.report.layout import notes
-from captum_ib.benchmark.report.reading import find_runs, open_run
-from tests.benchmark.report.folders import Folder
+from captum_ib.report import read_tables, reading, summary
+from captum_ib.report.layout import notes
+from captum_ib.report.reading import find_runs, open_run
+from tests.report.folders import Folder
 
 
 def only_table(*paths):
@@ -22,7 +21,9 @@ def only_table(*paths):
 
 def test_a_run_describes_itself(tmp_path):
     run = open_run(Folder().write(tmp_path))
-    assert (run.title, run.finished, run.missing, run.chunks) == ("vit-scenes", True, 0, 2)
+    assert (run.config["title"], run.finished, run.missing, run.chunks) == (
+        "vit-scenes", True, 0, 2,
+    )  # fmt: skip
     assert list(run.methods) == ["CoIBA", "NIB"] and list(run.metrics) == ["insertion", "deletion"]
     assert run.methods["NIB"].signed and run.methods["CoIBA"].unit == "bits"
     assert run.metrics["insertion"].arrow == "↑" and run.metrics["deletion"].arrow == "↓"
@@ -39,27 +40,24 @@ def test_folder_of_runs_stands_for_all_and_each_counts_once(tmp_path):
 def test_joined_file_and_chunks_give_the_same_rows(tmp_path, part):
     joined = open_run(Folder().write(tmp_path / "joined"))
     chunks = open_run(Folder().write(tmp_path / "chunks", join=False))
-    rows = [
-        [row for table in run.tables(part) for row in table.to_pylist()] for run in (joined, chunks)
-    ]
+    rows = [run.read(part).to_pylist() for run in (joined, chunks)]
     assert rows[0] == rows[1] and len(rows[0]) == (16 if part == "results" else 8)
 
 
-def test_a_sample_is_never_split_whatever_the_row_groups(tmp_path):
+def test_row_groups_may_cut_a_sample_in_two(tmp_path):
     folder = Folder(config={"seeds": [0, 1]}).write(tmp_path)
     whole = pq.read_table(folder / "results.parquet")
     pq.write_table(whole, folder / "results.parquet", row_group_size=3)
-    seen = [set(table["index"].to_pylist()) for table in open_run(folder).tables("results")]
-    assert sorted(index for part in seen for index in part) == list(range(8))
-    rows = [len(table) for table in open_run(folder).tables("results")]
-    assert sum(rows) == 32 and all(count % 4 == 0 for count in rows)
+    assert open_run(folder).read("results").select(whole.column_names).equals(whole)
+    assert open_run(folder).read("results", ["seed"], [1])["seed"].to_pylist() == [0, 1, 0, 1]
+    assert only_table(folder).lines[0].cells["insertion"].mean == 3.5
 
 
 def test_only_wanted_samples_are_read(tmp_path):
     run = open_run(Folder().write(tmp_path))
-    tables = list(run.tables("results", ["method"], only=[1, 6]))
-    assert [table["index"].to_pylist() for table in tables] == [[1, 1], [6, 6]]
-    assert tables[0].column_names == ["index", "method"]
+    table = run.read("results", ["index", "method"], only=[1, 6])
+    assert table["index"].to_pylist() == [1, 1, 6, 6]
+    assert table.column_names == ["index", "method"]
 
 
 def test_unfinished_run_says_how_many_chunks_are_missing(tmp_path):
@@ -199,16 +197,25 @@ def test_parquet_file_of_something_else(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_samples(tmp_path):
-    """What Arrow holds at its most while a run is read: ten times the samples, the same."""
+    """What Arrow holds at its most while maps are read: ten times the samples, the same."""
     peaks = []
     for samples in (24, 240):
         folder = Folder(config={"samples": samples}, shape={"CoIBA": (64, 64)})
         run = open_run(folder.write(tmp_path / str(samples)))
         before, most = pa.total_allocated_bytes(), 0
-        for table in run.tables("results"):
-            assert np.isfinite(table["seconds"].to_numpy()).all()
+        for table in reading._row_groups(
+            run.folder / "results.parquet", "results", run.fingerprint, None, range(3, samples, 9)
+        ):
             most = max(most, pa.total_allocated_bytes() - before)
             del table
         peaks.append(most)
     assert peaks[0] > 8 * 64 * 64  # the measure does measure: one chunk's maps are in it
     assert peaks[1] <= 1.1 * peaks[0]
+
+
+def test_columns_that_nobody_asks_for_take_no_memory(tmp_path):
+    """Scores of 240 samples: no byte of their maps of 64 by 64, which take four megabytes."""
+    folder = Folder(config={"samples": 240}, shape={"CoIBA": (64, 64)}).write(tmp_path)
+    before = pa.total_allocated_bytes()
+    table = open_run(folder).read("results", ["index", "seconds"])
+    assert len(table) == 480 and pa.total_allocated_bytes() - before < 240 * 64 * 64
