@@ -175,7 +175,9 @@ def certify(
     if pair and (not isinstance(attr, tuple) or len(attr) != 2):
         raise TypeError("a pair's attr is the tuple (first, second) that attribute() returned")
     if not pair:
-        attr = attr if isinstance(attr, tuple) and len(attr) == 1 else (attr,)
+        given = attr if isinstance(attr, tuple) and len(attr) == 1 else (attr,)
+    else:
+        given = attr
     standard = prior == "standard" or (pair and prior is None)
     noise = Noise(
         None if standard else method.statistics_for(calls, baselines, attribute_to_layer_input),
@@ -186,7 +188,7 @@ def certify(
     layouts = per_call(layout, "layout", calls)
     found = [
         _certify(call, layers, one, noise, settings, attribute_to_layer_input, own)
-        for call, layers, one, own in zip(calls, sites, attr, layouts, strict=True)
+        for call, layers, one, own in zip(calls, sites, given, layouts, strict=True)
     ]
     return tuple(found) if pair else found[0]
 
