@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,32 +13,12 @@ from torch import nn
 from captum_ib import metrics
 from captum_ib.benchmark.config import MetricConfig
 from captum_ib.benchmark.explainers import Maps
-from captum_ib.benchmark.subjects import Subjects
+from captum_ib.benchmark.reader import Reader
+from captum_ib.benchmark.subjects import Pairs, Subjects
 from captum_ib.benchmark.words import word_auc, word_share
 
 Remake = Callable[[Subjects, nn.Module], Maps]
 """Explains other pictures, or on another model; for metrics that explain again."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What columns need to know of the model.
-
-    Attributes:
-        model: a classifier, or a ``DualEncoder``.
-        device: torch device.
-        mean: per channel, of the preprocessing.
-        std: per channel, of the preprocessing.
-        special: ids of tokens that stand for no text.
-        blank: word → id of the token that replaces a removed one.
-    """
-
-    model: nn.Module
-    device: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    special: tuple[int, ...] = ()
-    blank: Callable[[str | None], int] | None = None
 
 
 @dataclass
@@ -49,8 +29,7 @@ class Case:
         subjects: the samples.
         maps: what the method said.
         remake: how to explain again.
-        curves: curves by name of metric, left by those that have any.
-        known: scores that another column may use, by metric and settings.
+        known: scores and curves that another column may use, by metric and settings.
     """
 
     subjects: Subjects
@@ -66,15 +45,18 @@ class Case:
     @property
     def y(self) -> np.ndarray:
         """The classes, or the captions' ids."""
-        given = self.subjects.targets
-        given = self.subjects.input_ids if given is None else given
-        assert given is not None
-        return given.cpu().numpy()
+        return self.subjects.question.cpu().numpy()
 
     @property
     def a(self) -> np.ndarray:
         """The images' maps at the images' size, ``(N, 1, H, W)``."""
         return self.maps.at(self.subjects.pixels.shape[2:])
+
+    @property
+    def pairs(self) -> tuple[Pairs, np.ndarray]:
+        """The samples and the texts' maps ``(N, T)``, for metrics of text."""
+        assert isinstance(self.subjects, Pairs) and self.maps.text is not None
+        return self.subjects, self.maps.text.numpy()
 
     def alone(self, row: int) -> Case:
         """One of the samples."""
@@ -86,11 +68,11 @@ class Column(ABC):
 
     Args:
         config: the metric, its label and settings.
-        setting: the model.
+        reader: holds the model.
     """
 
-    def __init__(self, config: MetricConfig, setting: Setting) -> None:
-        self.config, self.setting = config, setting
+    def __init__(self, config: MetricConfig, reader: Reader) -> None:
+        self.config, self.reader = config, reader
         self.options: dict[str, Any] = dict(config.settings)
         self.make()
 
@@ -112,30 +94,30 @@ class Column(ABC):
 
     def call(self, metric: Any, x: np.ndarray, y: np.ndarray, a: np.ndarray, **more: Any) -> Any:
         """What a metric of Quantus' form says about all samples in one batch."""
-        options = {"softmax": True, "device": self.setting.device, "batch_size": len(x), **more}
-        return metric(options.pop("model", self.setting.model), x, y, a_batch=a, **options)
+        options = {"softmax": True, "device": str(self.reader.device), "batch_size": len(x), **more}
+        return metric(options.pop("model", self.reader.model), x, y, a_batch=a, **options)
 
 
 class Perturbation(Column):
     """Insertion and Deletion, with their curves."""
 
-    CLASSES: Mapping[str, Any] = {"insertion": metrics.Insertion, "deletion": metrics.Deletion}
-
     def make(self, name: str = "insertion") -> Any:
         """Insertion or Deletion, to the picture's black unless the settings say otherwise."""
-        black = {"mean": self.setting.mean, "std": self.setting.std}
-        black = {} if "baseline" in self.options else black
-        return self.CLASSES[name](undefined="nan", **black, **self.options)
+        loaded = self.reader.loaded
+        black = {} if "baseline" in self.options else {"mean": loaded.mean, "std": loaded.std}
+        cls = metrics.Insertion if name == "insertion" else metrics.Deletion
+        return cls(undefined="nan", **black, **self.options)
 
     def scores(self, case: Case) -> np.ndarray:
         """See :class:`Column`."""
-        return self._both(case, self.config.metric)[0]
+        return self.both(case, self.config.metric)[0]
 
     def curves(self, case: Case) -> np.ndarray | None:
         """See :class:`Column`."""
-        return self._both(case, self.config.metric)[1]
+        return self.both(case, self.config.metric)[1]
 
-    def _both(self, case: Case, name: str) -> tuple[np.ndarray, np.ndarray]:
+    def both(self, case: Case, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Areas and curves; what a column of the same settings found is not computed again."""
         key = (name, tuple(sorted(self.options.items())))
         if key not in case.known:
             metric = self.make(name)
@@ -145,62 +127,50 @@ class Perturbation(Column):
 
 
 class Difference(Perturbation):
-    """ΔInsDel; what Insertion and Deletion of the same settings found is not computed again."""
+    """ΔInsDel."""
 
     def scores(self, case: Case) -> np.ndarray:
         """See :class:`Column`."""
-        return self._both(case, "insertion")[0] - self._both(case, "deletion")[0]
+        return self.both(case, "insertion")[0] - self.both(case, "deletion")[0]
 
     def curves(self, case: Case) -> np.ndarray | None:
-        """See :class:`Column`."""
+        """It has none."""
         return None
 
 
 class Confidence(Column):
     """Confidence drop and increase, of the image or of the text."""
 
-    CLASSES: Mapping[str, Any] = {
-        "drop": metrics.ConfidenceDrop,
-        "increase": metrics.ConfidenceIncrease,
-    }
-
     def make(self) -> Any:
         """The metric of one side."""
         kind, side = self.config.metric.split("_")
         options = dict(self.options)
         if side == "text":
-            assert self.setting.blank is not None
-            options["blank_token"] = self.setting.blank(options.pop("blank", None))
-            options["special_tokens"] = self.setting.special
-        return self.CLASSES[kind](undefined="nan", modality=side, **options)
+            text = self.reader.text
+            assert text is not None
+            options["blank_token"] = text.blank(options.pop("blank", None))
+            options["special_tokens"] = text.special_ids
+        cls = metrics.ConfidenceDrop if kind == "drop" else metrics.ConfidenceIncrease
+        return cls(undefined="nan", modality=side, **options)
 
     def scores(self, case: Case) -> np.ndarray:
         """See :class:`Column`."""
         if self.config.metric.endswith("image"):
             return np.array(self.call(self.make(), case.x, case.y, case.a))
-        text = case.maps.text
-        assert text is not None
-        return np.array(self.call(self.make(), case.y, case.x, text.numpy()))
+        return np.array(self.call(self.make(), case.y, case.x, case.pairs[1]))
 
 
 class Words(Column):
     """How much of the text's map lies on the words that carry content."""
 
-    FUNCTIONS: Mapping[str, Callable[..., float]] = {
-        "word_share": word_share,
-        "word_auc": word_auc,
-    }
-
     def scores(self, case: Case) -> np.ndarray:
         """See :class:`Column`."""
-        function, text = self.FUNCTIONS[self.config.metric], case.maps.text
-        subjects = case.subjects
-        assert text is not None and subjects.valid is not None
+        score = word_share if self.config.metric == "word_share" else word_auc
+        subjects, text = case.pairs
+        rows = zip(text, subjects.valid, subjects.content, strict=True)
         return np.array(
             [
-                np.nan if content is None else function(row, valid, content)
-                for row, valid, content in zip(
-                    text.numpy(), subjects.valid, subjects.content, strict=True
-                )
+                np.nan if content is None else score(row, *rest, content)
+                for row, *rest, content in rows
             ]
         )

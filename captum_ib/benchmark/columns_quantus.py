@@ -15,7 +15,7 @@ from torch import nn
 from captum_ib import metrics
 from captum_ib.benchmark.columns import Case, Column
 from captum_ib.benchmark.explainers import seed_of
-from captum_ib.metrics.scorer import model_input
+from captum_ib.benchmark.reader import Logits
 
 QUIET = {"disable_warnings": True}
 
@@ -27,11 +27,9 @@ class Located(Column):
         """The metric; ranks alone count for Quantus' two."""
         if self.config.metric == "iou":
             return metrics.LocalizationIoU(undefined="nan", **self.options)
-        ranked: dict[str, Any] = {
-            "pointing_game": quantus.PointingGame,
-            "relevance_rank": quantus.RelevanceRankAccuracy,
-        }
-        return ranked[self.config.metric](normalise=False, **QUIET, **self.options)
+        pointing = self.config.metric == "pointing_game"
+        cls = quantus.PointingGame if pointing else quantus.RelevanceRankAccuracy
+        return cls(normalise=False, **QUIET, **self.options)
 
     def scores(self, case: Case) -> np.ndarray:
         """See :class:`Column`."""
@@ -39,8 +37,7 @@ class Located(Column):
         rows = np.flatnonzero(case.subjects.truth.any((1, 2)))
         if len(rows):
             masks, maps = case.subjects.truth[rows][:, None], case.a[rows]
-            if self.config.metric != "iou":
-                maps = above_zero(maps)
+            maps = maps if self.config.metric == "iou" else above_zero(maps)
             found = self.call(self.make(), case.x[rows], case.y[rows], maps, s_batch=masks)
             result[rows] = np.asarray(found, dtype=float)
         return result
@@ -79,14 +76,12 @@ class Road(Alone):
 
     def make(self) -> Any:
         """The metric."""
-        options = dict(self.options)
-        if "percentages" in options:
-            options["percentages"] = list(options["percentages"])
-        return metrics.ROAD(**QUIET, **options)
+        lists = {key: list(value) for key, value in self.options.items() if key == "percentages"}
+        return metrics.ROAD(**QUIET, **{**self.options, **lists})
 
     def score(self, case: Case) -> float:
         """See :class:`Alone`."""
-        model = Single(self.setting.model)
+        model = Logits(self.reader.model)
         found = self.call(self.make(), case.x, case.y, case.a, model=model)
         return float(np.mean(list(found.values())))
 
@@ -122,12 +117,11 @@ class CompletenessGap(Alone):
             falls.append(fall)
             return fall
 
-        x = case.x
         # What the map is does not matter here, but its shape does: with one value per pixel
         # Quantus would only replace the first channel.
-        shifted = np.repeat(above_zero(case.a), x.shape[1], axis=1)
-        model = Single(self.setting.model)
-        self.call(self.make(keep), x, case.y, shifted, softmax=False, model=model)
+        shifted = np.repeat(above_zero(case.a), case.x.shape[1], axis=1)
+        model = Logits(self.reader.model)
+        self.call(self.make(keep), case.x, case.y, shifted, softmax=False, model=model)
         return abs(float(case.maps.image.double().sum()) - float(np.ravel(falls[0])[0]))
 
 
@@ -145,26 +139,7 @@ class Randomised(Column):
         """See :class:`Column`."""
         with torch.random.fork_rng(devices=[]):  # it seeds the global generator
             found = self.call(self.make(), case.x, case.y, case.a, explain_func=_again(case))
-        layers = [values for name, values in found.items() if name != "original"]
-        return np.mean(layers, axis=0)
-
-
-class Single(nn.Module):
-    """A classifier of any precision that takes and gives float32 tensors, as Quantus expects.
-
-    Args:
-        model: images to logits, as a tensor or in a ``ModelOutput``.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.train(model.training)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Logits ``(N, classes)``, float32."""
-        output = self.model(model_input(pixels, self.model))
-        return getattr(output, "logits", output).float()
+        return np.mean([values for name, values in found.items() if name != "original"], axis=0)
 
 
 def above_zero(maps: np.ndarray) -> np.ndarray:

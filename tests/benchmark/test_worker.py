@@ -20,7 +20,8 @@ from captum_ib.benchmark.config import RunConfig
 from captum_ib.benchmark.data import Sample, UnreadableSampleError
 from captum_ib.benchmark.explainers import Explainer, Floor, seed_of
 from captum_ib.benchmark.judge import PROBLEMS
-from captum_ib.benchmark.subjects import Reader, plain
+from captum_ib.benchmark.reader import Reader
+from captum_ib.benchmark.subjects import plain
 from captum_ib.benchmark.worker import Worker
 from captum_ib.loading.load import load
 from tests.benchmark.small import clip, vit
