@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,9 +163,9 @@ _KEYS = ("index", "method", "seed")
 
 def _same_rows(path: Path, found: Sequence[Any], wanted: Sequence[Any]) -> None:
     if found != wanted:
-        first = next((pair for pair in zip(found, wanted) if pair[0] != pair[1]), ("", ""))
-        where = f" (the first that differs is {first[0]}, expected {first[1]})" if first[0] else ""
-        raise refusal(path, f"it has {len(found)} rows, expected {len(wanted)}{where}")
+        pairs = (pair for pair in zip(found, wanted, strict=False) if pair[0] != pair[1])
+        where = "".join(f" ({one}, expected {other})" for one, other in islice(pairs, 1))
+        raise refusal(path, f"it has {len(found)} rows{where}, expected {len(wanted)}")
 
 
 def refusal(path: Path, what: str) -> DifferentRunError:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from captum_ib import metrics
@@ -15,7 +16,7 @@ from captum_ib.benchmark.config import MetricConfig
 from captum_ib.benchmark.explainers import Maps
 from captum_ib.benchmark.reader import Reader
 from captum_ib.benchmark.subjects import Pairs, Subjects
-from captum_ib.benchmark.words import word_auc, word_share
+from captum_ib.zoo.evaluate import auc
 
 Remake = Callable[[Subjects, nn.Module], Maps]
 """Explains other pictures, or on another model; for metrics that explain again."""
@@ -74,9 +75,9 @@ class Column(ABC):
     def __init__(self, config: MetricConfig, reader: Reader) -> None:
         self.config, self.reader = config, reader
         self.options: dict[str, Any] = dict(config.settings)
-        self.make()
+        self._make()
 
-    def make(self) -> Any:
+    def _make(self) -> Any:
         """A fresh metric: those of Quantus keep every score they ever gave.
 
         Raises:
@@ -85,12 +86,24 @@ class Column(ABC):
         return None
 
     @abstractmethod
-    def scores(self, case: Case) -> np.ndarray:
+    def _scores(self, case: Case) -> np.ndarray:
         """One number per sample, ``(N,)``; NaN where there is none."""
 
-    def curves(self, case: Case) -> np.ndarray | None:
+    def _curves(self, case: Case) -> np.ndarray | None:
         """One curve per sample, ``(N, steps + 1)``, for metrics that have any."""
         return None
+
+    def fill(self, case: Case, rows: Sequence[dict[str, Any]]) -> None:
+        """Put the samples' scores, and curves, into their rows; a score that is NaN is null."""
+        scores = np.asarray(self._scores(case), dtype=np.float64)
+        if scores.shape != (len(rows),):
+            raise ValueError(f"{scores.shape} scores for {len(rows)} samples")
+        curves = self._curves(case)
+        for number, row in enumerate(rows):
+            score = float(scores[number])
+            row[f"metric:{self.config.label}"] = None if np.isnan(score) else score
+            if curves is not None:
+                row[f"curve:{self.config.label}"] = curves[number].astype(np.float32)
 
     def call(self, metric: Any, x: np.ndarray, y: np.ndarray, a: np.ndarray, **more: Any) -> Any:
         """What a metric of Quantus' form says about all samples in one batch."""
@@ -101,26 +114,24 @@ class Column(ABC):
 class Perturbation(Column):
     """Insertion and Deletion, with their curves."""
 
-    def make(self, name: str = "insertion") -> Any:
-        """Insertion or Deletion, to the picture's black unless the settings say otherwise."""
+    def _make(self, name: str = "insertion") -> Any:
+        # The picture's black is the baseline unless the settings say otherwise.
         loaded = self.reader.loaded
         black = {} if "baseline" in self.options else {"mean": loaded.mean, "std": loaded.std}
         cls = metrics.Insertion if name == "insertion" else metrics.Deletion
         return cls(undefined="nan", **black, **self.options)
 
-    def scores(self, case: Case) -> np.ndarray:
-        """See :class:`Column`."""
-        return self.both(case, self.config.metric)[0]
+    def _scores(self, case: Case) -> np.ndarray:
+        return self._both(case, self.config.metric)[0]
 
-    def curves(self, case: Case) -> np.ndarray | None:
-        """See :class:`Column`."""
-        return self.both(case, self.config.metric)[1]
+    def _curves(self, case: Case) -> np.ndarray | None:
+        return self._both(case, self.config.metric)[1]
 
-    def both(self, case: Case, name: str) -> tuple[np.ndarray, np.ndarray]:
+    def _both(self, case: Case, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Areas and curves; what a column of the same settings found is not computed again."""
         key = (name, tuple(sorted(self.options.items())))
         if key not in case.known:
-            metric = self.make(name)
+            metric = self._make(name)
             areas = np.array(self.call(metric, case.x, case.y, case.a))
             case.known[key] = areas, metric.curves
         return case.known[key]
@@ -129,20 +140,17 @@ class Perturbation(Column):
 class Difference(Perturbation):
     """ΔInsDel."""
 
-    def scores(self, case: Case) -> np.ndarray:
-        """See :class:`Column`."""
-        return self.both(case, "insertion")[0] - self.both(case, "deletion")[0]
+    def _scores(self, case: Case) -> np.ndarray:
+        return self._both(case, "insertion")[0] - self._both(case, "deletion")[0]
 
-    def curves(self, case: Case) -> np.ndarray | None:
-        """It has none."""
+    def _curves(self, case: Case) -> np.ndarray | None:
         return None
 
 
 class Confidence(Column):
     """Confidence drop and increase, of the image or of the text."""
 
-    def make(self) -> Any:
-        """The metric of one side."""
+    def _make(self) -> Any:
         kind, side = self.config.metric.split("_")
         options = dict(self.options)
         if side == "text":
@@ -153,24 +161,56 @@ class Confidence(Column):
         cls = metrics.ConfidenceDrop if kind == "drop" else metrics.ConfidenceIncrease
         return cls(undefined="nan", modality=side, **options)
 
-    def scores(self, case: Case) -> np.ndarray:
-        """See :class:`Column`."""
+    def _scores(self, case: Case) -> np.ndarray:
         if self.config.metric.endswith("image"):
-            return np.array(self.call(self.make(), case.x, case.y, case.a))
-        return np.array(self.call(self.make(), case.y, case.x, case.pairs[1]))
+            return np.array(self.call(self._make(), case.x, case.y, case.a))
+        return np.array(self.call(self._make(), case.y, case.x, case.pairs[1]))
 
 
 class Words(Column):
     """How much of the text's map lies on the words that carry content."""
 
-    def scores(self, case: Case) -> np.ndarray:
-        """See :class:`Column`."""
+    def _scores(self, case: Case) -> np.ndarray:
         score = word_share if self.config.metric == "word_share" else word_auc
         subjects, text = case.pairs
         rows = zip(text, subjects.valid, subjects.content, strict=True)
         return np.array(
             [
-                np.nan if content is None else score(row, *rest, content)
-                for row, *rest, content in rows
+                np.nan if content is None else score(row, valid, content)
+                for row, valid, content in rows
             ]
         )
+
+
+def word_share(values: np.ndarray, valid: np.ndarray, content: np.ndarray) -> float:
+    """The share of the positive attribution of the words that lies on content words, in [0, 1].
+
+    Args:
+        values: ``(T,)``, attribution per token.
+        valid: ``(T,)`` bool, the tokens that stand for text.
+        content: ``(T,)`` bool, those of words that carry content.
+
+    Returns:
+        NaN where no word has a positive attribution.
+
+    >>> word_share(np.array([9.0, 3.0, 1.0]), np.array([0, 1, 1]) > 0, np.array([0, 1, 0]) > 0)
+    0.75
+    """
+    positive = np.clip(values, 0, None, dtype=np.float64) * valid
+    total = positive.sum()
+    return float((positive * content).sum() / total) if total > 0 else float("nan")
+
+
+def word_auc(values: np.ndarray, valid: np.ndarray, content: np.ndarray) -> float:
+    """How often a content word has more attribution than another word, ties counting half.
+
+    Arguments as for :func:`word_share`.
+
+    Returns:
+        In [0, 1]; NaN where all words carry content, or none.
+
+    >>> word_auc(np.array([9.0, 3.0, 1.0]), np.array([0, 1, 1]) > 0, np.array([0, 1, 0]) > 0)
+    1.0
+    """
+    words, truth = torch.from_numpy(values[valid]), torch.from_numpy(content[valid])
+    return float(auc(words, truth)) if truth.any() and not truth.all() else float("nan")

@@ -75,7 +75,9 @@ class Estimate:
             for cost in self.methods
         }
         rows["reading"] = ("", "", duration(self.reading), "")
-        names = pd.Index(["map s/sample", "metrics s/sample", "total", "peak memory"], name="method")
+        names = pd.Index(
+            ["map s/sample", "metrics s/sample", "total", "peak memory"], name="method"
+        )
         table = pd.DataFrame(list(rows.values()), list(rows), names).to_string()
         total = f"{self.samples} samples x {self.seeds} seeds: about {duration(self.seconds)}"
         lines = [table, f"{total} (measured on {self.probed} samples)"]

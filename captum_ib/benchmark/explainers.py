@@ -97,8 +97,8 @@ class Explainer:
         Raises:
             ValueError, RuntimeError: the method can't explain these samples.
         """
-        own = model is None or model is self._model
-        method, settings = self._method if own else self._built(model), dict(self._settings)
+        model, settings = self._model if model is None else model, dict(self._settings)
+        method = self._method if model is self._model else self._built(model)
         if self.stochastic:
             settings[self.row.options["seed"]] = seed
         if isinstance(subjects, Pairs):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-
-import numpy as np
+from typing import Any
 
 from captum_ib.benchmark.catalogue import METRICS
 from captum_ib.benchmark.columns import Case, Column
@@ -23,23 +21,6 @@ PROBLEMS = (
 )
 """What a method or metric may raise for a sample; it is recorded, and the run goes on."""
 
-Answer = tuple[np.ndarray, list[np.ndarray | None] | None]
-
-
-@dataclass
-class Scores:
-    """What the metrics say about N samples.
-
-    Attributes:
-        values: per label ``(N,)``; NaN where there is no score.
-        curves: per label of a metric with curves, one array per sample, or ``None``.
-        problems: per sample why a metric failed on it.
-    """
-
-    values: dict[str, np.ndarray] = field(default_factory=dict)
-    curves: dict[str, list[np.ndarray | None]] = field(default_factory=dict)
-    problems: dict[int, str] = field(default_factory=dict)
-
 
 class Judge:
     """The metrics of a run that have one score per sample.
@@ -56,44 +37,25 @@ class Judge:
         rows = [(METRICS[column.metric], column) for column in columns]
         for metric, _ in rows:
             metric.check_kind(reader.loaded.kind)
-        self.columns = [metric.cls(column, reader) for metric, column in rows if not metric.whole]
+        self._columns = [metric.cls(column, reader) for metric, column in rows if not metric.whole]
 
-    def __call__(self, case: Case) -> Scores:
-        """Scores of all metrics; a metric that fails on a batch is asked sample by sample."""
-        scores = Scores()
-        for column in self.columns:
-            label = column.config.label
-            try:
-                values, curves = _ask(column, case)
-            except PROBLEMS as error:
-                values, curves = self._one_by_one(column, case, error, scores)
-            scores.values[label] = values
-            if curves is not None:
-                scores.curves[label] = curves
-        return scores
-
-    def _one_by_one(self, column: Column, case: Case, error: Exception, scores: Scores) -> Answer:
-        count = len(case.subjects)
-        values = np.full(count, np.nan)
-        curves: list[np.ndarray | None] = [None] * count
-        for row in range(count):
-            try:
-                if count == 1:
-                    raise error
-                one, line = _ask(column, case.alone(row))
-                values[row], curves[row] = one[0], line and line[0]
-            except PROBLEMS as problem:
-                reason = f"{column.config.label}: {first_line(problem)}"
-                scores.problems[row] = "; ".join(filter(None, [scores.problems.get(row), reason]))
-        return values, curves if any(line is not None for line in curves) else None
+    def __call__(self, case: Case, rows: Sequence[dict[str, Any]]) -> None:
+        """Put all scores into the samples' rows; a sample that a metric fails on is ``failed``."""
+        for column in self._columns:
+            _ask(column, case, rows)
 
 
-def _ask(column: Column, case: Case) -> Answer:
-    values = np.asarray(column.scores(case), dtype=np.float64)
-    if values.shape != (len(case.subjects),):
-        raise ValueError(f"{values.shape} scores for {len(case.subjects)} samples")
-    curves = column.curves(case)
-    return values, None if curves is None else list(curves.astype(np.float32))
+def _ask(column: Column, case: Case, rows: Sequence[dict[str, Any]]) -> None:
+    """One metric; if it fails on a batch it is asked sample by sample."""
+    try:
+        column.fill(case, rows)
+    except PROBLEMS as error:
+        if len(rows) > 1:
+            for number, row in enumerate(rows):
+                _ask(column, case.alone(number), [row])
+            return
+        reason = f"{column.config.label}: {first_line(error)}"
+        rows[0].update(status="failed", reason="; ".join(filter(None, [rows[0]["reason"], reason])))
 
 
 def first_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -34,15 +35,15 @@ def measured(device: torch.device) -> Iterator[Peak]:
     >>> peak.bytes >= 30_000_000
     True
     """
-    peak, cuda = Peak(), device.type == "cuda"
-    process = None if cuda else need("psutil", "the benchmark").Process()
-    if cuda:
+    peak = Peak()
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device) if cuda else process.memory_info().rss
+        before = torch.cuda.memory_allocated(device)
+        after = partial(torch.cuda.max_memory_allocated, device)
+    else:
+        process = need("psutil", "the benchmark").Process()
+        before, after = process.memory_info().rss, lambda: process.memory_info().rss
     try:
         yield peak
     finally:
-        if cuda:
-            torch.cuda.synchronize(device)
-        after = torch.cuda.max_memory_allocated(device) if cuda else process.memory_info().rss
-        peak.bytes = max(0, after - before)
+        peak.bytes = max(0, after() - before)

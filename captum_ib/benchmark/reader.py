@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,19 +41,26 @@ class Reader:
         self.loaded, self.model, self.device, self.dtype = loaded, model, device, dtype
         self.text = Text(loaded) if loaded.kind == "dual" else None
 
-    def __call__(self, index: int, sample: Sample) -> Subjects:
-        """One sample, N = 1.
+    def __call__(self, index: int, sample: Sample) -> tuple[Subjects, dict[str, Any]]:
+        """One sample, N = 1, and what the table of samples says of it.
 
         Raises:
             ValueError: its caption or its class means nothing to the model.
         """
         pixels = self.loaded.preprocess(sample.image)[None].to(self.device, self.dtype)
-        ask = self._classified if self.text is None else self._pair
-        return ask(index, sample, pixels, self._truth(sample, tuple(pixels.shape[-2:])))
+        common = ((index,), (sample.id,), pixels, self._truth(sample, tuple(pixels.shape[-2:])))
+        if self.text is None:
+            target, label, score = self._answer(sample, pixels)
+            subject = Pictures(*common, torch.tensor([target], device=self.device))
+        else:
+            label, words = None, self._question(sample)
+            subject = Pairs(*common, *words)
+            with torch.no_grad():
+                score = self.model(pixels, *(each for each in words[:2] if each is not None))
+        return subject, {"caption": sample.caption, "label": label, "confidence": float(score)}
 
-    def _classified(
-        self, index: int, sample: Sample, pixels: Tensor, truth: np.ndarray
-    ) -> Pictures:
+    def _answer(self, sample: Sample, pixels: Tensor) -> tuple[int, str, Tensor]:
+        """The class that is explained, its name, and its probability."""
         with torch.no_grad():
             logits = Logits(self.model)(pixels)[0]
         target = int(logits.argmax())
@@ -61,21 +69,17 @@ class Reader:
         if target >= len(logits):
             raise ValueError(f"class {target} is out of range: the model has {len(logits)} classes")
         label = self.loaded.labels[target] if self.loaded.labels else str(target)
-        score = np.array([float(logits.softmax(0)[target])])
-        common = ((index,), (sample.id,), pixels, truth, score, (sample.caption,))
-        return Pictures(*common, torch.tensor([target], device=self.device), (label,))
+        return target, label, logits.softmax(0)[target]
 
-    def _pair(self, index: int, sample: Sample, pixels: Tensor, truth: np.ndarray) -> Pairs:
+    def _question(self, sample: Sample) -> tuple[Any, ...]:
+        """What :class:`.Pairs` holds of a caption."""
         if not sample.caption:
             raise ValueError("there is no caption to compare the picture with")
         assert self.text is not None
         ids, mask, tokens, valid = self.text(sample.caption)
-        ids, mask = ids.to(self.device), None if mask is None else mask.to(self.device)
-        with torch.no_grad():
-            cosine = float(self.model(pixels, ids, *(() if mask is None else (mask,))))
         content = None if sample.words is None else marked(tokens, valid, sample.words)
-        common = ((index,), (sample.id,), pixels, truth, np.array([cosine]), (sample.caption,))
-        return Pairs(*common, ids, mask, (tokens,), (content,), valid[None])
+        mask = None if mask is None else mask.to(self.device)
+        return ids.to(self.device), mask, (tokens,), (content,), valid[None]
 
     def _truth(self, sample: Sample, size: tuple[int, ...]) -> np.ndarray:
         """The mask, resized and cut as the picture is."""

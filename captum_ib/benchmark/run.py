@@ -186,8 +186,8 @@ def _continued(
             "another folder"
         ) from error
     if not record["fingerprint"] == old.fingerprint() == config.fingerprint():
-        same = {"title": "", "device": config.device, "batch_size": config.batch_size}
-        what = differences(*({**one.to_dict(), **same} for one in (old, config)))
+        same = {name: getattr(config, name) for name in ("title", "device", "batch_size")}
+        what = differences({**old.to_dict(), **same}, config.to_dict())
         raise DifferentRunError(
             f"{folder.path} holds another run, which differs in "
             f"{'; '.join(what) or 'its fingerprint'}. Use another folder, or the same settings to "

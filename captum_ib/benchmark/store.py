@@ -63,7 +63,8 @@ class RunFolder:
         except filelock.Timeout:
             who = f" (process {owner})" if owner else ""
             raise FolderInUseError(
-                f"another process{who} is writing to {self.path}; wait for it, or use another folder"
+                f"another process{who} is writing to {self.path}; wait for it, or use another "
+                "folder"
             ) from None
         try:
             with suppress(OSError):  # a full disk shows where it matters

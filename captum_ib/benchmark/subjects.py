@@ -22,16 +22,12 @@ class _Subjects:
         ids: names in the data set.
         pixels: ``(N, 3, H, W)``, the model's input.
         truth: ``(N, H, W)`` bool, the mask as the model sees the picture; all ``False``: unknown.
-        scores: ``(N,)``, probability of the target, or cosine of the pair.
-        captions: texts; ``None`` each without.
     """
 
     indices: tuple[int, ...]
     ids: tuple[str, ...]
     pixels: Tensor
     truth: np.ndarray
-    scores: np.ndarray
-    captions: tuple[str | None, ...]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -51,11 +47,9 @@ class Pictures(_Subjects):
 
     Attributes:
         targets: ``(N,)`` classes.
-        labels: their names; ``None`` each for pictures that are no samples of the data.
     """
 
     targets: Tensor
-    labels: tuple[str | None, ...]
     tokens: ClassVar[None] = None
 
     @property
@@ -81,7 +75,6 @@ class Pairs(_Subjects):
     tokens: tuple[tuple[str, ...], ...]
     content: tuple[np.ndarray | None, ...]
     valid: np.ndarray
-    labels: ClassVar[None] = None
 
     @property
     def question(self) -> Tensor:
@@ -99,12 +92,8 @@ def join(parts: Sequence[Subjects]) -> Subjects:
 
 def plain(ids: Sequence[str], pixels: Tensor, targets: Tensor) -> Pictures:
     """Pictures and classes that are no samples of the data."""
-    count, nothing = len(ids), (None,) * len(ids)
-    truth = np.zeros((count, *pixels.shape[2:]), dtype=bool)
-    scores = np.full(count, np.nan)
-    return Pictures(
-        tuple(range(count)), tuple(ids), pixels, truth, scores, nothing, targets, nothing
-    )
+    truth = np.zeros((len(ids), *pixels.shape[2:]), dtype=bool)
+    return Pictures(tuple(range(len(ids))), tuple(ids), pixels, truth, targets)
 
 
 def _taken(value: Any, rows: Sequence[int]) -> Any:

@@ -65,8 +65,10 @@ def evaluate_whole(
                     own.file(path, WHOLE, **named)
                 else:
                     todo.append((line, explainer, seed, path, own.stamp(WHOLE, **named)))
-        judge = METRICS[column.metric].cls(worker, folder, column) if todo else None
-        bar = tqdm(todo, desc=column.label, unit="score", disable=not show_progress or not todo)
+        if not todo:
+            continue
+        judge = METRICS[column.metric].cls(worker, folder, column)
+        bar = tqdm(todo, desc=column.label, unit="score", disable=not show_progress)
         for line, explainer, seed, path, stamp in bar:
             try:
                 scores = judge(line, explainer, seed)

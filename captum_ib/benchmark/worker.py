@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from captum_ib.benchmark import schema
@@ -138,27 +137,22 @@ class Worker:
             sample = None
             try:
                 sample = self.data.read(index)
-                subject = self.reader(index, sample)
+                subject, facts = self.reader(index, sample)
             except UnreadableSampleError as error:
                 row["reason"] = error.reason
             except ValueError as error:  # words or classes that the model does not know
                 row["reason"] = first_line(error)
             else:
-                row.update(self._described(subject))
+                row.update(facts, status="ok", **self._pictures(subject))
                 shape = (subject.pixels.shape, subject.question.shape)
                 groups.setdefault(shape, []).append(subject)
             row["digest"] = sample_digest(row["sample"], sample)
         return [join(group) for group in groups.values()], rows
 
-    def _described(self, subject: Subjects) -> Row:
-        return {
-            "status": "ok",
-            "thumbnail": thumbnail(self.loaded.picture(subject.pixels[0])),
-            "caption": subject.captions[0],
-            "label": subject.labels and subject.labels[0],
-            "confidence": float(subject.scores[0]),
-            "mask": mask_png(subject.truth[0]) if subject.truth.any() else None,
-        }
+    def _pictures(self, subject: Subjects) -> Row:
+        """What the model saw, and where it should have looked."""
+        truth = mask_png(subject.truth[0]) if subject.truth.any() else None
+        return {"thumbnail": thumbnail(self.loaded.picture(subject.pixels[0])), "mask": truth}
 
     def _seeds(self, explainer: Explainer | Floor, subjects: Subjects) -> Iterator[list[Row]]:
         """Rows for every seed; a method that draws no noise is computed once for all of them."""
@@ -193,8 +187,14 @@ class Worker:
             }
             for row in range(len(subjects))
         ]
-        if maps is not None:
-            self._judge(explainer, subjects, maps, seed, rows)
+        good = [number for number, row in enumerate(rows) if row["status"] == "ok"]
+        if maps is not None and good:
+            case = Case(
+                subjects.part(good),
+                maps.part(good),
+                lambda other, model: explainer(other, seed, model),
+            )
+            self.judge(case, [rows[number] for number in good])
         return rows
 
     def _explained(self, explainer: Explainer | Floor, subjects: Subjects, seed: int) -> Maps:
@@ -203,34 +203,6 @@ class Worker:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             return explainer(subjects, seed)
-
-    def _judge(
-        self,
-        explainer: Explainer | Floor,
-        subjects: Subjects,
-        maps: Maps,
-        seed: int,
-        rows: list[Row],
-    ) -> None:
-        """Add the scores of the samples whose map can be judged."""
-        good = [number for number, row in enumerate(rows) if row["status"] == "ok"]
-        if not good:
-            return
-        case = Case(
-            subjects.part(good),
-            maps.part(good),
-            lambda other, model: explainer(other, seed, model),
-        )
-        scores = self.judge(case)
-        for place, number in enumerate(good):
-            row = rows[number]
-            for label, values in scores.values.items():
-                value = float(values[place])
-                row[f"metric:{label}"] = None if np.isnan(value) else value
-            for label, curves in scores.curves.items():
-                row[f"curve:{label}"] = curves[place]
-            if place in scores.problems:
-                row.update(status="failed", reason=scores.problems[place])
 
 
 def _stored(maps: Maps | None, row: int, problem: str | None) -> Row:
