@@ -75,16 +75,19 @@ class Belonging:
         self._schemas = {PARTS: rows, "results": rows, SAMPLES: samples, WHOLE: worker.whole_schema}
 
     def resume(self, chunks: Iterable[int]) -> None:
-        """Check what is there: finished chunks with the data of now, and the joined files."""
-        for chunk in chunks:
-            if chunk >= self._worker.chunks:
-                path, last = self._folder.part(PARTS, chunk), self._worker.chunks - 1
-                raise refusal(path, f"its chunk is {chunk}, expected 0 to {last}")
-            self.chunk(chunk, self._worker.digest(chunk))
+        """Check all that is there: files one by one, then finished chunks with the data of now."""
         for name in ("results", "samples"):
             path = self._folder.path / f"{name}.parquet"
             if self._folder.readable(path):
                 self.file(path, name)
+        last = self._worker.chunks - 1
+        for kind in (SAMPLES, PARTS):
+            for chunk, path in self._folder.chunks(kind):
+                if chunk > last:
+                    raise refusal(path, f"its chunk is {chunk}, expected 0 to {last}")
+                self.file(path, kind, chunk=chunk)
+        for chunk in chunks:
+            self.chunk(chunk, self._worker.digest(chunk))
 
     def chunk(self, chunk: int, data: str | None = None) -> str:
         """Check the files of a chunk; returns the digest of its data.
@@ -126,10 +129,12 @@ class Belonging:
             what = differences(facts.get("config"), self._worker.config.to_dict())
             what = what or [f"the fingerprint {_short(given.get('run'))}"]
             raise refusal(path, f"it is of a run that differs in {'; '.join(what)}")
-        for key, value in [("kind", kind), *stamp.items(), ("rows", rows)]:
+        for key, value in {"kind": kind, **stamp}.items():
             if given.get(key) != value:
-                given, value = _short(given.get(key)), _short(value)
-                raise refusal(path, f"its {key} is {given}, expected {value}")
+                says = f"its {key} is {_short(given.get(key))}, expected {_short(value)}"
+                raise refusal(path, says)
+        if given.get("rows") != rows:
+            raise refusal(path, f"it has {rows} rows, expected {given.get('rows')}")
         if not found.equals(self._schemas[kind]):
             other = ", ".join(str(field) for field in found if field not in self._schemas[kind])
             raise refusal(path, f"its columns are not those of the run ({other or 'some lack'})")
@@ -155,7 +160,7 @@ class Belonging:
                 target = self._schemas[kind]
                 target = target.with_metadata({**target.metadata, STAMP: text})
                 self._folder.collect(kind, path.name, target)
-            self.file(path, name, data=data, rows=rows)
+            self.file(path, name, rows=rows, data=data)
 
 
 _KEYS = ("index", "method", "seed")

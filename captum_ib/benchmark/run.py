@@ -94,6 +94,8 @@ def run(
     >>> summary.samples, summary.computed, sorted(path.name for path in summary.folder.iterdir())
     (2, 2, ['lock', 'parts', 'results.parquet', 'run.json', 'samples', 'samples.parquet', 'whole'])
     """
+    from tqdm.auto import tqdm
+
     from captum_ib.benchmark.whole import evaluate_whole
 
     folder, notes = RunFolder(out), []
@@ -105,7 +107,7 @@ def run(
         worker = Worker(config)
         _open(folder, record, worker, command, notes)
         own, done = Belonging(folder, worker), folder.finished()
-        own.resume(done)
+        own.resume(tqdm(sorted(done), "checking", leave=False, unit="chunk", disable=not shown))
         missing = [chunk for chunk in range(worker.chunks) if chunk not in done]
         if missing:
             _evaluate(worker, folder, missing, execute, shown)

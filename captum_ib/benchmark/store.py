@@ -111,7 +111,7 @@ class RunFolder:
         A file that does not read becomes ``NAME.broken``, and its chunk is to be computed again.
         """
         good = [
-            {chunk for chunk, path in self._files(kind) if self.readable(path)}
+            {chunk for chunk, path in self.chunks(kind) if self.readable(path)}
             for kind in (PARTS, SAMPLES)
         ]
         return good[0] & good[1]
@@ -163,10 +163,11 @@ class RunFolder:
 
     def tables(self, kind: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The chunks of a kind in order, one at a time, with some columns or all."""
-        for _, path in self._files(kind):
+        for _, path in self.chunks(kind):
             yield read_table(path, columns)
 
-    def _files(self, kind: str) -> list[tuple[int, Path]]:
+    def chunks(self, kind: str) -> list[tuple[int, Path]]:
+        """The chunks of a kind that are there and their files, in order."""
         found = (self.path / kind).glob("*.parquet")
         return sorted((int(p.stem), p) for p in found if re.fullmatch(r"\d{6,}", p.stem))
 

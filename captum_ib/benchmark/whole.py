@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,39 +52,58 @@ def evaluate_whole(
     """
     from tqdm.auto import tqdm
 
-    notes, expected = [], set()
+    wanted = _wanted(worker, folder, own, data)
+    for path in whole_files(folder.path):
+        if path not in wanted:
+            raise refusal(path, "the run has no such metric, method or seed")
+    notes = []
+    for column in worker.config.metrics:
+        todo = [score for score in wanted.values() if score.column == column and score.missing]
+        if not todo:
+            continue
+        judge = METRICS[column.metric].cls(worker, folder, column)
+        for score in tqdm(todo, desc=column.label, unit="score", disable=not show_progress):
+            try:
+                scores = judge(score.line, score.explainer, score.seed)
+            except PROBLEMS as error:
+                scores = {column.label: None}
+                notes.append(f"{column.label} failed for {score.line.label}: {first_line(error)}")
+            named = {"method": score.line.label, "seed": score.seed}
+            rows = [{**named, "metric": name, "value": value} for name, value in scores.items()]
+            table = stamped(schema.table(rows, worker.whole_schema), **score.stamp)
+            folder.write_table(score.path, table)
+    return notes
+
+
+@dataclass(frozen=True)
+class _Score:
+    """A score of the run: of which method, where it is written, and whether it is yet to be."""
+
+    column: MetricConfig
+    line: MethodConfig
+    explainer: Explainer | Floor
+    seed: int
+    path: Path
+    stamp: dict[str, Any]
+    missing: bool
+
+
+def _wanted(worker: Worker, folder: RunFolder, own: Belonging, data: str) -> dict[Path, _Score]:
+    """All scores of the run by their files; those that are there are checked."""
+    found = {}
     for place, column in enumerate(worker.config.metrics):
         if not METRICS[column.metric].whole:
             continue
-        todo = []
         for number, (line, explainer) in enumerate(worker.explainers):
             for seed in worker.config.seeds:
                 path = folder.path / WHOLE / f"{place:03d}-{number:03d}-{seed}.parquet"
                 named = {"metric": column.label, "method": line.label, "seed": seed, "data": data}
-                expected.add(path)
-                if folder.readable(path):
+                there = folder.readable(path)
+                if there:
                     own.file(path, WHOLE, **named)
-                else:
-                    todo.append((line, explainer, seed, path, own.stamp(WHOLE, **named)))
-        if not todo:
-            continue
-        judge = METRICS[column.metric].cls(worker, folder, column)
-        bar = tqdm(todo, desc=column.label, unit="score", disable=not show_progress)
-        for line, explainer, seed, path, stamp in bar:
-            try:
-                scores = judge(line, explainer, seed)
-            except PROBLEMS as error:
-                scores = {column.label: None}
-                notes.append(f"{column.label} failed for {line.label}: {first_line(error)}")
-            rows = [
-                {"method": line.label, "seed": seed, "metric": name, "value": value}
-                for name, value in scores.items()
-            ]
-            folder.write_table(path, stamped(schema.table(rows, worker.whole_schema), **stamp))
-    for path in whole_files(folder.path):
-        if path not in expected:
-            raise refusal(path, "the run has no such method, metric or seed")
-    return notes
+                stamp = own.stamp(WHOLE, **named)
+                found[path] = _Score(column, line, explainer, seed, path, stamp, not there)
+    return found
 
 
 class ROAR:
@@ -226,12 +246,11 @@ def _all_samples(worker: Worker) -> tuple[list[int], np.ndarray, np.ndarray]:
         raise ValueError("ROAR+ needs pictures that the model sees at one size")
     text = worker.reader.text
     pad = 0 if text is None else text.pad_id or 0
-    asked = [subject.question[0].cpu() for subject in found]
-    padded = torch.stack(asked) if text is None else None
-    if padded is None:
-        padded = nn.utils.rnn.pad_sequence(asked, batch_first=True, padding_value=pad)
+    asked = [torch.atleast_1d(subject.question[0].cpu()) for subject in found]
+    y = nn.utils.rnn.pad_sequence(asked, batch_first=True, padding_value=pad)
+    y = y[:, 0] if text is None else y
     x = torch.cat([subject.pixels.float().cpu() for subject in found])
-    return [subject.indices[0] for subject in found], x.numpy(), padded.numpy()
+    return [subject.indices[0] for subject in found], x.numpy(), y.numpy()
 
 
 def whole_files(folder: Path) -> list[Path]:
