@@ -107,11 +107,8 @@ class Text:
     def __init__(self, loaded: LoadedModel) -> None:
         if loaded.tokenizer is None or loaded.tokens is None:
             raise ValueError(f"{loaded.name} has no tokenizer, so it can't read captions")
-        self._tokenizer, self._words, self._special = (
-            loaded.tokenizer,
-            loaded.tokens,
-            loaded.special_tokens,
-        )
+        self._tokenizer, self._words = loaded.tokenizer, loaded.tokens
+        self._special = loaded.special_tokens
         inner = self._inner = getattr(loaded.tokenizer, "tokenizer", loaded.tokenizer)
         pads = (getattr(inner, name, None) for name in ("pad_id", "pad_token_id"))
         self.pad_id = next((number for number in pads if isinstance(number, int)), None)

@@ -64,7 +64,7 @@ def facts_of(schema: pa.Schema, key: bytes = KEY) -> dict[str, Any]:
 def metric_facts(column: MetricConfig) -> dict[str, Any]:
     """What a reader of the results has to know of a metric.
 
-    >>> metric_facts(MetricConfig("iou", "IoU"))["direction"]
+    >>> metric_facts(MetricConfig(metric="iou", label="IoU"))["direction"]
     'up'
     """
     row = METRICS[column.metric]
@@ -82,7 +82,7 @@ def metric_facts(column: MetricConfig) -> dict[str, Any]:
 def method_facts(line: MethodConfig) -> dict[str, Any]:
     """What a reader of the results has to know of a method.
 
-    >>> method_facts(MethodConfig("nib", "NIB"))["signed"]
+    >>> method_facts(MethodConfig(method="nib", label="NIB"))["signed"]
     True
     """
     unit, signed, paper, stochastic = "noise", True, "", True

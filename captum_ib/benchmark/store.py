@@ -237,6 +237,8 @@ def _entries(value: Any, name: str) -> dict[str, Any] | None:
 
 def _sync_folder(folder: Path) -> None:
     """Make a new name last: it belongs to the folder, not to the file."""
+    if os.name == "nt":  # Windows opens no folders
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
