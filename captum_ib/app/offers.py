@@ -14,10 +14,10 @@ from captum_ib import methods
 from captum_ib.explaining.choices import DEFAULT_METHOD
 from captum_ib.explaining.scenes import held_out
 from captum_ib.explaining.subject import build_method, explain_subject, make_subject
+from captum_ib.loading.load import LoadedModel, load
 from captum_ib.methods import MethodSpec
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import blocks
-from captum_ib.loading.load import LoadedModel, load
 
 ZOO = ("clip-scenes", "vit-scenes")
 EXAMPLES = 6

@@ -3,18 +3,95 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from captum_ib.attr._base import BottleneckAttribution, finish, log_usage, run_settings
-from captum_ib.forward.call import Objective, class_objective, prepare
-from captum_ib.attr._explain import Plan, explain
-from captum_ib.forward.progress import progress
-from captum_ib.attr._settings import BottleneckSettings
-from captum_ib.bottleneck import MIN_STD, ActivationStatistics, FitSettings
-from captum_ib.models.layers import LayerLike
+from captum_ib.attr.base import (
+    Auto,
+    BottleneckAttribution,
+    Bottlenecks,
+    Layers,
+    Noise,
+    Objective,
+    Plan,
+    require_smoothing,
+    seed_of,
+)
+from captum_ib.bottleneck import (
+    MIN_STD,
+    ActivationStatistics,
+    Damping,
+    FitSettings,
+    FitTrace,
+    Terms,
+)
+from captum_ib.checks import require_choice, require_weight
+from captum_ib.forward import Call, as_given, cross_entropy, log_usage, named_layers, prepare
 from captum_ib.layout import TokenLayout
+from captum_ib.models.layers import LayerLike
+
+if TYPE_CHECKING:
+    from captum_ib.attr.options import CoIBAOptions, Unpack
+
+Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
+
+
+class CoIBABottlenecks(Bottlenecks):
+    """The paper's equations, for some samples.
+
+    Layers l = 0 … L − 1 in running order; R'_l is the activation of layer l behind the bottlenecks
+    before it.
+
+    Args:
+        layers: the layers.
+        betas: β, one per layer (only the first counts for the upper bound).
+        layerwise: eq. 4 in the place of eq. 8.
+        shared, uniform, smoothing: how λ is made; the paper's: shared, uniform, not smoothed.
+        objective: see :meth:`CoIBA.attribute`.
+    """
+
+    def __init__(
+        self,
+        layers: Layers[Call],
+        betas: Sequence[float],
+        layerwise: bool,
+        shared: bool,
+        uniform: bool,
+        smoothing: float | Auto | None,
+        objective: Objective,
+    ) -> None:
+        self.layers, self.betas, self.objective = layers, betas, objective
+        self.information_by_draw = layerwise
+        if smoothing == "auto":
+            smoothing = 1.0 if layers.layouts[0].kind == "nchw" else None
+        # eq. 5: one λ ∈ R^{P×1} for all layers and channels
+        damping = Damping.shared if shared else Damping.individual
+        self.damping = damping(layers.R, layers.layouts, uniform=uniform, smoothing=smoothing)
+
+    def loss(self, draws: list[Tensor]) -> Terms:
+        """L = L_CE + β · information (eq. 6, with eq. 8; or eq. 4)."""
+        channels = self.layers.channels
+        lam = [self.damping(l) for l in range(len(channels))]
+        information: list[Tensor] = []
+
+        def bottleneck(l: int, R: Tensor) -> Tensor:
+            if self.information_by_draw:  # of R'_l, so it depends on the noise before
+                information.append(channels[l].information(lam[l], channels[l].normalized(R)))
+            return channels[l].pass_on(R, lam[l], draws[l])  # eq. 3: Z_l = λR'_l + (1 − λ)ε_l
+
+        output = self.layers.run(bottleneck, len(draws[0]))
+        L_CE = self.layers.by_draw(self.objective(output, self.layers.call.index(output)))
+        if not information:  # eq. 8: the first bottleneck's information bounds all others'
+            bound = channels[0].mean(channels[0].information(lam[0]))
+            return Terms(L_CE, self.betas[0] * bound)
+        means = [
+            beta * torch.stack([channel.mean(draw) for draw in nats])
+            for beta, channel, nats in zip(self.betas, channels, information, strict=True)
+        ]
+        return Terms(L_CE, torch.stack(means).mean(dim=0), information)  # eq. 4
 
 
 class CoIBA(BottleneckAttribution):
@@ -44,14 +121,42 @@ class CoIBA(BottleneckAttribution):
     torch.Size([2, 1, 8, 8])
     """
 
-    method = "coiba"
-
     def __init__(
         self,
         forward_func: Callable[..., Any],
         layers: LayerLike | Sequence[LayerLike] | None = None,
     ) -> None:
-        super().__init__(forward_func, layers)
+        model = forward_func if isinstance(forward_func, nn.Module) else None
+        self.layers = named_layers(model, layers, "CoIBA")
+        super().__init__(forward_func, [self.layers])
+
+    if TYPE_CHECKING:
+
+        @overload
+        def attribute(
+            self,
+            inputs: Inputs,
+            baselines: Tensor | tuple[Tensor, ...] | ActivationStatistics | None = ...,
+            target: Any = ...,
+            additional_forward_args: Any = ...,
+            attribute_to_layer_input: bool = ...,
+            *,
+            return_trace: Literal[False] = ...,
+            **options: Unpack[CoIBAOptions],
+        ) -> Inputs: ...
+
+        @overload
+        def attribute(
+            self,
+            inputs: Inputs,
+            baselines: Tensor | tuple[Tensor, ...] | ActivationStatistics | None = ...,
+            target: Any = ...,
+            additional_forward_args: Any = ...,
+            attribute_to_layer_input: bool = ...,
+            *,
+            return_trace: Literal[True],
+            **options: Unpack[CoIBAOptions],
+        ) -> tuple[Inputs, FitTrace]: ...
 
     @log_usage()
     def attribute(
@@ -70,10 +175,10 @@ class CoIBA(BottleneckAttribution):
         n_samples: int = 4,
         antithetic: bool = True,
         lr: float = 1.0,
-        smoothing: float | Literal["auto"] | None = None,
-        mask_inactive: bool | Literal["auto"] = False,
+        smoothing: float | Auto | None = None,
+        mask_inactive: bool | Auto = False,
         min_std: float = MIN_STD,
-        objective: Objective = class_objective,
+        objective: Objective = cross_entropy,
         layout: TokenLayout | Sequence[TokenLayout] | None = None,
         internal_batch_size: int | None = None,
         reduce: Literal["sum", "none"] = "sum",
@@ -114,18 +219,46 @@ class CoIBA(BottleneckAttribution):
             ValueError: as in :class:`IBA`; also layers that can't share a damping ratio.
             TypeError, RuntimeError: as in :class:`IBA`.
         """
-        call = prepare(self.forward_func, inputs, additional_forward_args)
+        call = prepare(self.forward_func, inputs, additional_forward_args, target)
         plan = Plan(
-            self._priors(call, baselines, attribute_to_layer_input),
-            BottleneckSettings(
-                beta, channel, damping, compression, smoothing, mask_inactive, min_std
+            Noise(
+                self.statistics_for([call], baselines, attribute_to_layer_input),
+                None,
+                mask_inactive,
+                min_std,
             ),
             FitSettings(n_steps, n_samples, antithetic, lr),
-            run_settings(seed, internal_batch_size, replay, return_trace, reduce),
+            seed_of(seed, reduce),
             attribute_to_layer_input,
             layout,
-            objective,
+            internal_batch_size,
+            replay,
+            return_trace,
         )
-        with progress(plan.steps(call.n), self.get_name(), show_progress) as tick:
-            fits = [explain(call, self.layers, target, plan, tick)]
-        return finish(fits, call, reduce, return_trace)
+        require_choice("compression", compression, ("upper_bound", "layerwise"))
+        require_choice("damping", damping, ("shared", "individual"))
+        require_choice("channel", channel, ("uniform", "elementwise"))
+        build = partial(
+            CoIBABottlenecks,
+            betas=betas_of(beta, len(self.layers)),
+            layerwise=compression == "layerwise",
+            shared=damping == "shared",
+            uniform=channel == "uniform",
+            smoothing=require_smoothing(smoothing),
+            objective=objective,
+        )
+        (fitted,) = self._explain([call], [build], [plan], show_progress)
+        maps = as_given([fitted.attribution(reduce)], [call])
+        return (maps, fitted.trace) if return_trace else maps
+
+
+def betas_of(beta: float | Sequence[float], n_layers: int) -> list[float]:
+    """β per layer.
+
+    Raises:
+        ValueError: another number of values, or one that is negative or not finite.
+    """
+    given = [beta] * n_layers if isinstance(beta, (int, float)) else list(beta)
+    if len(given) != n_layers:
+        raise ValueError(f"given {len(given)} values of beta for {n_layers} layers")
+    return [require_weight("beta", value) for value in given]

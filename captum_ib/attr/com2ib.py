@@ -3,30 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from torch import Tensor, nn
 
-from captum_ib.attr._base import log_usage, named_layers, run_settings
-from captum_ib.attr._cross_attention import GuideSettings
-from captum_ib.attr._explain import Plan
-from captum_ib.attr._guidance import builder, facing
-from captum_ib.attr._pairs import (
-    PairAttribution,
-    PairNoise,
-    finish_pair,
-    per_tower,
-    require_dual,
-    require_no_target,
+from captum_ib.attr.base import Bottlenecks, seed_of
+from captum_ib.attr.ca_m2ib.attention import Attention, Guide, facing, guiding_weights
+from captum_ib.attr.pairs import PairAttribution, TowerLayers, pair_plans, pair_result
+from captum_ib.bottleneck import (
+    MIN_STD,
+    ActivationStatistics,
+    Damping,
+    FitSettings,
+    FitTrace,
+    Terms,
 )
-from captum_ib.attr._settings import BottleneckSettings
-from captum_ib.attr._towers import pair_calls
-from captum_ib.bottleneck import MIN_STD, ActivationStatistics, FitSettings
+from captum_ib.checks import require_choice, require_weight
+from captum_ib.forward import (
+    cosine,
+    log_usage,
+    named_layers,
+    pair_calls,
+    per_call,
+    require_dual,
+)
+from captum_ib.layout import TokenLayout
 from captum_ib.models.architectures import FIRST_NORMS
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import LayerLike, NamedLayer
-from captum_ib.layout import TokenLayout
+
+if TYPE_CHECKING:
+    from captum_ib.attr.options import CoM2IBOptions, Unpack
+
+
+class CoM2IBBottlenecks(Bottlenecks):
+    """CoIBA's bottlenecks in layers l = 0 … L − 1 of one tower, with M2IB's objective.
+
+    Args:
+        layers: the layers, in a call whose output is g, the tower's embedding.
+        beta: β.
+        channel: λ per position and channel, or per position; ``"auto"``: by the layout.
+        guide: guidance of the compression as in CA-M2IB; ``None``: none.
+    """
+
+    def __init__(self, layers: TowerLayers, beta: float, channel: str, guide: Guide | None) -> None:
+        self.layers, self.beta = layers, beta
+        R, layout = layers.R[0], layers.layouts[0]
+        uniform = not layout.spatial if channel == "auto" else channel == "uniform"
+        # CoIBA, eq. 5: one λ for all layers
+        self.damping = Damping.shared(layers.R, layers.layouts, uniform=uniform)
+        self.weights: Tensor | float = 1.0
+        if guide is not None:
+            call: Any = layers.call
+            attention = Attention(call, guide, layout, R.shape[layout.channel_axis])
+            self.weights = guiding_weights(attention, self.damping(0), R)
+
+    def loss(self, draws: list[Tensor]) -> Terms:
+        """L = −cos(g(Z), e') + β · KL of the first bottleneck (M2IB, eq. 9–10; CoIBA, eq. 8)."""
+        channels = self.layers.channels
+        lam = [self.damping(l) for l in range(len(channels))]
+        # CoIBA, eq. 3: Z_l = λR'_l + (1 − λ)ε_l
+        g_Z = self.layers.run(lambda l, R: channels[l].pass_on(R, lam[l], draws[l]), len(draws[0]))
+        similarity = cosine(g_Z, self.layers.call.other)
+        bound = channels[0].mean(self.weights * channels[0].information(lam[0]))
+        return Terms(-self.layers.by_draw(similarity), self.beta * bound)
 
 
 def default_sites(dual: DualEncoder, modality: str) -> list[NamedLayer]:
@@ -92,11 +134,37 @@ class CoM2IB(PairAttribution):
         sites = [
             default_sites(dual, modality)
             if chosen is None
-            else named_layers(dual.model, chosen, "com2ib")
+            else named_layers(dual.model, chosen, "CoM2IB")
             for modality, chosen in zip(dual.modalities[:2], given, strict=True)
         ]
         super().__init__(dual, sites)
         self.layers = [layer for layers in self.sites for layer in layers]
+
+    if TYPE_CHECKING:
+
+        @overload
+        def attribute(
+            self,
+            inputs: tuple[Tensor, Tensor],
+            baselines: tuple[Tensor, ...] | ActivationStatistics | None = ...,
+            target: None = ...,
+            additional_forward_args: Any = ...,
+            *,
+            return_trace: Literal[False] = ...,
+            **options: Unpack[CoM2IBOptions],
+        ) -> tuple[Tensor, Tensor]: ...
+
+        @overload
+        def attribute(
+            self,
+            inputs: tuple[Tensor, Tensor],
+            baselines: tuple[Tensor, ...] | ActivationStatistics | None = ...,
+            target: None = ...,
+            additional_forward_args: Any = ...,
+            *,
+            return_trace: Literal[True],
+            **options: Unpack[CoM2IBOptions],
+        ) -> tuple[tuple[Tensor, Tensor], tuple[FitTrace, FitTrace]]: ...
 
     @log_usage()
     def attribute(
@@ -152,32 +220,42 @@ class CoM2IB(PairAttribution):
             ValueError: layers that can't share a damping ratio; else as in :class:`M2IB`.
             TypeError, RuntimeError: as in :class:`M2IB`.
         """
-        require_no_target(target)
-        calls = pair_calls(self.dual, inputs, additional_forward_args)
-        noise = PairNoise(prior, per_tower(variance, "variance"), self._reference(baselines))
-        run = run_settings(seed, internal_batch_size, replay, return_trace, reduce)
-        layouts = per_tower(layout, "layout")
+        calls = pair_calls(self.dual, inputs, additional_forward_args, target)
+        layouts = per_call(layout, "layout", calls)
+        plans = pair_plans(
+            self._noises(calls, baselines, prior, variance, min_std),
+            FitSettings(n_steps, n_samples, antithetic, lr),
+            seed_of(seed, reduce),
+            layouts,
+            internal_batch_size,
+            replay,
+            return_trace,
+        )
         guides = [
-            GuideSettings(temperature=degree, guidance=strength) if strength else None
+            Guide(temperature=degree, guidance=strength) if strength else None
             for strength, degree in zip(
-                per_tower(guidance, "guidance"), per_tower(temperature, "temperature"), strict=True
+                per_call(guidance, "guidance", calls),
+                per_call(temperature, "temperature", calls),
+                strict=True,
             )
         ]
         if any(guides):
             first = [layers[0] for layers in self.sites]
-            calls, _ = facing(self.dual, calls, first, layouts, run)
-        settings = zip(
-            per_tower(beta, "beta"), per_tower(channel, "channel"), layouts, guides, strict=True
-        )
-        plans = [
-            Plan(
-                noise.of_tower(index),
-                BottleneckSettings(tower_beta, tower_channel, min_std=min_std),
-                FitSettings(n_steps, n_samples, antithetic, lr),
-                run,
-                layout=tower_layout,
-                build=builder(guide),
+            calls, _ = facing(
+                self.dual,
+                calls,
+                first,
+                layouts,
+                internal_batch_size=internal_batch_size,
+                replay=replay,
             )
-            for index, (tower_beta, tower_channel, tower_layout, guide) in enumerate(settings)
+        channels = per_call(channel, "channel", calls)
+        for one in channels:
+            require_choice("channel", one, ("elementwise", "uniform", "auto"))
+        betas = [require_weight("beta", one) for one in per_call(beta, "beta", calls)]
+        builds = [
+            partial(CoM2IBBottlenecks, beta=one, channel=own, guide=guide)
+            for one, own, guide in zip(betas, channels, guides, strict=True)
         ]
-        return finish_pair(self._fit(calls, plans, show_progress), reduce, return_trace)
+        fits = self._explain(calls, builds, plans, show_progress)
+        return pair_result(fits, reduce, return_trace)

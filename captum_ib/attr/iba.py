@@ -3,18 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from captum_ib.attr._base import BottleneckAttribution, finish, log_usage, run_settings
-from captum_ib.forward.call import Objective, class_objective, prepare
-from captum_ib.attr._explain import Plan, explain
-from captum_ib.forward.progress import progress
-from captum_ib.attr._settings import BottleneckSettings
-from captum_ib.bottleneck import MIN_STD, ActivationStatistics, FitSettings
-from captum_ib.models.layers import LayerLike
+from captum_ib.attr.base import (
+    Auto,
+    BottleneckAttribution,
+    Bottlenecks,
+    Layers,
+    Noise,
+    Objective,
+    Plan,
+    mean_map,
+    require_smoothing,
+    seed_of,
+)
+from captum_ib.bottleneck import (
+    MIN_STD,
+    ActivationStatistics,
+    Damping,
+    FitSettings,
+    FitTrace,
+    Terms,
+)
+from captum_ib.checks import require_weight
+from captum_ib.forward import Call, as_given, cross_entropy, log_usage, named_layers, prepare
 from captum_ib.layout import TokenLayout
+from captum_ib.models.layers import LayerLike
+
+if TYPE_CHECKING:
+    from captum_ib.attr.options import IBAOptions, Unpack
+
+Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
+
+
+class IBABottleneck(Bottlenecks):
+    """The paper's equations, for some samples; R is the layer's activation.
+
+    Args:
+        layers: the one layer.
+        beta, smoothing, objective: see :meth:`IBA.attribute`.
+    """
+
+    def __init__(
+        self,
+        layers: Layers[Call],
+        beta: float,
+        smoothing: float | Auto | None,
+        objective: Objective,
+    ) -> None:
+        self.layers, self.beta, self.objective = layers, beta, objective
+        if smoothing == "auto":
+            smoothing = 1.0 if layers.layouts[0].kind == "nchw" else None
+        # λ = sigmoid(α), one per element, smoothed over positions (section 3.3).
+        self.damping = Damping.shared(layers.R, layers.layouts, uniform=False, smoothing=smoothing)
+
+    def loss(self, draws: list[Tensor]) -> Terms:
+        """L = L_CE + βL_I (eq. 6)."""
+        lam, channel = self.damping(0), self.layers.channels[0]
+        # eq. 2: Z = λR + (1 − λ)ε
+        output = self.layers.run(lambda _, R: channel.pass_on(R, lam, draws[0]), len(draws[0]))
+        L_CE = self.objective(output, self.layers.call.index(output))
+        L_I = channel.mean(channel.information(lam))  # eq. 5: KL[P(Z|R) ‖ Q(Z)]
+        return Terms(self.layers.by_draw(L_CE), self.beta * L_I)
 
 
 class IBA(BottleneckAttribution):
@@ -41,14 +94,42 @@ class IBA(BottleneckAttribution):
     torch.Size([2, 1, 8, 8])
     """
 
-    method = "iba"
-
     def __init__(
         self,
         forward_func: Callable[..., Any],
         layer: LayerLike | Sequence[LayerLike] | None = None,
     ) -> None:
-        super().__init__(forward_func, layer)
+        model = forward_func if isinstance(forward_func, nn.Module) else None
+        self.layers = named_layers(model, layer, "IBA")
+        super().__init__(forward_func, [[layer] for layer in self.layers])
+
+    if TYPE_CHECKING:
+
+        @overload
+        def attribute(
+            self,
+            inputs: Inputs,
+            baselines: Tensor | tuple[Tensor, ...] | ActivationStatistics | None = ...,
+            target: Any = ...,
+            additional_forward_args: Any = ...,
+            attribute_to_layer_input: bool = ...,
+            *,
+            return_trace: Literal[False] = ...,
+            **options: Unpack[IBAOptions],
+        ) -> Inputs: ...
+
+        @overload
+        def attribute(
+            self,
+            inputs: Inputs,
+            baselines: Tensor | tuple[Tensor, ...] | ActivationStatistics | None = ...,
+            target: Any = ...,
+            additional_forward_args: Any = ...,
+            attribute_to_layer_input: bool = ...,
+            *,
+            return_trace: Literal[True],
+            **options: Unpack[IBAOptions],
+        ) -> tuple[Inputs, FitTrace | list[FitTrace]]: ...
 
     @log_usage()
     def attribute(
@@ -64,10 +145,10 @@ class IBA(BottleneckAttribution):
         n_samples: int = 10,
         antithetic: bool = False,
         lr: float = 1.0,
-        smoothing: float | Literal["auto"] | None = "auto",
-        mask_inactive: bool | Literal["auto"] = "auto",
+        smoothing: float | Auto | None = "auto",
+        mask_inactive: bool | Auto = "auto",
         min_std: float = MIN_STD,
-        objective: Objective = class_objective,
+        objective: Objective = cross_entropy,
         layout: TokenLayout | None = None,
         internal_batch_size: int | None = None,
         reduce: Literal["sum", "none"] = "sum",
@@ -115,19 +196,30 @@ class IBA(BottleneckAttribution):
             TypeError: arguments of a wrong type.
             RuntimeError: the output doesn't depend on the layer.
         """
-        call = prepare(self.forward_func, inputs, additional_forward_args)
+        call = prepare(self.forward_func, inputs, additional_forward_args, target)
         plan = Plan(
-            self._priors(call, baselines, attribute_to_layer_input),
-            BottleneckSettings(
-                beta, smoothing=smoothing, mask_inactive=mask_inactive, min_std=min_std
+            Noise(
+                self.statistics_for([call], baselines, attribute_to_layer_input),
+                None,
+                mask_inactive,
+                min_std,
             ),
             FitSettings(n_steps, n_samples, antithetic, lr),
-            run_settings(seed, internal_batch_size, replay, return_trace, reduce),
+            seed_of(seed, reduce),
             attribute_to_layer_input,
             layout,
-            objective,
+            internal_batch_size,
+            replay,
+            return_trace,
         )
-        total = len(self.layers) * plan.steps(call.n)
-        with progress(total, self.get_name(), show_progress) as tick:
-            fits = [explain(call, [layer], target, plan, tick) for layer in self.layers]
-        return finish(fits, call, reduce, return_trace)
+        build = partial(
+            IBABottleneck,
+            beta=require_weight("beta", beta),
+            smoothing=require_smoothing(smoothing),
+            objective=objective,
+        )
+        n = len(self.layers)
+        fits = self._explain([call] * n, [build] * n, [plan] * n, show_progress)
+        maps = as_given([mean_map([one.attribution(reduce) for one in fits])], [call])
+        traces = [one.trace for one in fits]
+        return (maps, traces[0] if n == 1 else traces) if return_trace else maps

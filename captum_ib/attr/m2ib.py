@@ -3,26 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from torch import Tensor
 
-from captum_ib.attr._base import log_usage, run_settings
-from captum_ib.attr._explain import Plan
-from captum_ib.attr._pairs import (
-    PairAttribution,
-    PairNoise,
-    finish_pair,
-    per_tower,
-    require_dual,
-    require_no_target,
+from captum_ib.attr.base import Bottlenecks, seed_of
+from captum_ib.attr.pairs import PairAttribution, TowerLayers, pair_plans, pair_result
+from captum_ib.bottleneck import (
+    MIN_STD,
+    ActivationStatistics,
+    Damping,
+    FitSettings,
+    FitTrace,
+    Terms,
 )
-from captum_ib.attr._settings import BottleneckSettings
-from captum_ib.attr._towers import pair_calls, tower_layers
-from captum_ib.bottleneck import MIN_STD, ActivationStatistics, FitSettings
+from captum_ib.checks import require_weight
+from captum_ib.forward import (
+    cosine,
+    log_usage,
+    pair_calls,
+    per_call,
+    require_dual,
+    tower_layers,
+)
+from captum_ib.layout import TokenLayout
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import LayerLike
-from captum_ib.layout import TokenLayout
+
+if TYPE_CHECKING:
+    from captum_ib.attr.options import M2IBOptions, Unpack
+
+
+class M2IBBottleneck(Bottlenecks):
+    """The paper's equations, for one tower and some pairs.
+
+    R is the layer's activation, g the rest of the tower, e' the other input's embedding.
+
+    Args:
+        layers: the one layer, in a call whose output is g.
+        beta: β.
+    """
+
+    def __init__(self, layers: TowerLayers, beta: float) -> None:
+        self.layers, self.beta = layers, beta
+        self.damping = Damping.shared(layers.R, layers.layouts, uniform=False)  # λ per element
+
+    def loss(self, draws: list[Tensor]) -> Terms:
+        """L = −cos(g(Z), e') + β · KL (eq. 9–10)."""
+        lam, channel = self.damping(0), self.layers.channels[0]
+        # Z = λR + (1 − λ)ε
+        g_Z = self.layers.run(lambda _, R: channel.pass_on(R, lam, draws[0]), len(draws[0]))
+        similarity = cosine(g_Z, self.layers.call.other)
+        compression = channel.mean(channel.information(lam))
+        return Terms(-self.layers.by_draw(similarity), self.beta * compression)
 
 
 class M2IB(PairAttribution):
@@ -55,8 +89,34 @@ class M2IB(PairAttribution):
         layers: Sequence[LayerLike | None] | None = None,
     ) -> None:
         dual = require_dual(forward_func, "M2IB")
-        self.layers = tower_layers(dual, layers)
+        self.layers = tower_layers(dual, layers, "M2IB")
         super().__init__(dual, [[layer] for layer in self.layers])
+
+    if TYPE_CHECKING:
+
+        @overload
+        def attribute(
+            self,
+            inputs: tuple[Tensor, Tensor],
+            baselines: tuple[Tensor, ...] | ActivationStatistics | None = ...,
+            target: None = ...,
+            additional_forward_args: Any = ...,
+            *,
+            return_trace: Literal[False] = ...,
+            **options: Unpack[M2IBOptions],
+        ) -> tuple[Tensor, Tensor]: ...
+
+        @overload
+        def attribute(
+            self,
+            inputs: tuple[Tensor, Tensor],
+            baselines: tuple[Tensor, ...] | ActivationStatistics | None = ...,
+            target: None = ...,
+            additional_forward_args: Any = ...,
+            *,
+            return_trace: Literal[True],
+            **options: Unpack[M2IBOptions],
+        ) -> tuple[tuple[Tensor, Tensor], tuple[FitTrace, FitTrace]]: ...
 
     @log_usage()
     def attribute(
@@ -109,19 +169,19 @@ class M2IB(PairAttribution):
         Raises:
             TypeError, ValueError, RuntimeError: as in :class:`IBA`.
         """
-        require_no_target(target)
-        calls = pair_calls(self.dual, inputs, additional_forward_args)
-        noise = PairNoise(prior, per_tower(variance, "variance"), self._reference(baselines))
-        settings = run_settings(seed, internal_batch_size, replay, return_trace, reduce)
-        layouts = per_tower(layout, "layout")
-        plans = [
-            Plan(
-                noise.of_tower(index),
-                BottleneckSettings(tower_beta, min_std=min_std),
-                FitSettings(n_steps, n_samples, antithetic, lr),
-                settings,
-                layout=layouts[index],
-            )
-            for index, tower_beta in enumerate(per_tower(beta, "beta"))
+        calls = pair_calls(self.dual, inputs, additional_forward_args, target)
+        plans = pair_plans(
+            self._noises(calls, baselines, prior, variance, min_std),
+            FitSettings(n_steps, n_samples, antithetic, lr),
+            seed_of(seed, reduce),
+            per_call(layout, "layout", calls),
+            internal_batch_size,
+            replay,
+            return_trace,
+        )
+        builds = [
+            partial(M2IBBottleneck, beta=require_weight("beta", one))
+            for one in per_call(beta, "beta", calls)
         ]
-        return finish_pair(self._fit(calls, plans, show_progress), reduce, return_trace)
+        fits = self._explain(calls, builds, plans, show_progress)
+        return pair_result(fits, reduce, return_trace)

@@ -3,33 +3,106 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
 
 import torch
 from captum.attr import GradientAttribution, LayerAttribution
-from torch import Tensor, nn
+from torch import Tensor
 
-from captum_ib.attr._base import log_usage, named_layers, run_settings
-from captum_ib.forward.call import Call, prepare, select, target_index
-from captum_ib.attr._explain import (
-    RunSettings,
-    part_of_target,
+from captum_ib.attr.path import Path
+from captum_ib.checks import require_choice, require_finite
+from captum_ib.forward import (
+    Call,
+    Named,
+    Tick,
+    as_given,
+    calls_of,
+    in_parts,
+    log_usage,
+    one_layer_each,
+    per_call,
+    progress,
+    samples_at_once,
+    sequence_mask,
     session_layouts,
-    session_mask,
+    session_of,
 )
-from captum_ib.attr._pairs import per_tower
-from captum_ib.attr._path import Path, integrate, value_at
-from captum_ib.forward.progress import progress
-from captum_ib.attr._towers import pair_calls, tower_layers
-from captum_ib.hooks import open_session
-from captum_ib.hooks.values import require_finite
-from captum_ib.models.dual_encoder import DualEncoder
-from captum_ib.models.layers import LayerLike, NamedLayer
+from captum_ib.hooks import Session
 from captum_ib.layout import TokenLayout
+from captum_ib.models.layers import LayerLike
+
+if TYPE_CHECKING:
+    from captum_ib.attr.options import NIBOptions, Unpack
+
+Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
+Baselines = float | Tensor | Sequence[float | Tensor] | None
 
 
-class NIB(LayerAttribution, GradientAttribution):
+class Start(NamedTuple):
+    """Where the path starts, as the user gave it: rows of a call with ``n`` samples."""
+
+    baseline: Any
+    rows: slice
+    n: int
+
+
+class OnPath:
+    """The paper's equations, for some samples; z is the layer's state, b the path's start.
+
+    Args:
+        call: the samples; ``call.score`` is F.
+        session: the model, borrowed.
+        start: b, as the user gave it.
+        layout: the layer's axes, where they can't be inferred.
+    """
+
+    def __init__(
+        self, call: Call, session: Session, start: Start, layout: TokenLayout | None
+    ) -> None:
+        self.call, self.session = call, session
+        (self.layout,) = session_layouts(call, session, layout)
+        self.z = session.activations[0]
+        self.b = baseline_at(start, self.z, session.names[0])
+
+    def integral(
+        self, path: Path, rows: int | None = None, tick: Tick | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """A(z_i) = ∫₀¹ ∂F/∂z̃_i · (z_i − b_i) dλ (eq. 8–10), layer-shaped; and Σ A − (F(z) − F(b)).
+
+        As many points of all samples go through the model as one batch as ``rows`` allow.
+        """
+        direction = self.z.float() - self.b
+        total = torch.zeros_like(direction)
+        at_once = samples_at_once(len(path.points), rows, self.call.n)
+        for start in range(0, len(path.points), at_once):
+            some = slice(start, start + at_once)
+            lam = torch.tensor(path.points[some], device=total.device, dtype=torch.float32)
+            weights = torch.tensor(path.weights[some], device=total.device, dtype=torch.float32)
+            state = self.b + lam.reshape(-1, *[1] * self.z.ndim) * direction  # z̃ = b + λ(z − b)
+            total += torch.einsum("k,k...->...", weights, self._gradient(state))
+            if tick is not None:
+                tick(len(lam))
+        A = total * direction
+        require_finite(A, f"the attribution at layer {self.session.names[0]}")
+        with torch.no_grad():
+            F_z, F_b = self.call.score(self.session.output), self._score(self.b.unsqueeze(0))
+        delta = A.flatten(1).sum(dim=1) - (F_z - F_b)
+        valid = sequence_mask(self.call, self.z, self.layout)
+        return A if valid is None else A * valid.unsqueeze(self.layout.channel_axis), delta
+
+    def _gradient(self, state: Tensor) -> Tensor:
+        """∂F/∂z̃ at states ``(K, N, …)``, float32."""
+        state = state.to(self.z.dtype).detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(self._score(state).sum(), state)
+        return gradient.float()
+
+    def _score(self, state: Tensor) -> Tensor:
+        """F at states ``(K, N, …)``, ``(K · N,)``."""
+        rows = state.flatten(0, 1).to(self.z.dtype)
+        return self.call.score(self.session.run(len(state), lambda _, activation: rows.clone()))
+
+
+class NIB(Named, LayerAttribution, GradientAttribution):
     """Narrowing Information Bottleneck attribution, the deterministic limit of the bottleneck.
 
     Without noise, the damped state runs along z̃(λ) = b + λ(z − b) at the layer's **input**, and
@@ -59,29 +132,52 @@ class NIB(LayerAttribution, GradientAttribution):
         forward_func: Callable[..., Any],
         layer: LayerLike | Sequence[LayerLike] | None = None,
     ) -> None:
-        if isinstance(forward_func, DualEncoder):
-            self.layers = tower_layers(forward_func, layer, "nib")
-        else:
-            model = forward_func if isinstance(forward_func, nn.Module) else None
-            self.layers = named_layers(model, layer, "nib")
-            if len(self.layers) != 1:
-                raise ValueError(f"NIB takes one layer, given {len(self.layers)}")
+        self.layers = one_layer_each(forward_func, layer, "NIB")
         LayerAttribution.__init__(self, forward_func, self.layers[0][1])
         GradientAttribution.__init__(self, forward_func)
-
-    def get_name(self) -> str:
-        """``"NIB"``."""
-        return type(self).__name__
 
     def has_convergence_delta(self) -> bool:
         """Whether ``return_convergence_delta`` is offered: yes."""
         return True
 
+    if TYPE_CHECKING:
+
+        @overload
+        def attribute(
+            self,
+            inputs: Inputs,
+            baselines: Baselines = ...,
+            target: Any = ...,
+            additional_forward_args: Any = ...,
+            n_steps: int = ...,
+            method: str = ...,
+            internal_batch_size: int | None = ...,
+            return_convergence_delta: Literal[False] = ...,
+            attribute_to_layer_input: bool = ...,
+            **options: Unpack[NIBOptions],
+        ) -> Inputs: ...
+
+        @overload
+        def attribute(
+            self,
+            inputs: Inputs,
+            baselines: Baselines = ...,
+            target: Any = ...,
+            additional_forward_args: Any = ...,
+            n_steps: int = ...,
+            method: str = ...,
+            internal_batch_size: int | None = ...,
+            *,
+            return_convergence_delta: Literal[True],
+            attribute_to_layer_input: bool = ...,
+            **options: Unpack[NIBOptions],
+        ) -> tuple[Inputs, Tensor | tuple[Tensor, ...]]: ...
+
     @log_usage()
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
-        baselines: float | Tensor | Sequence[float | Tensor] | None = None,
+        baselines: Baselines = None,
         target: Any = None,
         additional_forward_args: Any = None,
         n_steps: int = 10,
@@ -129,116 +225,52 @@ class NIB(LayerAttribution, GradientAttribution):
             TypeError: arguments of a wrong type.
             RuntimeError: the output doesn't depend on the layer.
         """
-        run = run_settings(0, internal_batch_size, replay, False, reduce)
-        path = _PathMethod(
-            Path.of(n_steps, method, power), run, attribute_to_layer_input, layout, reduce
-        )
-        if isinstance(self.forward_func, DualEncoder):
-            calls = pair_calls(self.forward_func, inputs, additional_forward_args)
-            total = n_steps * sum(path.chunks(call.n) for call in calls)
-            with progress(total, self.get_name(), show_progress) as tick:
-                sides = zip(calls, self.layers, per_tower(baselines, "baselines"), strict=True)
-                results = [path.run(call, layer, None, base, tick) for call, layer, base in sides]
-            maps, deltas = tuple(zip(*results, strict=True))
-            return (maps, deltas) if return_convergence_delta else maps
-        call = prepare(self.forward_func, inputs, additional_forward_args)
-        with progress(n_steps * path.chunks(call.n), self.get_name(), show_progress) as tick:
-            attribution, delta = path.run(call, self.layers[0], target, baselines, tick)
-        result = (attribution,) if call.tuple_in else attribution
-        return (result, delta) if return_convergence_delta else result
+        require_choice("reduce", reduce, ("sum", "none"))
+        path = Path.of(n_steps, method, power)
+        calls = calls_of(self.forward_func, inputs, target, additional_forward_args)
+        sizes = [samples_at_once(call.n, internal_batch_size) for call in calls]
+        total = n_steps * sum(-(-call.n // size) for call, size in zip(calls, sizes, strict=True))
+        sides = zip(calls, self.layers, per_call(baselines, "baselines", calls), sizes, strict=True)
+        found: list[tuple[Tensor, Tensor]] = []
+        with progress(total, self.get_name(), show_progress) as tick:
+            for call, layer, base, size in sides:
+                parts: list[tuple[Tensor, Tensor]] = []
+                for number, part in enumerate(in_parts(call, size)):
+                    begin = Start(base, slice(number * size, (number + 1) * size), call.n)
+                    with session_of(part, [layer], attribute_to_layer_input, replay) as session:
+                        at = OnPath(part, session, begin, layout)
+                        A, delta = at.integral(path, internal_batch_size, tick)
+                    parts.append((A if reduce == "none" else at.layout.attribution(A), delta))
+                maps, deltas = zip(*parts, strict=True)
+                found.append((torch.cat(maps), torch.cat(deltas)))
+        maps = as_given([A for A, _ in found], calls)
+        if not return_convergence_delta:
+            return maps
+        deltas = tuple(delta for _, delta in found)
+        return maps, deltas if len(deltas) > 1 else deltas[0]
 
 
-@dataclass(frozen=True)
-class _PathMethod:
-    """The path integral on one forward function, some samples at a time."""
-
-    path: Path
-    settings: RunSettings
-    to_input: bool
-    layout: TokenLayout | None
-    reduce: str
-
-    def chunks(self, n: int) -> int:
-        return -(-n // self.settings.samples_at_once(n, 1))
-
-    def run(
-        self,
-        call: Call,
-        layer: NamedLayer,
-        target: Any,
-        baseline: Any,
-        tick: Callable[[int], object] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Attribution and convergence delta of all samples."""
-        size = self.settings.samples_at_once(call.n, 1)
-        parts = []
-        for start in range(0, call.n, size):
-            stop = min(start + size, call.n)
-            wanted = part_of_target(target, call.n, start, stop)
-
-            def begin(activation: Tensor, rows: slice = slice(start, stop)) -> Tensor:
-                return baseline_at(baseline, activation, layer[0], rows, call.n)
-
-            parts.append(self._run(call.part(start, stop), layer, wanted, begin, tick))
-        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
-
-    def _run(
-        self,
-        call: Call,
-        layer: NamedLayer,
-        target: Any,
-        begin: Callable[[Tensor], Tensor],
-        tick: Callable[[int], object] | None,
-    ) -> tuple[Tensor, Tensor]:
-        name, module = layer
-        rows = self.settings.internal_batch_size
-        at_once = len(self.path.points) if rows is None else max(1, rows // call.n)
-        with open_session(
-            call.forward_func,
-            call.run,
-            [module],
-            [name],
-            call.n,
-            self.to_input,
-            self.settings.replay,
-        ) as session:
-            index = target_index(target, session.output)
-            (layout,) = session_layouts(call, session, self.layout)
-            start = begin(session.activations[0])
-            values = integrate(session, start, self.path, index, at_once, tick)
-            end = select(session.output, index)
-            delta = values.flatten(1).sum(dim=1) - (end - value_at(session, start, index))
-            valid = session_mask(call, session, layout)
-        require_finite(values, f"the attribution at layer {name}")
-        if valid is not None:
-            values = values * valid.unsqueeze(layout.channel_axis)
-        return values if self.reduce == "none" else layout.attribution(values), delta
-
-
-def baseline_at(baseline: Any, activation: Tensor, name: str, rows: slice, n: int) -> Tensor:
-    """The start of the path at a layer, shaped like its activation, float32.
-
-    ``activation`` holds the samples ``rows`` of ``n``; so does a baseline that has one per sample.
+def baseline_at(start: Start, z: Tensor, name: str) -> Tensor:
+    """b at a layer, shaped like its activation, float32.
 
     Raises:
         TypeError: neither a number nor a tensor.
         ValueError: a tensor that does not broadcast to the activation, NaN or inf.
     """
-    if baseline is None:
-        baseline = 0.0
+    baseline = 0.0 if start.baseline is None else start.baseline
     if isinstance(baseline, bool) or not isinstance(baseline, (int, float, Tensor)):
         raise TypeError(
             "baselines must be a number or a tensor shaped like the layer's activation, given "
             f"{type(baseline).__name__}"
         )
-    value = torch.as_tensor(baseline, dtype=torch.float32, device=activation.device)
+    value = torch.as_tensor(baseline, dtype=torch.float32, device=z.device)
     require_finite(value, "baselines")
-    if value.ndim == activation.ndim and value.shape[0] == n:
-        value = value[rows]
+    if value.ndim == z.ndim and len(value) == start.n:
+        value = value[start.rows]
     try:
-        return value.detach().expand_as(activation)
+        return value.detach().expand_as(z)
     except RuntimeError as error:
         raise ValueError(
             f"baselines of shape {tuple(value.shape)} do not broadcast to the activation of layer "
-            f"{name}, {tuple(activation.shape)}"
+            f"{name}, {tuple(z.shape)}"
         ) from error

@@ -10,21 +10,26 @@ import torch
 from captum.attr import LayerAttribution
 from torch import Tensor, nn
 
-from captum_ib.attr._base import named_layers
-from captum_ib.forward.call import Call, prepare, require_finite, select, target_index
-from captum_ib.attr._explain import part_of_target, valid_tokens
-from captum_ib.attr._pairs import require_no_target
-from captum_ib.attr._towers import pair_calls, tower_layers
-from captum_ib.baselines._names import Named
-from captum_ib.baselines._tokens import check_batch_size, infer_layout
+from captum_ib.checks import require_finite
+from captum_ib.forward import (
+    Call,
+    Named,
+    as_given,
+    calls_of,
+    in_parts,
+    layout_of,
+    one_layer_each,
+    per_call,
+    samples_at_once,
+    sequence_mask,
+)
 from captum_ib.hooks import CompositeHook, borrowed, roots, samples_axis_of
-from captum_ib.models.architectures import FIRST_NORMS
-from captum_ib.models.dual_encoder import DualEncoder
-from captum_ib.models.layers import LayerLike, NamedLayer, blocks_of
 from captum_ib.layout import TokenLayout
+from captum_ib.models.architectures import FIRST_NORMS
+from captum_ib.models.layers import LayerLike, NamedLayer, blocks_of
 
-Explain = Callable[[Call, NamedLayer, Any, TokenLayout | None], Tensor]
-"""(some of the samples, the layer, their target, given layout) → their maps."""
+Explain = Callable[[Call, NamedLayer, TokenLayout | None], Tensor]
+"""(some of the samples, the layer, given layout) → their maps."""
 
 
 class OneLayer(Named, LayerAttribution):
@@ -49,19 +54,7 @@ class OneLayer(Named, LayerAttribution):
         forward_func: Callable[..., Any],
         layer: LayerLike | Sequence[LayerLike] | None = None,
     ) -> None:
-        if isinstance(forward_func, DualEncoder):
-            if layer is None:
-                towers = (forward_func.tower(name) for name in forward_func.modalities[:2])
-                self.layers = [_tower_site(tower.blocks, self.normalised) for tower in towers]
-            else:
-                self.layers = tower_layers(forward_func, layer)
-        elif layer is None and isinstance(forward_func, nn.Module):
-            self.layers = [_model_site(forward_func, self.normalised)]
-        else:
-            model = forward_func if isinstance(forward_func, nn.Module) else None
-            self.layers = named_layers(model, layer, self.get_name())
-            if len(self.layers) != 1:
-                raise ValueError(f"{self.get_name()} takes one layer, given {len(self.layers)}")
+        self.layers = one_layer_each(forward_func, layer, self.get_name(), self._default)
         super().__init__(forward_func, self.layers[0][1])
 
     def _explain(
@@ -74,29 +67,21 @@ class OneLayer(Named, LayerAttribution):
         internal_batch_size: int | None = None,
     ) -> Any:
         """``explain`` for all samples, for both towers of a pair."""
-        check_batch_size(internal_batch_size, "internal_batch_size")
-        if isinstance(self.forward_func, DualEncoder):
-            require_no_target(target)
-            calls = pair_calls(self.forward_func, inputs, additional_forward_args)
-            layouts = layout if isinstance(layout, (tuple, list)) else [layout, layout]
-        else:
-            calls = [prepare(self.forward_func, inputs, additional_forward_args)]
-            layouts = [layout]
+        calls = calls_of(self.forward_func, inputs, target, additional_forward_args)
+        layouts = per_call(layout, "layout", calls)
         maps = []
         for call, layer, given in zip(calls, self.layers, layouts, strict=True):
-            size = internal_batch_size or call.n
-            parts = [
-                explain(
-                    call.part(start, start + size),
-                    layer,
-                    part_of_target(target, call.n, start, start + size),
-                    given,
-                )
-                for start in range(0, call.n, size)
-            ]
+            size = samples_at_once(call.n, internal_batch_size)
+            parts = [explain(part, layer, given) for part in in_parts(call, size)]
             maps.append(torch.cat(parts))
             require_finite(maps[-1], "the attribution")
-        return tuple(maps) if len(maps) > 1 or calls[0].tuple_in else maps[0]
+        return as_given(maps, calls)
+
+    def _default(self, model: nn.Module, blocks: Sequence[NamedLayer] | None) -> NamedLayer:
+        """The layer in a model, or in the blocks of a tower."""
+        if blocks is None:
+            return _model_site(model, self.normalised)
+        return _tower_site(blocks, self.normalised)
 
 
 def _model_site(model: nn.Module, normalised: bool) -> NamedLayer:
@@ -162,7 +147,6 @@ def layer_state(
     layer: NamedLayer,
     layout: TokenLayout | None,
     *,
-    gradient_of: Any = None,
     gradient: bool = False,
     to_input: bool = False,
 ) -> LayerState:
@@ -172,8 +156,7 @@ def layer_state(
         call: the samples.
         layer: the layer.
         layout: its axes, where they can't be inferred.
-        gradient_of: the target whose gradient is taken.
-        gradient: whether to take it.
+        gradient: whether to take that of the explained value.
         to_input: the layer's input instead of its output.
 
     Raises:
@@ -194,34 +177,16 @@ def layer_state(
             output = call.run()
         (activation,) = found
         require_finite(activation, f"the activation of layer {name}")
-        if activation.shape[0] != call.n:
-            raise ValueError(
-                f"the activation of layer {name} has shape {tuple(activation.shape)}, without the "
-                f"{call.n} samples on axis 0; for windows choose the whole block; for layers that "
-                "take the sequence first set samples_axis=1 on the Tower, or on forward_func"
-            )
-        slope = _slope(output, activation, gradient_of, name) if gradient else torch.empty(0)
+        known = layout_of(call, module, activation, name, layout)
+        slope = _slope(call, output, activation, name) if gradient else torch.empty(0)
     activation = activation.detach()
-    known = _layout(call, module, activation, name, layout)
-    sequence = known.kind == "sequence"
-    valid = valid_tokens(call, int(activation.shape[1])) if sequence else None
-    return LayerState(activation, slope, known, valid)
+    return LayerState(activation, slope, known, sequence_mask(call, activation, known))
 
 
-def _slope(output: Tensor, activation: Tensor, target: Any, name: str) -> Tensor:
+def _slope(call: Call, output: Tensor, activation: Tensor, name: str) -> Tensor:
     if not output.requires_grad:
         raise RuntimeError(
             f"the output does not depend on layer {name} in a way that gradients can follow; "
             "choose a layer on the path to the output"
         )
-    total = select(output, target_index(target, output)).sum()
-    return torch.autograd.grad(total, activation)[0].float()
-
-
-def _layout(
-    call: Call, module: nn.Module, activation: Tensor, name: str, layout: TokenLayout | None
-) -> TokenLayout:
-    if layout is not None:
-        layout.check(activation, name)
-        return layout
-    return infer_layout(call, module, activation, name)
+    return torch.autograd.grad(call.score(output).sum(), activation)[0].float()

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_ib.forward.call import Call, output_tensor, require_finite, select, target_index
+from captum_ib.checks import require_count, require_finite
+from captum_ib.forward import Call, output_tensor
 from captum_ib.hooks import CompositeHook, borrowed, roots
 
 
@@ -112,9 +113,13 @@ class Canvas:
             floor = torch.zeros_like(embedded)
         else:
             ids = _baseline(baseline, given)
-            floor = _embed(Call(call.forward_func, (ids,), call.additional), layer, ids)
+            floor = _embed(call.at(call.forward_func, (ids,)), layer, ids)
         view = EmbeddingView(call.forward_func, layer, given)
-        return Canvas(Call(view, (embedded,), call.additional), embedded, floor)
+        return Canvas(call.at(view, (embedded,)), embedded, floor)
+
+    def at(self, values: Tensor) -> Call:
+        """The call with other values in the place of the canvas's own."""
+        return self.call.at(self.call.forward_func, (values,))
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -137,18 +142,16 @@ class Scorer:
 
     Attributes:
         call: the samples.
-        index: indices of the target, see :func:`~captum_ib.forward.call.target_index`.
         probability: whether a class output is turned into its softmax probability.
         original: the scores of the samples themselves, ``(N,)``.
     """
 
     call: Call
-    index: Tensor | None
     probability: bool
     original: Tensor
 
     @staticmethod
-    def of(call: Call, target: Any, score: str) -> Scorer:
+    def of(call: Call, score: str) -> Scorer:
         """For ``score`` ``"probability"`` or ``"output"``.
 
         Raises:
@@ -156,17 +159,13 @@ class Scorer:
         """
         if score not in ("probability", "output"):
             raise ValueError(f'score must be "probability" or "output", given {score!r}')
-        output = call.run()
-        index = target_index(target, output)
-        scorer = Scorer(call, index, score == "probability" and index is not None, output)
-        scorer.original = scorer._score(output)
-        require_finite(scorer.original, "the output of forward_func")
-        return scorer
+        original = call.score(call.run(), score == "probability")
+        require_finite(original, "the output of forward_func")
+        return Scorer(call, score == "probability", original)
 
     def part(self, call: Call, rows: slice) -> Scorer:
         """The scorer of some of the samples, whose call is given."""
-        index = None if self.index is None else self.index[rows]
-        return Scorer(call, index, self.probability, self.original[rows])
+        return Scorer(call, self.probability, self.original[rows])
 
     def __call__(self, variants: Tensor) -> Tensor:
         """Variants ``(K, N, …)`` of the samples → scores ``(K, N)``."""
@@ -178,12 +177,7 @@ class Scorer:
             for value in self.call.additional
         ]
         output = output_tensor(self.call.forward_func(variants.flatten(0, 1), *rest))
-        return self._score(output).unflatten(0, (count, n))
-
-    def _score(self, output: Tensor) -> Tensor:
-        if self.probability:
-            output = output.float().softmax(dim=1)
-        return select(output, self.index)
+        return self.call.score(output, self.probability).unflatten(0, (count, n))
 
 
 def _embed(call: Call, layer: nn.Module, ids: Tensor) -> Tensor:
@@ -230,9 +224,4 @@ def masks_per_pass(perturbations_per_eval: int, count: int) -> int:
         TypeError: no int.
         ValueError: less than 1.
     """
-    value = perturbations_per_eval
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"perturbations_per_eval must be an int, given {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"perturbations_per_eval must be at least 1, given {value}")
-    return min(value, max(1, count))
+    return min(require_count("perturbations_per_eval", perturbations_per_eval), max(1, count))

@@ -9,18 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_ib.forward.call import Call, prepare, require_finite, select, target_index
-from captum_ib.attr._explain import part_of_target, valid_tokens
-from captum_ib.attr._pairs import require_no_target
-from captum_ib.attr._towers import pair_calls
 from captum_ib.baselines._recorder import AttentionLayer, AttentionRecorder, Transform
+from captum_ib.checks import require_finite, require_size
+from captum_ib.forward import (
+    Call,
+    TowerCall,
+    as_given,
+    calls_of,
+    in_parts,
+    layout_of,
+    per_call,
+    samples_at_once,
+)
 from captum_ib.hooks import borrowed, roots
-from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.layout import TokenLayout
-from captum_ib.models.view import ModelView
 
-Relevance = Callable[[Call, Any], Tensor]
-"""(call with some of the samples, their target) → relevance per token, ``(N, T)``."""
+Relevance = Callable[[Call], Tensor]
+"""Some of the samples → relevance per token, ``(N, T)``."""
 
 Readout = int | Tensor | None
 
@@ -76,7 +81,6 @@ class AttentionMaps:
 
 def attention_maps(
     call: Call,
-    target: Any,
     *,
     start_layer: int = 0,
     any_output: bool = False,
@@ -86,8 +90,7 @@ def attention_maps(
     """Run the model once and return its attention maps from ``start_layer`` on, with gradients.
 
     Args:
-        call: the inputs.
-        target: the output to explain.
+        call: the inputs, and what to explain.
         start_layer: the first map; negative counts from the end.
         any_output: without a target, follow all outputs (Σ output²): enough to see which tokens
             are read.
@@ -102,11 +105,10 @@ def attention_maps(
         with recorder:
             output = call.run(repeats)
         layers = _checked(recorder.layers, call.n * repeats, start_layer)
-        if any_output and target is None:
+        if any_output and call.target is None and not isinstance(call, TowerCall):
             followed = output.float().square().sum()
         else:
-            plain = output[: call.n]
-            followed = select(output, target_index(target, plain)).sum()
+            followed = call.score(output).sum()
         require_finite(output, "the output of forward_func")
         graph = [layer.probabilities for layer in layers]
         gradients = torch.autograd.grad(followed, graph, allow_unused=True, materialize_grads=True)
@@ -178,23 +180,7 @@ class TokenSettings:
     layout: Any = None
 
     def __post_init__(self) -> None:
-        check_batch_size(self.internal_batch_size, "internal_batch_size")
-
-
-def check_batch_size(value: int | None, name: str) -> None:
-    """Raise ``TypeError`` or ``ValueError`` unless the value is a positive int or ``None``."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-        raise TypeError(f"{name} must be an int, given {type(value).__name__}")
-    if value is not None and value < 1:
-        raise ValueError(f"{name} must be at least 1, given {value}")
-
-
-def check_steps(value: int) -> None:
-    """Raise ``TypeError`` or ``ValueError`` unless ``n_steps`` is a positive int."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"n_steps must be an int, given {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"n_steps must be at least 1, given {value}")
+        require_size("internal_batch_size", self.internal_batch_size)
 
 
 def explain_tokens(
@@ -206,58 +192,28 @@ def explain_tokens(
     settings: TokenSettings,
 ) -> Any:
     """``relevance`` for all samples, by position: a map, or one per tower of a pair."""
-    if isinstance(forward_func, DualEncoder):
-        require_no_target(target)
-        calls = pair_calls(forward_func, inputs, additional_forward_args)
-        layouts = settings.layout if isinstance(settings.layout, (tuple, list)) else [None, None]
-        return tuple(
-            _positions(call, None, relevance, settings.internal_batch_size, layout)
-            for call, layout in zip(calls, layouts, strict=True)
-        )
-    call = prepare(forward_func, inputs, additional_forward_args)
-    result = _positions(call, target, relevance, settings.internal_batch_size, settings.layout)
-    return (result,) if call.tuple_in else result
-
-
-def _positions(
-    call: Call, target: Any, relevance: Relevance, size: int | None, layout: TokenLayout | None
-) -> Tensor:
-    size = call.n if size is None else size
-    values = torch.cat(
-        [
-            relevance(
-                call.part(start, start + size), part_of_target(target, call.n, start, start + size)
-            )
-            for start in range(0, call.n, size)
-        ]
-    )
-    require_finite(values, "the attribution")
-    return by_position(call, values, layout)
+    calls = calls_of(forward_func, inputs, target, additional_forward_args)
+    layouts = per_call(settings.layout, "layout", calls)
+    maps = []
+    for call, layout in zip(calls, layouts, strict=True):
+        size = samples_at_once(call.n, settings.internal_batch_size)
+        values = torch.cat([relevance(part) for part in in_parts(call, size)])
+        require_finite(values, "the attribution")
+        maps.append(by_position(call, values, layout))
+    return as_given(maps, calls)
 
 
 def by_position(call: Call, values: Tensor, layout: TokenLayout | None = None) -> Tensor:
     """Token values ``(N, T)`` → ``(N, 1, h, w)`` without prefix tokens, or ``(N, T)`` with
     padding 0."""
-    shaped = torch.empty(*values.shape, 1, device="meta")
-    if layout is None:
-        layout = token_layout(call, shaped)
-    else:
-        layout.check(shaped, "attention")
+    layout = token_layout(call, int(values.shape[1]), layout)
     if layout.kind == "sequence":
-        mask = valid_tokens(call, int(values.shape[1]))
+        mask = call.valid_tokens(int(values.shape[1]))
         values = values if mask is None else values * mask
     return layout.attribution(values.unsqueeze(-1))
 
 
-def infer_layout(call: Call, layer: nn.Module, activation: Tensor, name: str) -> TokenLayout:
-    """The layout of an activation, as the forward function knows it, else from the model."""
-    forward = call.forward_func
-    if isinstance(forward, ModelView):
-        return forward.layout(layer, activation, call.inputs, name)
-    model = forward if isinstance(forward, nn.Module) else None
-    return TokenLayout.infer(model, layer, activation, call.inputs, name)
-
-
-def token_layout(call: Call, activation: Tensor) -> TokenLayout:
-    """Where the tokens ``(N, T, C)`` of a call's model lie."""
-    return infer_layout(call, nn.Identity(), activation, "attention")
+def token_layout(call: Call, tokens: int, layout: TokenLayout | None = None) -> TokenLayout:
+    """Where the tokens of a call's model lie, as given, else inferred."""
+    shaped = torch.empty(call.n, tokens, 1, device="meta")
+    return layout_of(call, nn.Identity(), shaped, "attention", layout)

@@ -9,10 +9,6 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_ib.attr._base import log_usage
-from captum_ib.forward.call import Call
-from captum_ib.attr._explain import valid_tokens
-from captum_ib.baselines._names import Named
 from captum_ib.baselines._tokens import (
     Readout,
     TokenSettings,
@@ -20,6 +16,7 @@ from captum_ib.baselines._tokens import (
     explain_tokens,
     token_layout,
 )
+from captum_ib.forward import Call, Named, log_usage
 from captum_ib.layout import TokenLayout
 
 
@@ -79,8 +76,8 @@ class AttentionGradCAM(Named, Attribution):
             TypeError: arguments of a wrong type.
         """
 
-        def relevance(call: Call, wanted: Any) -> Tensor:
-            maps = attention_maps(call, wanted, start_layer=attention_layer)
+        def relevance(call: Call) -> Tensor:
+            maps = attention_maps(call, start_layer=attention_layer)
             row = maps.readout(readout)
             attention = torch.einsum("ni,nhij->nhj", row, maps.probabilities[0])
             gradient = torch.einsum("ni,nhij->nhj", (row > 0).float(), maps.gradients[0])
@@ -97,10 +94,8 @@ class AttentionGradCAM(Named, Attribution):
 
 def _counted(call: Call, tokens: int, layout: Any) -> Tensor:
     """Positions over which the gradient is averaged, ``(1 or N, 1, T)``: patches, valid tokens."""
-    known = layout if isinstance(layout, TokenLayout) else None
-    if known is None:
-        known = token_layout(call, torch.empty(call.n, tokens, 1, device="meta"))
+    known = token_layout(call, tokens, layout if isinstance(layout, TokenLayout) else None)
     counted = torch.ones(1, 1, tokens)
     counted[..., : known.prefix] = 0
-    valid = valid_tokens(call, tokens) if known.kind == "sequence" else None
+    valid = call.valid_tokens(tokens) if known.kind == "sequence" else None
     return counted if valid is None else valid.float().unsqueeze(1)

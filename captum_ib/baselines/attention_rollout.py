@@ -9,9 +9,6 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_ib.attr._base import log_usage
-from captum_ib.forward.call import Call
-from captum_ib.baselines._names import Named
 from captum_ib.baselines._tokens import (
     Readout,
     TokenSettings,
@@ -19,6 +16,7 @@ from captum_ib.baselines._tokens import (
     explain_tokens,
     follow,
 )
+from captum_ib.forward import Call, Named, log_usage
 from captum_ib.layout import TokenLayout
 
 
@@ -78,8 +76,8 @@ class AttentionRollout(Named, Attribution):
             TypeError: arguments of a wrong type.
         """
 
-        def relevance(call: Call, wanted: Any) -> Tensor:
-            maps = attention_maps(call, wanted, start_layer=start_layer, any_output=True)
+        def relevance(call: Call) -> Tensor:
+            maps = attention_maps(call, start_layer=start_layer, any_output=True)
             return follow(maps.readout(readout), [_mixed(a) for a in maps.probabilities])
 
         settings = TokenSettings(internal_batch_size, layout)

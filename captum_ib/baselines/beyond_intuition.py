@@ -9,22 +9,20 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
 
-from captum_ib.attr._base import log_usage
-from captum_ib.forward.call import Call, require_finite
-from captum_ib.baselines._names import Named
 from captum_ib.baselines._perturb import Canvas
 from captum_ib.baselines._tokens import (
     AttentionMaps,
     Readout,
     TokenSettings,
     attention_maps,
-    check_steps,
     explain_tokens,
     layer_start,
 )
+from captum_ib.checks import require_count, require_finite
+from captum_ib.forward import Call, Named, log_usage
 from captum_ib.hooks import CompositeHook, samples_axis_of
-from captum_ib.models.layers import blocks_of
 from captum_ib.layout import TokenLayout
+from captum_ib.models.layers import blocks_of
 from captum_ib.models.view import ModelView
 
 
@@ -95,21 +93,21 @@ class BeyondIntuition(Named, Attribution):
                 NaN; a setting or target out of range.
             TypeError: arguments of a wrong type.
         """
-        check_steps(n_steps)
+        require_count("n_steps", n_steps)
         if variant not in ("head", "token"):
             raise ValueError(f'variant must be "head" or "token", given {variant!r}')
 
-        def relevance(call: Call, wanted: Any) -> Tensor:
+        def relevance(call: Call) -> Tensor:
             if variant == "head":
-                maps = attention_maps(call, wanted, start_layer=start_layer)
+                maps = attention_maps(call, start_layer=start_layer)
                 layers = _by_heads(maps)
             else:
-                maps, layers = _by_tokens(call, wanted, start_layer)
+                maps, layers = _by_tokens(call, start_layer)
             perception = torch.eye(layers[0].shape[-1], device=layers[0].device)
             perception = perception.expand(call.n, -1, -1)
             for layer in layers:
                 perception = perception + layer @ perception
-            feedback = _feedback(call, wanted, baselines, n_steps)
+            feedback = _feedback(call, baselines, n_steps)
             row = maps.readout(readout)
             return torch.einsum("ni,nij->nj", row, perception.abs() * feedback)
 
@@ -129,7 +127,7 @@ def _by_heads(maps: AttentionMaps) -> list[Tensor]:
     return layers
 
 
-def _by_tokens(call: Call, target: Any, start_layer: int) -> tuple[AttentionMaps, list[Tensor]]:
+def _by_tokens(call: Call, start_layer: int) -> tuple[AttentionMaps, list[Tensor]]:
     entering: dict[int, Tensor] = {}
 
     def see(index: int, activation: Tensor) -> None:
@@ -138,7 +136,7 @@ def _by_tokens(call: Call, target: Any, start_layer: int) -> tuple[AttentionMaps
     names, modules = zip(*_blocks(call), strict=True)
     axis = samples_axis_of(call.forward_func)
     with CompositeHook(modules, see, True, names, axis):
-        maps = attention_maps(call, target)
+        maps = attention_maps(call)
     if len(entering) != len(maps.layers):
         raise ValueError(
             f"the model has {len(entering)} blocks and {len(maps.layers)} attention maps, so it is "
@@ -171,14 +169,13 @@ def _blocks(call: Call) -> list[tuple[str, nn.Module]]:
     return blocks_of(forward).blocks
 
 
-def _feedback(call: Call, target: Any, baseline: Any, n_steps: int) -> Tensor:
+def _feedback(call: Call, baseline: Any, n_steps: int) -> Tensor:
     """E_h of the positive part of the mean gradient at the last attention, ``(N, T, T)``."""
     canvas = Canvas.of(call, baseline)
     total: Tensor | float = 0.0
     for alpha in torch.linspace(0, 1, n_steps).tolist():
         state = torch.lerp(canvas.baseline, canvas.values, alpha)
-        point = Call(canvas.call.forward_func, (state,), canvas.call.additional)
-        total = total + attention_maps(point, target, start_layer=-1).gradients[0]
+        total = total + attention_maps(canvas.at(state), start_layer=-1).gradients[0]
     mean = torch.as_tensor(total) / n_steps
     require_finite(mean, "the gradient along the path")
     return mean.clamp_min(0).mean(dim=1)

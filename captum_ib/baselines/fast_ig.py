@@ -9,16 +9,19 @@ import torch
 from captum.attr import GradientAttribution
 from torch import Tensor
 
-from captum_ib.attr._base import log_usage
-from captum_ib.forward.call import Call, prepare, require_finite, select, target_index
-from captum_ib.attr._explain import part_of_target, valid_tokens
-from captum_ib.attr._pairs import per_tower, require_no_target
-from captum_ib.attr._towers import pair_calls
-from captum_ib.baselines._names import Named
 from captum_ib.baselines._perturb import Canvas
-from captum_ib.baselines._tokens import check_batch_size
+from captum_ib.checks import require_finite
+from captum_ib.forward import (
+    Call,
+    Named,
+    as_given,
+    calls_of,
+    in_parts,
+    log_usage,
+    per_call,
+    samples_at_once,
+)
 from captum_ib.hooks import borrowed, roots
-from captum_ib.models.dual_encoder import DualEncoder
 
 
 class FastIG(Named, GradientAttribution):
@@ -76,9 +79,8 @@ class FastIG(Named, GradientAttribution):
             TypeError: arguments of a wrong type.
         """
 
-        def explain(canvas: Canvas, wanted: Any) -> Tensor:
-            (slope,) = input_gradient(canvas.call, canvas.values, wanted)
-            return (canvas.values - canvas.baseline).float() * slope
+        def explain(canvas: Canvas) -> Tensor:
+            return (canvas.values - canvas.baseline).float() * input_gradient(canvas)
 
         return explain_inputs(
             self.forward_func,
@@ -91,12 +93,11 @@ class FastIG(Named, GradientAttribution):
         )
 
 
-def input_gradient(call: Call, values: Tensor, target: Any) -> tuple[Tensor]:
-    """Gradient of the target's output with respect to the values, float32."""
-    state = values.detach().clone().requires_grad_()
-    output = Call(call.forward_func, (state,), call.additional).run()
-    total = select(output, target_index(target, output)).sum()
-    return (torch.autograd.grad(total, state)[0].float(),)
+def input_gradient(canvas: Canvas) -> Tensor:
+    """Gradient of the explained value with respect to the canvas's values, float32."""
+    state = canvas.values.detach().clone().requires_grad_()
+    call = canvas.at(state)
+    return torch.autograd.grad(call.score(call.run()).sum(), state)[0].float()
 
 
 def explain_inputs(
@@ -105,44 +106,37 @@ def explain_inputs(
     baselines: Any,
     target: Any,
     additional_forward_args: Any,
-    explain: Callable[[Canvas, Any], Tensor],
+    explain: Callable[[Canvas], Tensor],
     internal_batch_size: int | None,
 ) -> Any:
-    """``explain`` (canvas, target → values shaped like it) for all samples, for both towers.
+    """``explain`` (canvas → values shaped like it) for all samples, for both towers.
 
     Returns the values; summed over channels for token ids and for the towers of a pair.
     """
-    check_batch_size(internal_batch_size, "internal_batch_size")
-    if isinstance(forward_func, DualEncoder):
-        require_no_target(target)
-        calls = pair_calls(forward_func, inputs, additional_forward_args)
-        floors = per_tower(baselines, "baselines")
-        return tuple(
-            _values(call, floor, None, explain, internal_batch_size, True)
-            for call, floor in zip(calls, floors, strict=True)
-        )
-    call = prepare(forward_func, inputs, additional_forward_args)
-    result = _values(call, baselines, target, explain, internal_batch_size, False)
-    return (result,) if call.tuple_in else result
+    calls = calls_of(forward_func, inputs, target, additional_forward_args)
+    floors = per_call(baselines, "baselines", calls)
+    maps = [
+        _values(call, floor, explain, internal_batch_size, reduce=len(calls) > 1)
+        for call, floor in zip(calls, floors, strict=True)
+    ]
+    return as_given(maps, calls)
 
 
 def _values(
     call: Call,
     baseline: Any,
-    target: Any,
-    explain: Callable[[Canvas, Any], Tensor],
-    size: int | None,
+    explain: Callable[[Canvas], Tensor],
+    internal_batch_size: int | None,
     reduce: bool,
 ) -> Tensor:
     parts = []
-    size = call.n if size is None else size
-    for start in range(0, call.n, size):
-        stop = min(start + size, call.n)
-        part = call.part(start, stop)
-        per_sample = isinstance(baseline, Tensor) and baseline.shape == call.inputs[0].shape
-        canvas = Canvas.of(part, baseline[start:stop] if per_sample else baseline)
+    size = samples_at_once(call.n, internal_batch_size)
+    per_sample = isinstance(baseline, Tensor) and baseline.shape == call.inputs[0].shape
+    for number, part in enumerate(in_parts(call, size)):
+        rows = slice(number * size, (number + 1) * size)
+        canvas = Canvas.of(part, baseline[rows] if per_sample else baseline)
         with borrowed(roots(part.forward_func, part.run)):
-            parts.append(explain(canvas, part_of_target(target, call.n, start, stop)))
+            parts.append(explain(canvas))
     values = torch.cat(parts)
     require_finite(values, "the attribution")
     if values.ndim == 4:
@@ -150,5 +144,5 @@ def _values(
     if not reduce and call.inputs[0].is_floating_point():
         return values
     tokens = values.sum(dim=-1)
-    valid = valid_tokens(call, tokens.shape[1])
+    valid = call.valid_tokens(tokens.shape[1])
     return tokens if valid is None else tokens * valid

@@ -8,9 +8,6 @@ from typing import Any
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_ib.attr._base import log_usage
-from captum_ib.forward.call import Call
-from captum_ib.baselines._names import Named
 from captum_ib.baselines._tokens import (
     Readout,
     TokenSettings,
@@ -18,7 +15,7 @@ from captum_ib.baselines._tokens import (
     explain_tokens,
     follow_residual,
 )
-from captum_ib.models.dual_encoder import DualEncoder
+from captum_ib.forward import Call, Named, log_usage, logit_scale
 from captum_ib.layout import TokenLayout
 
 
@@ -84,10 +81,10 @@ class GenericAttention(Named, Attribution):
             TypeError: arguments of a wrong type.
         """
 
-        factor = _own_scale(self.forward_func) if scale is None else scale
+        factor = logit_scale(self.forward_func) if scale is None else scale
 
-        def relevance(call: Call, wanted: Any) -> Tensor:
-            maps = attention_maps(call, wanted, start_layer=start_layer)
+        def relevance(call: Call) -> Tensor:
+            maps = attention_maps(call, start_layer=start_layer)
             weighted = [
                 (factor * gradient * probability).clamp_min(0).mean(dim=1)
                 for probability, gradient in zip(maps.probabilities, maps.gradients, strict=True)
@@ -98,11 +95,3 @@ class GenericAttention(Named, Attribution):
         return explain_tokens(
             self.forward_func, inputs, target, additional_forward_args, relevance, settings
         )
-
-
-def _own_scale(forward_func: Callable[..., Any]) -> float:
-    """What a dual encoder multiplies its cosine with; 1 for other models."""
-    if not isinstance(forward_func, DualEncoder):
-        return 1.0
-    learned: Any = getattr(forward_func.model, "logit_scale", None)
-    return float(learned.detach().exp()) if isinstance(learned, Tensor) else 1.0

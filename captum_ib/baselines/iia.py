@@ -10,18 +10,16 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_ib.attr._base import log_usage
-from captum_ib.forward.call import Call
-from captum_ib.baselines._names import Named
 from captum_ib.baselines._perturb import Canvas
 from captum_ib.baselines._tokens import (
     Readout,
     TokenSettings,
     attention_maps,
-    check_steps,
     explain_tokens,
     follow_residual,
 )
+from captum_ib.checks import require_count
+from captum_ib.forward import Call, Named, log_usage
 from captum_ib.layout import TokenLayout
 
 
@@ -92,12 +90,12 @@ class IIA(Named, Attribution):
             ValueError: a model without attention maps; NaN; a setting or target out of range.
             TypeError: arguments of a wrong type.
         """
-        check_steps(n_steps)
+        require_count("n_steps", n_steps)
         if n_integrals not in (2, 3):
             raise ValueError(f"n_integrals must be 2 or 3, given {n_integrals!r}")
 
-        def relevance(call: Call, wanted: Any) -> Tensor:
-            maps = attention_maps(call, wanted)
+        def relevance(call: Call) -> Tensor:
+            maps = attention_maps(call)
             row, depth = maps.readout(readout), len(maps.probabilities)
             if depth < n_integrals - 1:
                 raise ValueError(
@@ -109,8 +107,7 @@ class IIA(Named, Attribution):
             total = torch.zeros_like(row)
             for step in range(1, n_steps + 1):
                 state = torch.lerp(canvas.baseline, canvas.values, step / n_steps)
-                point = Call(canvas.call.forward_func, (state,), canvas.call.additional)
-                total += inner.mean(point, wanted, row)
+                total += inner.mean(canvas.at(state), row)
             return total / n_steps
 
         settings = TokenSettings(internal_batch_size, layout)
@@ -130,10 +127,10 @@ class _Inner:
         self.scales = torch.tensor(list(itertools.product(points, repeat=layers)))
         self.first, self.n = depth - layers, n
 
-    def mean(self, call: Call, target: Any, row: Tensor) -> Tensor:
+    def mean(self, call: Call, row: Tensor) -> Tensor:
         """The mean gradient rollout, ``(N, T)``."""
         repeats = len(self.scales)
-        maps = attention_maps(call, target, transform=self._scale, repeats=repeats)
+        maps = attention_maps(call, transform=self._scale, repeats=repeats)
         weighted = [
             (attention * gradient).clamp_min(0).mean(dim=1)
             for attention, gradient in zip(maps.probabilities, maps.gradients, strict=True)

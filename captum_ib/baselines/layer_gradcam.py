@@ -7,11 +7,10 @@ from typing import Any
 from captum.attr import GradientAttribution
 from torch import Tensor
 
-from captum_ib.attr._base import log_usage
-from captum_ib.forward.call import Call
 from captum_ib.baselines._layers import OneLayer, layer_state
-from captum_ib.models.layers import NamedLayer
+from captum_ib.forward import Call, log_usage
 from captum_ib.layout import TokenLayout
+from captum_ib.models.layers import NamedLayer
 
 
 class LayerGradCAM(OneLayer, GradientAttribution):
@@ -63,16 +62,9 @@ class LayerGradCAM(OneLayer, GradientAttribution):
             RuntimeError: the output does not depend on the layer.
         """
 
-        def explain(
-            call: Call, layer: NamedLayer, wanted: Any, given: TokenLayout | None
-        ) -> Tensor:
+        def explain(call: Call, layer: NamedLayer, given: TokenLayout | None) -> Tensor:
             state = layer_state(
-                call,
-                layer,
-                given,
-                gradient_of=wanted,
-                gradient=True,
-                to_input=attribute_to_layer_input,
+                call, layer, given, gradient=True, to_input=attribute_to_layer_input
             )
             counted = state.counted()
             slopes = state.positions(state.gradient)

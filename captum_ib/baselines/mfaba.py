@@ -9,12 +9,10 @@ import torch
 from captum.attr import GradientAttribution
 from torch import Tensor
 
-from captum_ib.attr._base import log_usage
-from captum_ib.forward.call import Call, select, target_index
-from captum_ib.baselines._names import Named
 from captum_ib.baselines._perturb import Canvas
-from captum_ib.baselines._tokens import check_steps
 from captum_ib.baselines.fast_ig import explain_inputs
+from captum_ib.checks import require_choice, require_count
+from captum_ib.forward import Named, TowerCall, log_usage
 
 
 class MFABA(Named, GradientAttribution):
@@ -90,8 +88,8 @@ class MFABA(Named, GradientAttribution):
         _check(n_steps, method, direction, step_size, score)
         length = step_size if step_size is not None else {"sharp": 0.1}.get(direction, 0.001)
 
-        def explain(canvas: Canvas, wanted: Any) -> Tensor:
-            path = _Path(canvas.call, wanted, score == "probability")
+        def explain(canvas: Canvas) -> Tensor:
+            path = _Path(canvas, score == "probability")
             state = canvas.values.detach()
             slope, _ = path.look(state)
             active = torch.ones(len(state), dtype=torch.bool, device=state.device)
@@ -123,18 +121,16 @@ class MFABA(Named, GradientAttribution):
 class _Path:
     """Score and gradient along the path, for samples that may stop one by one."""
 
-    def __init__(self, call: Call, target: Any, probability: bool) -> None:
-        self.call, self.target, self.probability = call, target, probability
+    def __init__(self, canvas: Canvas, probability: bool) -> None:
+        self.canvas, self.probability = canvas, probability
 
     def look(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient of the score, float32, and which samples are still on their own side."""
         state = state.clone().requires_grad_()
-        output = Call(self.call.forward_func, (state,), self.call.additional).run()
-        index = target_index(self.target, output)
-        score = output.float()
-        if self.probability and index is not None:
-            score = score.softmax(dim=1)
-        (slope,) = torch.autograd.grad(select(score, index).sum(), state)
+        call = self.canvas.at(state)
+        output = call.run()
+        (slope,) = torch.autograd.grad(call.score(output, self.probability).sum(), state)
+        index = None if isinstance(call, TowerCall) else call.index(output)
         if index is None or output.ndim != 2:
             own_side = torch.ones(len(output), dtype=torch.bool, device=output.device)
         else:
@@ -154,13 +150,9 @@ def _as(per_sample: Tensor, like: Tensor) -> Tensor:
 
 
 def _check(n_steps: int, method: str, direction: str, step_size: float | None, score: str) -> None:
-    check_steps(n_steps)
-    for name, value, known in (
-        ("method", method, ("second_order", "first_order")),
-        ("direction", direction, ("sharp", "smooth")),
-        ("score", score, ("probability", "output")),
-    ):
-        if value not in known:
-            raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, given {value!r}")
+    require_count("n_steps", n_steps)
+    require_choice("method", method, ("second_order", "first_order"))
+    require_choice("direction", direction, ("sharp", "smooth"))
+    require_choice("score", score, ("probability", "output"))
     if step_size is not None and not step_size > 0:
         raise ValueError(f"step_size must be positive, given {step_size}")

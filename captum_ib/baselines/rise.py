@@ -9,17 +9,21 @@ import torch
 from captum.attr import PerturbationAttribution
 from torch import Tensor
 
-from captum_ib.attr._base import log_usage
-from captum_ib.forward.call import Call, draw_seed, prepare, require_finite
-from captum_ib.attr._explain import valid_tokens
-from captum_ib.attr._pairs import per_tower, require_no_target
-from captum_ib.forward.progress import progress
-from captum_ib.attr._towers import pair_calls
 from captum_ib.baselines._masks import GridMasks, TokenMasks
-from captum_ib.baselines._names import Named
 from captum_ib.baselines._perturb import Canvas, Scorer, chunks, masks_per_pass
+from captum_ib.checks import require_count, require_finite
+from captum_ib.forward import (
+    Call,
+    Named,
+    Tick,
+    as_given,
+    calls_of,
+    draw_seed,
+    log_usage,
+    per_call,
+    progress,
+)
 from captum_ib.hooks import borrowed, roots
-from captum_ib.models.dual_encoder import DualEncoder
 
 
 class RISE(Named, PerturbationAttribution):
@@ -86,24 +90,14 @@ class RISE(Named, PerturbationAttribution):
             TypeError: arguments of a wrong type.
         """
         settings = _Settings(n_masks, grid, p, score, perturbations_per_eval, draw_seed(seed))
-        pair = isinstance(self.forward_func, DualEncoder)
-        calls, floors = self._calls(inputs, baselines, target, additional_forward_args)
+        calls = calls_of(self.forward_func, inputs, target, additional_forward_args)
+        floors = per_call(baselines, "baselines", calls)
         with progress(n_masks * len(calls), self.get_name(), show_progress) as tick:
-            maps = tuple(
-                settings.explain(call, floor, target, tick)
+            maps = [
+                settings.explain(call, floor, tick)
                 for call, floor in zip(calls, floors, strict=True)
-            )
-        return maps if pair or calls[0].tuple_in else maps[0]
-
-    def _calls(
-        self, inputs: Any, baselines: Any, target: Any, additional_forward_args: Any
-    ) -> tuple[list[Call], list[Any]]:
-        """The call, or the two of a pair, with what masked positions become in each."""
-        if not isinstance(self.forward_func, DualEncoder):
-            return [prepare(self.forward_func, inputs, additional_forward_args)], [baselines]
-        require_no_target(target)
-        calls = pair_calls(self.forward_func, inputs, additional_forward_args)
-        return calls, list(per_tower(baselines, "baselines"))
+            ]
+        return as_given(maps, calls)
 
 
 class _Settings:
@@ -112,37 +106,31 @@ class _Settings:
     def __init__(
         self, n_masks: int, grid: int, p: float, score: str, per_pass: int, seed: int
     ) -> None:
-        for name, value in (("n_masks", n_masks), ("grid", grid)):
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be an int, given {type(value).__name__}")
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, given {value}")
+        require_count("n_masks", n_masks)
+        require_count("grid", grid)
         if not 0 < p <= 1:
             raise ValueError(f"p must be in (0, 1], given {p}")
         self.n_masks, self.grid, self.p, self.score, self.seed = n_masks, grid, p, score, seed
         self.per_pass = masks_per_pass(per_pass, n_masks)
 
-    def explain(
-        self, call: Call, baseline: Any, target: Any, tick: Callable[[int], object] | None
-    ) -> Tensor:
+    def explain(self, call: Call, baseline: Any, tick: Tick) -> Tensor:
         """The map of one input."""
         canvas = Canvas.of(call, baseline)
         masks = self._masks(canvas)
         device = canvas.values.device
         with borrowed(roots(call.forward_func, call.run)), torch.no_grad():
             total = torch.zeros(call.n, *canvas.positions, device=device)
-            scorer = Scorer.of(canvas.call, target, self.score)
+            scorer = Scorer.of(canvas.call, self.score)
             for rows in chunks(len(masks), self.per_pass):
                 some = masks.part(rows, device)
                 scores = scorer(canvas.masked(some.unsqueeze(1)))
                 total += torch.einsum("kn,k...->n...", scores, some)
-                if tick is not None:
-                    tick(len(some))
+                tick(len(some))
         require_finite(total, "the attribution")
         values = total / (self.p * len(masks))
         if canvas.values.ndim == 4:
             return values.unsqueeze(1)
-        valid = valid_tokens(call, values.shape[1])
+        valid = call.valid_tokens(values.shape[1])
         return values if valid is None else values * valid
 
     def _masks(self, canvas: Canvas) -> GridMasks | TokenMasks:

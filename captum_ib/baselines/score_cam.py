@@ -9,13 +9,12 @@ from captum.attr import PerturbationAttribution
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_ib.attr._base import log_usage
-from captum_ib.forward.call import Call
 from captum_ib.baselines._layers import LayerState, OneLayer, layer_state
 from captum_ib.baselines._perturb import Canvas, Scorer, chunks, masks_per_pass
+from captum_ib.forward import Call, log_usage
 from captum_ib.hooks import borrowed, roots
-from captum_ib.models.layers import NamedLayer
 from captum_ib.layout import TokenLayout
+from captum_ib.models.layers import NamedLayer
 
 
 class ScoreCAM(OneLayer, PerturbationAttribution):
@@ -81,15 +80,13 @@ class ScoreCAM(OneLayer, PerturbationAttribution):
             TypeError: arguments of a wrong type.
         """
 
-        def explain(
-            call: Call, layer: NamedLayer, wanted: Any, given: TokenLayout | None
-        ) -> Tensor:
+        def explain(call: Call, layer: NamedLayer, given: TokenLayout | None) -> Tensor:
             state = layer_state(call, layer, given, to_input=attribute_to_layer_input)
             canvas = Canvas.of(call, baselines)
             channels = channel_maps(state)
             size = masks_per_pass(perturbations_per_eval, channels.shape[1])
             with borrowed(roots(call.forward_func, call.run)), torch.no_grad():
-                scorer = Scorer.of(canvas.call, wanted, score)
+                scorer = Scorer.of(canvas.call, score)
                 scores = [
                     scorer(canvas.masked(channel_masks(channels[:, rows], canvas)))
                     for rows in chunks(channels.shape[1], size)

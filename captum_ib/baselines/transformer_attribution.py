@@ -9,9 +9,6 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_ib.attr._base import log_usage
-from captum_ib.forward.call import Call, select, target_index
-from captum_ib.baselines._names import Named
 from captum_ib.baselines._relevance import RelevanceMode
 from captum_ib.baselines._tokens import (
     Readout,
@@ -20,8 +17,8 @@ from captum_ib.baselines._tokens import (
     explain_tokens,
     follow_residual,
 )
+from captum_ib.forward import Call, Named, log_usage, refuse_pairs
 from captum_ib.hooks import borrowed, roots
-from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.layout import TokenLayout
 
 
@@ -49,11 +46,11 @@ class TransformerAttribution(Named, Attribution):
     """
 
     def __init__(self, forward_func: Callable[..., Any]) -> None:
-        if isinstance(forward_func, DualEncoder):
-            raise TypeError(
-                "TransformerAttribution explains classifiers: its rules have none for a cosine "
-                "similarity; use GenericAttention for a DualEncoder"
-            )
+        refuse_pairs(
+            forward_func,
+            "TransformerAttribution explains classifiers: its rules have none for a cosine "
+            "similarity; use GenericAttention for a DualEncoder",
+        )
         super().__init__(forward_func)
 
     @log_usage()
@@ -89,9 +86,9 @@ class TransformerAttribution(Named, Attribution):
             RuntimeError: the model holds an operation that has no relevance rule.
         """
 
-        def relevance(call: Call, wanted: Any) -> Tensor:
-            maps = attention_maps(call, wanted, start_layer=start_layer)
-            shares = _relevance_of_maps(call, wanted)[-len(maps.gradients) :]
+        def relevance(call: Call) -> Tensor:
+            maps = attention_maps(call, start_layer=start_layer)
+            shares = _relevance_of_maps(call)[-len(maps.gradients) :]
             weighted = [
                 (gradient * share).clamp_min(0).mean(dim=1)
                 for gradient, share in zip(maps.gradients, shares, strict=True)
@@ -104,13 +101,13 @@ class TransformerAttribution(Named, Attribution):
         )
 
 
-def _relevance_of_maps(call: Call, target: Any) -> list[Tensor]:
+def _relevance_of_maps(call: Call) -> list[Tensor]:
     """Relevance of every layer's attention probabilities; 1 at the target's output."""
     with borrowed(roots(call.forward_func, call.run)):
         mode = RelevanceMode(rows=call.n)
         with mode:
             output = call.run()
-        total = select(output, target_index(target, output)).sum()
+        total = call.score(output).sum()
         graph = [layer.probabilities for layer in mode.layers]
         found = torch.autograd.grad(total, graph, allow_unused=True, materialize_grads=True)
     return [value.float() for value in found]

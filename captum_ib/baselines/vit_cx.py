@@ -8,15 +8,13 @@ import torch
 from captum.attr import PerturbationAttribution
 from torch import Tensor
 
-from captum_ib.attr._base import log_usage
-from captum_ib.forward.call import Call, draw_seed
-from captum_ib.attr._explain import valid_tokens
 from captum_ib.baselines._layers import OneLayer, layer_state
 from captum_ib.baselines._perturb import Canvas, Scorer, chunks, masks_per_pass
 from captum_ib.baselines.score_cam import channel_maps, channel_masks
+from captum_ib.forward import Call, draw_seed, log_usage
 from captum_ib.hooks import borrowed, roots
-from captum_ib.models.layers import NamedLayer
 from captum_ib.layout import TokenLayout
+from captum_ib.models.layers import NamedLayer
 
 
 class ViTCX(OneLayer, PerturbationAttribution):
@@ -86,13 +84,11 @@ class ViTCX(OneLayer, PerturbationAttribution):
         noise_seed = draw_seed(seed)
         size = masks_per_pass(perturbations_per_eval, 2**62)
 
-        def explain(
-            call: Call, layer: NamedLayer, wanted: Any, given: TokenLayout | None
-        ) -> Tensor:
+        def explain(call: Call, layer: NamedLayer, given: TokenLayout | None) -> Tensor:
             state = layer_state(call, layer, given)
             channels = channel_maps(state)
             with borrowed(roots(call.forward_func, call.run)), torch.no_grad():
-                scorer = Scorer.of(call, wanted, score)
+                scorer = Scorer.of(call, score)
                 maps = [
                     one_map(scorer, call.part(row, row + 1), channels[row : row + 1], row)
                     for row in range(call.n)
@@ -100,7 +96,7 @@ class ViTCX(OneLayer, PerturbationAttribution):
             values = torch.stack(maps)
             if values.ndim == 3:
                 return values.unsqueeze(1)
-            valid = valid_tokens(call, values.shape[1])
+            valid = call.valid_tokens(values.shape[1])
             return values if valid is None else values * valid
 
         def one_map(scorer: Scorer, call: Call, channels: Tensor, row: int) -> Tensor:

@@ -1,23 +1,35 @@
-"""The information bottleneck itself: damping, information, noise, statistics, fit."""
+"""The information bottleneck itself: damping ratio, channel, noise, statistics, fit."""
 
-from captum_ib.bottleneck.damping import Damping, GridOperator, Site
-from captum_ib.bottleneck.fit import FitSettings, FitTrace, fit
-from captum_ib.bottleneck.information import Gate, gate_from_logit, gaussian_kl, to_bits
-from captum_ib.bottleneck.noise import NoiseStream
+from captum_ib.bottleneck.channel import Channel, Prior, gaussian_kl, to_bits
+from captum_ib.bottleneck.damping import Damping, DampingRatio, damping_ratio
+from captum_ib.bottleneck.fit import (
+    Fit,
+    FitSettings,
+    FitTrace,
+    NoiseStream,
+    Problem,
+    Terms,
+    fit,
+)
+from captum_ib.bottleneck.grids import GridOperator
 from captum_ib.bottleneck.statistics import MIN_STD, ActivationStatistics
 
 __all__ = [
     "MIN_STD",
     "ActivationStatistics",
+    "Channel",
     "Damping",
+    "DampingRatio",
+    "Fit",
     "FitSettings",
     "FitTrace",
-    "Gate",
     "GridOperator",
     "NoiseStream",
-    "Site",
+    "Prior",
+    "Problem",
+    "Terms",
+    "damping_ratio",
     "fit",
-    "gate_from_logit",
     "gaussian_kl",
     "to_bits",
 ]

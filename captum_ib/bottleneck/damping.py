@@ -1,147 +1,198 @@
-"""How the free parameter α becomes each bottleneck's damping ratio λ: shape, smoothing, sharing."""
+"""How the free parameter α becomes each bottleneck's damping ratio λ: shape, sharing, smoothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
-from captum_ib.bottleneck.information import Gate, gate_from_logit
+from captum_ib.bottleneck.grids import GridOperator, area_matrix, gaussian_matrix
+from captum_ib.layout import TokenLayout
 
 INITIAL_ALPHA = 5.0
 """Start of α, so that λ ≈ 0.993: almost everything passes (Schulz et al., section 3.3)."""
 
-
-def gaussian_matrix(size: int, sigma: float) -> Tensor:
-    """Smoothing along one axis as a row-stochastic matrix, ``(size, size)``, borders reflected.
-
-    A matrix rather than a convolution: padding has no deterministic backward pass on CUDA, and
-    the grids of hidden layers are small. The kernel reaches 2σ to each side, as in the authors'
-    code.
-
-    >>> gaussian_matrix(4, 1.0).sum(dim=1).tolist()
-    [1.0, 1.0, 1.0, 1.0]
-    """
-    reach = max(1, round(2 * sigma))
-    offsets = torch.arange(-reach, reach + 1)
-    weights = torch.exp(-0.5 * (offsets.double() / sigma).square())
-    period = max(1, 2 * (size - 1))
-    source = (torch.arange(size)[:, None] + offsets[None]).remainder(period)
-    source = torch.minimum(source, period - source) if size > 1 else torch.zeros_like(source)
-    matrix = torch.zeros(size, size, dtype=torch.float64)
-    matrix.scatter_add_(1, source, (weights / weights.sum()).expand(size, -1).contiguous())
-    return matrix.float()
+Operator = Callable[[Tensor], Tensor]
 
 
-def area_matrix(fine: int, coarse: int) -> Tensor:
-    """Area averaging from ``fine`` to ``coarse`` cells along one axis, ``(coarse, fine)``.
-
-    Each coarse cell averages the fine cells it covers, weighted by the covered share.
-
-    >>> area_matrix(3, 2)
-    tensor([[0.6667, 0.3333, 0.0000],
-            [0.0000, 0.3333, 0.6667]])
-    """
-    if not 1 <= coarse <= fine:
-        raise ValueError(f"area averaging goes from fine to coarse, given {fine} → {coarse} cells")
-    edge = torch.arange(coarse + 1, dtype=torch.float64) * (fine / coarse)
-    cell = torch.arange(fine, dtype=torch.float64)
-    overlap = torch.minimum(edge[1:, None], cell + 1) - torch.maximum(edge[:-1, None], cell)
-    return (overlap.clamp_min(0.0) * (coarse / fine)).float()
-
-
-@dataclass(frozen=True)
-class GridOperator:
-    """One matrix along the rows of a grid and one along its columns.
+class DampingRatio(NamedTuple):
+    """λ in the three forms that a bottleneck needs, each exact where it matters.
 
     Attributes:
-        rows, columns: row-stochastic matrices, ``(new, old)``.
-        axes: the grid's axes in the tensors that it is called on; not used with ``grid``.
-        prefix, grid: for tokens ``(N, prefix + h·w + suffix, C)``: those before and behind the
-            grid stay as they are.
+        lam: λ.
+        rest: 1 − λ.
+        log_rest: log(1 − λ), computed from α directly, since ``log(1 - lam)`` is −inf as soon as
+            float32 rounds λ to 1 (at α ≈ 17).
+
+    All have one shape, broadcastable to ``(N, *layer_shape)``.
     """
 
-    rows: Tensor
-    columns: Tensor
-    axes: tuple[int, int] = (-2, -1)
-    prefix: int = 0
-    grid: tuple[int, int] | None = None
-
-    def __call__(self, values: Tensor) -> Tensor:
-        """Values at the old positions → values at the new ones."""
-        if self.grid is None:
-            return self._apply(values, self.axes)
-        stop = self.prefix + self.grid[0] * self.grid[1]
-        patches = self._apply(values[:, self.prefix : stop].unflatten(1, self.grid), (1, 2))
-        return torch.cat([values[:, : self.prefix], patches.flatten(1, 2), values[:, stop:]], 1)
-
-    def _apply(self, values: Tensor, axes: tuple[int, int]) -> Tensor:
-        rows, columns = self.rows.to(values.device), self.columns.to(values.device)
-        return (rows @ values.movedim(axes, (-2, -1)) @ columns.T).movedim((-2, -1), axes)
+    lam: Tensor
+    rest: Tensor
+    log_rest: Tensor
 
 
-@dataclass(frozen=True)
-class Site:
-    """How one bottleneck reads the shared α: averaged to its resolution, arranged in its axes.
+def damping_ratio(alpha: Tensor) -> DampingRatio:
+    """λ = sigmoid(α).
 
-    Attributes:
-        operator: averages 1 − λ over positions; ``None`` keeps the resolution.
-        arrange: brings the values into the axes of the layer; ``None`` keeps them.
+    >>> ratio = damping_ratio(torch.tensor([0.0, 90.0]))
+    >>> ratio.lam.tolist(), [round(v, 4) for v in ratio.log_rest.tolist()]
+    ([0.5, 1.0], [-0.6931, -90.0])
     """
-
-    operator: Callable[[Tensor], Tensor] | None = None
-    arrange: Callable[[Tensor], Tensor] | None = None
+    return DampingRatio(torch.sigmoid(alpha), torch.sigmoid(-alpha), logsigmoid(-alpha))
 
 
-@dataclass
 class Damping:
-    """The free parameter α of a fit and the gates that it gives, one per bottleneck.
+    """The free parameters α of a fit, and the λ of every bottleneck.
 
-    One damping ratio may serve several layers: every site reads the same α. With a smoothing
-    operator K the gate follows 1 − λ = K ∗ sigmoid(−α).
+    Made by :meth:`shared` or :meth:`individual`.
 
     Args:
-        shape: shape of α, ``(N, …)``; a size of 1 broadcasts (uniform over channels).
-        sites: one per bottleneck; default one site that reads α as it is.
-        smoothing: K, a row-stochastic map over positions, or ``None``.
-        device: where α lives; α is always float32.
+        alphas: the free parameters, float32, samples on axis 0.
+        read: per bottleneck, which α it reads, and how λ is averaged (1 − λ ← K(1 − λ)) and then
+            arranged in the layer's axes.
 
-    >>> Damping((2, 5, 1)).gate(0).keep.shape
+    >>> values = torch.zeros(2, 5, 8)
+    >>> damping = Damping.shared([values], [TokenLayout("sequence")], uniform=True)
+    >>> damping(0).lam.shape
     torch.Size([2, 5, 1])
     """
 
-    shape: tuple[int, ...]
-    sites: Sequence[Site] = (Site(),)
-    smoothing: Callable[[Tensor], Tensor] | None = None
-    device: torch.device | str = "cpu"
-    initial: float = INITIAL_ALPHA
-    alpha: Tensor = field(init=False)
+    def __init__(
+        self, alphas: Sequence[Tensor], read: Sequence[tuple[int, Operator | None, Operator | None]]
+    ) -> None:
+        self.alphas = list(alphas)
+        self._read = list(read)
 
-    def __post_init__(self) -> None:
-        self.alpha = torch.full(
-            self.shape, float(self.initial), device=self.device, requires_grad=True
-        )
+    def __call__(self, index: int) -> DampingRatio:
+        """λ of bottleneck ``index``, float32 whatever the autocast."""
+        which, average, arrange = self._read[index]
+        alpha = self.alphas[which]
+        with torch.autocast(alpha.device.type, enabled=False):
+            ratio = damping_ratio(alpha)
+            if average is not None:
+                ratio = _averaged(ratio, average)
+            return ratio if arrange is None else DampingRatio(*map(arrange, ratio))
 
-    def gate(self, index: int) -> Gate:
-        """The gate of bottleneck ``index``, broadcastable to ``(N, *layer_shape)``, float32."""
-        site = self.sites[index]
-        gate = gate_from_logit(self.alpha)
-        if self.smoothing is not None:
-            gate = _average(gate, self.smoothing)
-        if site.operator is not None:
-            gate = _average(gate, site.operator)
-        if site.arrange is not None:
-            gate = Gate(*(site.arrange(part) for part in gate))
-        return gate
+    @staticmethod
+    def shared(
+        R: Sequence[Tensor],
+        layouts: Sequence[TokenLayout],
+        *,
+        uniform: bool,
+        smoothing: float | None = None,
+    ) -> Damping:
+        """One λ for all layers; layers of different resolution average it over areas.
+
+        Args:
+            R: the layers' activations.
+            layouts: their axes.
+            uniform: one λ per position, ``R^{P×1}``, or one per element.
+            smoothing: σ of a Gaussian over positions, in grid cells.
+
+        Raises:
+            ValueError: when the layers can't share one: different prefixes, no grid, or (per
+                element) different channels; smoothing without a grid.
+        """
+        shapes = {_shape(r, layout, uniform) for r, layout in zip(R, layouts, strict=True)}
+        if len(shapes) == 1 and len({(layout.kind, layout.prefix) for layout in layouts}) == 1:
+            smooth = _smoothing(layouts[0], R[0], smoothing)
+            return Damping([_alpha(shapes.pop(), R[0])], [(0, smooth, None)] * len(R))
+        return _over_resolutions(R, layouts, uniform, smoothing)
+
+    @staticmethod
+    def individual(
+        R: Sequence[Tensor],
+        layouts: Sequence[TokenLayout],
+        *,
+        uniform: bool,
+        smoothing: float | None = None,
+    ) -> Damping:
+        """One λ for each layer; arguments as for :meth:`shared`."""
+        alphas = [
+            _alpha(_shape(r, layout, uniform), r) for r, layout in zip(R, layouts, strict=True)
+        ]
+        smooth = [_smoothing(layout, r, smoothing) for r, layout in zip(R, layouts, strict=True)]
+        return Damping(alphas, [(index, one, None) for index, one in enumerate(smooth)])
 
 
-def _average(gate: Gate, operator: Callable[[Tensor], Tensor]) -> Gate:
+def _alpha(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    return torch.full(
+        shape, INITIAL_ALPHA, device=like.device, dtype=torch.float32, requires_grad=True
+    )
+
+
+def _shape(R: Tensor, layout: TokenLayout, uniform: bool) -> tuple[int, ...]:
+    return layout.uniform_shape(R) if uniform else tuple(R.shape)
+
+
+def _averaged(ratio: DampingRatio, operator: Operator) -> DampingRatio:
     """Average 1 − λ, relative to its largest value, so that the logarithm can't underflow."""
-    top = gate.log_drop.detach().flatten(1).amax(dim=1)
-    top = top.reshape(-1, *[1] * (gate.log_drop.ndim - 1))
-    relative = operator(torch.exp(gate.log_drop - top))
-    log_drop = torch.log(relative.clamp_min(torch.finfo(relative.dtype).tiny)) + top
-    drop = torch.exp(log_drop)
-    return Gate(-torch.expm1(log_drop), drop, log_drop)
+    top = ratio.log_rest.detach().flatten(1).amax(dim=1)
+    top = top.reshape(-1, *[1] * (ratio.log_rest.ndim - 1))
+    relative = operator(torch.exp(ratio.log_rest - top))
+    log_rest = torch.log(relative.clamp_min(torch.finfo(relative.dtype).tiny)) + top
+    return DampingRatio(-torch.expm1(log_rest), torch.exp(log_rest), log_rest)
+
+
+def _smoothing(layout: TokenLayout, R: Tensor, sigma: float | None) -> GridOperator | None:
+    if sigma is None:
+        return None
+    if not layout.spatial:
+        raise ValueError(f"smoothing needs a layer with a grid, its layout is {layout.kind!r}")
+    rows, columns = layout.grid_of(R)
+    matrices = gaussian_matrix(rows, sigma), gaussian_matrix(columns, sigma)
+    if layout.kind == "tokens":
+        return GridOperator(*matrices, prefix=layout.prefix, grid=(rows, columns))
+    return GridOperator(*matrices, axes=(2, 3) if layout.kind == "nchw" else (1, 2))
+
+
+def _over_resolutions(
+    R: Sequence[Tensor], layouts: Sequence[TokenLayout], uniform: bool, smoothing: float | None
+) -> Damping:
+    """λ on the finest grid; coarser layers read its area average."""
+    prefix, width = _common(R, layouts, uniform)
+    grids = [layout.grid_of(r) for r, layout in zip(R, layouts, strict=True)]
+    finest = max(h for h, _ in grids), max(w for _, w in grids)
+    tokens = TokenLayout("tokens", prefix, finest)
+    alpha = _alpha((len(R[0]), prefix + finest[0] * finest[1], width), R[0])
+    smooth = _smoothing(tokens, R[0], smoothing)
+    read: list[tuple[int, Operator | None, Operator | None]] = []
+    for layout, grid in zip(layouts, grids, strict=True):
+        pool = None if grid == finest else _pooling(finest, grid, prefix)
+        read.append((0, _chain(smooth, pool), partial(layout.arrange, grid=grid)))
+    return Damping([alpha], read)
+
+
+def _common(R: Sequence[Tensor], layouts: Sequence[TokenLayout], uniform: bool) -> tuple[int, int]:
+    """Prefix tokens and channels of a λ that layers of different shapes share."""
+    if not all(layout.spatial for layout in layouts):
+        raise ValueError(
+            "layers of different shapes can share a damping ratio only where each has a grid; "
+            f"given layouts {[layout.kind for layout in layouts]}; use damping='individual'"
+        )
+    prefixes = {layout.prefix for layout in layouts}
+    channels = {r.shape[layout.channel_axis] for r, layout in zip(R, layouts, strict=True)}
+    if len(prefixes) > 1 or (not uniform and len(channels) > 1):
+        raise ValueError(
+            f"can't share one damping ratio over layers with {sorted(prefixes)} prefix tokens and "
+            f"{sorted(channels)} channels; use channel='uniform', other layers, or "
+            "damping='individual'"
+        )
+    return prefixes.pop(), 1 if uniform else channels.pop()
+
+
+def _pooling(fine: tuple[int, int], coarse: tuple[int, int], prefix: int) -> GridOperator:
+    rows, columns = (area_matrix(*pair) for pair in zip(fine, coarse, strict=True))
+    return GridOperator(rows, columns, prefix=prefix, grid=fine)
+
+
+def _chain(first: Operator | None, second: Operator | None) -> Operator | None:
+    """Both, one after the other."""
+    if first is None or second is None:
+        return first or second
+    return lambda values: second(first(values))

@@ -1,17 +1,15 @@
-"""The one optimisation loop that every bottleneck method shares."""
+"""The one optimisation loop that every bottleneck method shares, and the noise that it draws."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from captum_ib.bottleneck.noise import NoiseStream
-
-Evaluate = Callable[[list[Tensor]], tuple[Tensor, Tensor]]
-"""Draws of some noise samples → (fit term, compression term), each ``(draws, N)``, in nats."""
+from captum_ib.checks import require_count, require_weight
 
 
 @dataclass(frozen=True)
@@ -34,14 +32,83 @@ class FitSettings:
     draws_per_pass: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("n_steps", "n_samples"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be an int, given {type(value).__name__}")
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, given {value}")
-        if not self.lr > 0 or self.lr == float("inf"):
-            raise ValueError(f"lr must be positive and finite, given {self.lr}")
+        require_count("n_steps", self.n_steps)
+        require_count("n_samples", self.n_samples)
+        require_weight("lr", self.lr, positive=True)
+
+
+class NoiseStream:
+    """Standard normal draws for every bottleneck, step by step (common random numbers).
+
+    The draws carry no sample axis: all samples of a call see the same ε, so a sample's result
+    does not depend on which others are in its batch.
+
+    Args:
+        seed: seed of the stream.
+        shapes: shape of one activation per bottleneck, without the sample axis.
+        n_samples: draws per step, S.
+        antithetic: draw ε and −ε in pairs; with odd S the last draw has no partner.
+        device: where the draws are made. The stream of one seed differs between device types.
+
+    >>> stream = NoiseStream(0, [(3,)], n_samples=2, antithetic=True)
+    >>> first = stream.draw()[0]
+    >>> first.shape, bool((first[0] == -first[1]).all())
+    (torch.Size([2, 3]), True)
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        shapes: Sequence[tuple[int, ...]],
+        n_samples: int,
+        antithetic: bool,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.shapes = [tuple(shape) for shape in shapes]
+        self.n_samples = n_samples
+        self.antithetic = antithetic
+        self.device = torch.device(device)
+        self._generator = torch.Generator(self.device).manual_seed(seed)
+
+    def draw(self) -> list[Tensor]:
+        """The draws of the next step: per bottleneck a float32 tensor ``(S, *shape)``."""
+        return [self._draw(shape) for shape in self.shapes]
+
+    def _draw(self, shape: tuple[int, ...]) -> Tensor:
+        fresh = (self.n_samples + 1) // 2 if self.antithetic else self.n_samples
+        noise = torch.randn(
+            (fresh, *shape), generator=self._generator, device=self.device, dtype=torch.float32
+        )
+        if not self.antithetic:
+            return noise
+        return torch.stack([noise, -noise], dim=1).flatten(0, 1)[: self.n_samples]
+
+
+class Terms(NamedTuple):
+    """The loss of one pass, in nats.
+
+    Attributes:
+        fit: the objective, ``(draws, N)``.
+        compression: β times the mean information, ``(N,)`` or ``(draws, N)``.
+        information: per compressed layer, per element, ``(draws, N, *layer_shape)``, where it
+            depends on the draw; else empty.
+    """
+
+    fit: Tensor
+    compression: Tensor
+    information: Sequence[Tensor] = ()
+
+
+class Problem(Protocol):
+    """What a method asks the fit to solve."""
+
+    def parameters(self) -> Sequence[dict[str, Any]]:
+        """Adam's groups, ``{"params": [...], "lr": …}``; without ``lr`` that of the settings."""
+        ...
+
+    def loss(self, draws: list[Tensor], /) -> Terms:
+        """The loss for some noise draws, one tensor ``(draws, *layer_shape)`` per bottleneck."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -57,98 +124,111 @@ class FitTrace:
     compression: Tensor
 
     @staticmethod
-    def stack(fit: Sequence[Tensor], compression: Sequence[Tensor]) -> FitTrace:
-        """Traces from the per-step terms, ``(N,)`` each."""
-        fits, compressions = torch.stack(list(fit)), torch.stack(list(compression))
-        return FitTrace(fits + compressions, fits, compressions)
-
-    @staticmethod
     def concatenate(traces: Sequence[FitTrace]) -> FitTrace:
         """One trace for the samples of several."""
-        return FitTrace(
-            *(
-                torch.cat([getattr(trace, name) for trace in traces], dim=1)
-                for name in ("loss", "fit", "compression")
-            )
-        )
+        fields = zip(*((t.loss, t.fit, t.compression) for t in traces), strict=True)
+        return FitTrace(*(torch.cat(values, dim=1) for values in fields))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit found, beside the parameters that it changed in place.
+
+    Attributes:
+        trace: the record; ``None`` unless the last loss was evaluated.
+        information: per compressed layer, at the last loss, the mean over the draws, ``(N, …)``;
+            empty where the loss gave none.
+    """
+
+    trace: FitTrace | None
+    information: list[Tensor]
 
 
 def fit(
-    groups: Sequence[dict],
-    evaluate: Evaluate,
+    problem: Problem,
     noise: NoiseStream,
     settings: FitSettings,
     evaluate_last: bool,
     on_step: Callable[[], object] | None = None,
-) -> FitTrace | None:
-    """Minimise fit + compression over the given parameters, in place, with Adam.
+) -> Fit:
+    """Minimise fit + compression over a problem's parameters, in place, with Adam.
 
     The loss is the mean over draws and the sum over samples, so samples never influence each
     other. Gradients are taken with ``torch.autograd.grad``: no ``.grad`` of the model is written.
 
     Args:
-        groups: Adam's parameter groups, ``{"params": [...], "lr": …}`` (``lr`` defaults to
-            ``settings.lr``).
-        evaluate: the two terms for a list of draws (one tensor ``(draws, *shape)`` per bottleneck).
+        problem: the parameters and the loss.
         noise: where the draws come from.
         settings: steps, draws, learning rate.
-        evaluate_last: whether to evaluate the loss at the final parameters too. The result does
-            not need it, the trace does.
+        evaluate_last: whether to evaluate the loss at the final parameters too. α does not need
+            it, the trace and information that depends on the draws do.
         on_step: called after each step (progress).
-
-    Returns:
-        The trace when ``evaluate_last``, else ``None``.
 
     Raises:
         RuntimeError: when the loss stops being finite, naming the step.
     """
-    groups = [{"lr": settings.lr, **group} for group in groups]
+    groups = [{"lr": settings.lr, **group} for group in problem.parameters()]
     parameters = [parameter for group in groups for parameter in group["params"]]
     optimizer = torch.optim.Adam(groups, lr=settings.lr)
-    fits: list[Tensor] = []
-    compressions: list[Tensor] = []
+    steps: list[Terms] = []
     for step in range(settings.n_steps):
         last = step == settings.n_steps - 1
         if not last or evaluate_last:
-            terms, gradients = _loss(
-                parameters, evaluate, noise.draw(), settings, differentiate=not last
-            )
+            terms, gradients = _loss(problem, parameters, noise.draw(), settings, not last)
             _require_finite(terms, step)
-            fits.append(terms[0])
-            compressions.append(terms[1])
+            steps.append(terms)
             if not last:
                 for parameter, gradient in zip(parameters, gradients, strict=True):
                     parameter.grad = gradient
                 optimizer.step()
         if on_step is not None:
             on_step()
-    return FitTrace.stack(fits, compressions) if evaluate_last else None
+    if not evaluate_last:
+        return Fit(None, [])
+    fits = torch.stack([terms.fit for terms in steps])
+    compressions = torch.stack([terms.compression for terms in steps])
+    return Fit(FitTrace(fits + compressions, fits, compressions), list(steps[-1].information))
 
 
 def _loss(
+    problem: Problem,
     parameters: Sequence[Tensor],
-    evaluate: Evaluate,
     draws: list[Tensor],
     settings: FitSettings,
     differentiate: bool,
-) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:
-    """Both terms per sample, ``(N,)``, and the loss's gradient, a few draws at a time."""
-    n_samples = settings.n_samples
-    total: tuple[Tensor, Tensor] | None = None
+) -> tuple[Terms, list[Tensor]]:
+    """The terms' means over the draws, per sample, and the loss's gradient, in parts."""
+    total: Terms | None = None
     gradients: list[Tensor] = []
-    for part in _chunks(draws, settings.draws_per_pass or n_samples):
+    for part in _chunks(draws, settings.draws_per_pass or settings.n_samples):
         with torch.set_grad_enabled(differentiate):
-            terms = [term.float().sum(dim=0) / n_samples for term in evaluate(part)]
+            terms = _share(problem.loss(part), settings.n_samples)
         if differentiate:
-            new = torch.autograd.grad((terms[0] + terms[1]).sum(), parameters)
-            gradients = (
-                [a + b for a, b in zip(gradients, new, strict=True)] if gradients else [*new]
-            )
-        detached = (terms[0].detach(), terms[1].detach())
-        total = detached if total is None else (total[0] + detached[0], total[1] + detached[1])
+            new = torch.autograd.grad((terms.fit + terms.compression).sum(), parameters)
+            gradients = [a + b for a, b in zip(gradients or [0] * len(new), new, strict=True)]
+        total = _added(total, terms)
     if total is None:
         raise RuntimeError("a step of the fit had no noise draw")
     return total, gradients
+
+
+def _share(terms: Terms, n_samples: int) -> Terms:
+    """What some of a step's draws contribute to its means."""
+    fits = terms.fit.float()
+    compression = terms.compression.float().expand_as(fits)
+    return Terms(
+        fits.sum(dim=0) / n_samples,
+        compression.sum(dim=0) / n_samples,
+        [value.detach().sum(dim=0) / n_samples for value in terms.information],
+    )
+
+
+def _added(total: Terms | None, terms: Terms) -> Terms:
+    fits, compression = terms.fit.detach(), terms.compression.detach()
+    if total is None:
+        return Terms(fits, compression, terms.information)
+    both = zip(total.information, terms.information, strict=True)
+    return Terms(total.fit + fits, total.compression + compression, [a + b for a, b in both])
 
 
 def _chunks(draws: list[Tensor], size: int) -> Iterator[list[Tensor]]:
@@ -156,8 +236,8 @@ def _chunks(draws: list[Tensor], size: int) -> Iterator[list[Tensor]]:
         yield list(parts)
 
 
-def _require_finite(terms: tuple[Tensor, Tensor], step: int) -> None:
-    finite = torch.isfinite(terms[0] + terms[1])
+def _require_finite(terms: Terms, step: int) -> None:
+    finite = torch.isfinite(terms.fit + terms.compression)
     if not bool(finite.all()):
         samples = (~finite).nonzero().flatten().tolist()
         raise RuntimeError(

@@ -33,9 +33,9 @@ def layers_table(spec: str) -> str:
     Raises:
         ValueError, RuntimeError: the model can't be loaded.
     """
+    from captum_ib.loading.load import load
     from captum_ib.models.dual_encoder import DualEncoder
     from captum_ib.models.layers import blocks
-    from captum_ib.loading.load import load
 
     loaded = load(spec, pretrained=not spec.startswith("timm:"))
     if loaded.kind == "dual":

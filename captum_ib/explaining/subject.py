@@ -12,10 +12,10 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from captum_ib.loading.load import LoadedModel
 from captum_ib.methods import MethodSpec
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import blocks, resolve_layer
-from captum_ib.loading.load import LoadedModel
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,76 @@
-"""What any method does with a forward function: checked calls, targets, layers, pairs."""
+"""What any method does with a forward function: calls, targets, layers, parts, pairs."""
+
+from captum_ib.forward.call import Call, draw_seed, prepare
+from captum_ib.forward.layers import (
+    activations,
+    estimate,
+    layout_of,
+    named_layers,
+    sequence_mask,
+    session_layouts,
+    session_of,
+)
+from captum_ib.forward.method import Named, log_usage
+from captum_ib.forward.pair import (
+    TowerCall,
+    as_given,
+    calls_of,
+    logit_scale,
+    one_layer_each,
+    pair_calls,
+    per_call,
+    refuse_pairs,
+    require_dual,
+    tower_calls,
+    tower_layers,
+)
+from captum_ib.forward.parts import Tick, in_parts, progress, samples_at_once
+from captum_ib.forward.references import references_of, statistics_of
+from captum_ib.forward.target import (
+    Target,
+    cosine,
+    cross_entropy,
+    output_tensor,
+    part_of_target,
+    select,
+    target_index,
+)
+
+__all__ = [
+    "Call",
+    "Named",
+    "Target",
+    "Tick",
+    "TowerCall",
+    "activations",
+    "as_given",
+    "calls_of",
+    "cosine",
+    "cross_entropy",
+    "draw_seed",
+    "estimate",
+    "in_parts",
+    "layout_of",
+    "log_usage",
+    "logit_scale",
+    "named_layers",
+    "one_layer_each",
+    "output_tensor",
+    "pair_calls",
+    "part_of_target",
+    "per_call",
+    "prepare",
+    "progress",
+    "references_of",
+    "refuse_pairs",
+    "require_dual",
+    "samples_at_once",
+    "select",
+    "sequence_mask",
+    "session_layouts",
+    "session_of",
+    "statistics_of",
+    "target_index",
+    "tower_calls",
+    "tower_layers",
+]

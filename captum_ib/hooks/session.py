@@ -9,10 +9,10 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from captum_ib.checks import require_finite
 from captum_ib.hooks.composite import CompositeHook, LayerFunction
 from captum_ib.hooks.isolate import borrowed, roots
 from captum_ib.hooks.replay import Recorder, Replay
-from captum_ib.hooks.values import require_finite
 
 Run = Callable[[int], Tensor]
 """Forward pass of the model on its inputs repeated so many times, draw by draw → its output."""

@@ -6,21 +6,10 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 Put = Callable[[Tensor], Any]
 """Activation → the whole value with that activation in the place of the old one."""
-
-
-def require_finite(value: Tensor, name: str) -> None:
-    """Raise ``ValueError`` naming the tensor when it holds NaN or inf."""
-    if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-        count = int((~torch.isfinite(value)).sum())
-        raise ValueError(
-            f"{name} holds {count} NaN or infinite value(s) of {value.numel()}; attributions of "
-            "them would mean nothing"
-        )
 
 
 def is_activation(value: object) -> bool:

@@ -9,7 +9,7 @@ import torch
 from captum.attr import LayerAttribution
 from torch import Tensor, nn
 
-from captum_ib.forward.call import output_tensor, target_index
+from captum_ib.forward import output_tensor, target_index
 from captum_ib.metrics import InsertionMinusDeletion
 from captum_ib.models.dual_encoder import DualEncoder
 

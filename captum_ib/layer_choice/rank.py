@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from captum_ib.forward.call import prepare
+from captum_ib.forward import prepare
 from captum_ib.hooks import borrowed, roots
 from captum_ib.layer_choice.judge import Judge, Score
 from captum_ib.layer_choice.ranking import LayerRanking

@@ -11,19 +11,22 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from captum_ib.attr._base import BottleneckAttribution
-from captum_ib.forward.call import Call, prepare, select, target_index
-from captum_ib.attr._explain import MakePrior, session_layouts, session_mask
-from captum_ib.attr._pairs import PairNoise
-from captum_ib.attr._priors import standard_prior
-from captum_ib.attr._settings import BottleneckSettings
-from captum_ib.attr._towers import pair_calls
-from captum_ib.bottleneck import MIN_STD, ActivationStatistics
-from captum_ib.hooks import open_session
-from captum_ib.metrics.cut import at_layer, cut_outputs
-from captum_ib.models.dual_encoder import DualEncoder
-from captum_ib.models.layers import NamedLayer
+from captum_ib.attr.base import BottleneckAttribution, Noise
+from captum_ib.bottleneck import MIN_STD
+from captum_ib.forward import (
+    Call,
+    TowerCall,
+    calls_of,
+    per_call,
+    select,
+    sequence_mask,
+    session_layouts,
+    session_of,
+    target_index,
+)
 from captum_ib.layout import TokenLayout
+from captum_ib.metrics.cut import at_layer, cut_outputs
+from captum_ib.models.layers import NamedLayer
 
 
 @dataclass(frozen=True)
@@ -161,28 +164,30 @@ def certify(
     if prior not in (None, "estimated", "standard"):
         raise ValueError(f'prior is "estimated", "standard" or None, got {prior!r}')
     settings = _Settings(bits, n_draws, draws_per_pass, level, tolerance, seed)
-    dual = getattr(method, "forward_func", None)
-    if isinstance(dual, DualEncoder) and hasattr(method, "layers"):
-        if not isinstance(attr, tuple) or len(attr) != 2:
-            raise TypeError("a pair's attr is the tuple (first, second) that attribute() returned")
-        noise = PairNoise(prior or "standard", (1.0, 1.0), _reference(method, baselines))
-        calls = pair_calls(dual, inputs, additional_forward_args)
-        return tuple(
-            _certify(call, [layer], one, None, noise.of_tower(index), min_std, settings)
-            for index, (call, layer, one) in enumerate(zip(calls, method.layers, attr, strict=True))
-        )
     if not isinstance(method, BottleneckAttribution):
         raise TypeError(
             f"{type(method).__name__} has no bottleneck whose bits could be certified; give an "
             "IBA, CoIBA or M2IB"
         )
-    call = prepare(method.forward_func, inputs, additional_forward_args)
-    estimated = method._priors(call, baselines, attribute_to_layer_input)
-    make = (lambda *given: standard_prior(given[1], 1.0)) if prior == "standard" else estimated
-    one = attr[0] if isinstance(attr, tuple) and len(attr) == 1 else attr
-    return _certify(
-        call, method.layers, one, target, make, min_std, settings, attribute_to_layer_input, layout
+    calls = calls_of(method.forward_func, inputs, target, additional_forward_args)
+    pair = isinstance(calls[0], TowerCall)
+    if pair and (not isinstance(attr, tuple) or len(attr) != 2):
+        raise TypeError("a pair's attr is the tuple (first, second) that attribute() returned")
+    if not pair:
+        attr = attr if isinstance(attr, tuple) and len(attr) == 1 else (attr,)
+    standard = prior == "standard" or (pair and prior is None)
+    noise = Noise(
+        None if standard else method.statistics_for(calls, baselines, attribute_to_layer_input),
+        1.0 if standard else None,
+        min_std=min_std,
     )
+    sites = method.sites if pair else [[layer for site in method.sites for layer in site]]
+    layouts = per_call(layout, "layout", calls)
+    found = [
+        _certify(call, layers, one, noise, settings, attribute_to_layer_input, own)
+        for call, layers, one, own in zip(calls, sites, attr, layouts, strict=True)
+    ]
+    return tuple(found) if pair else found[0]
 
 
 def wilson(moves: Tensor, n_draws: int, level: float) -> tuple[Tensor, Tensor]:
@@ -206,21 +211,17 @@ def _certify(
     call: Call,
     layers: Sequence[NamedLayer],
     attr: Any,
-    target: Any,
-    make_prior: MakePrior,
-    min_std: float,
+    noise: Noise,
     settings: _Settings,
     to_input: bool = False,
     layout: TokenLayout | Sequence[TokenLayout] | None = None,
 ) -> Certificate:
     _check(attr, call.n)
-    names, modules = zip(*layers, strict=True)
-    with open_session(call.forward_func, call.run, modules, names, call.n, to_input) as session:
+    with session_of(call, layers, to_input) as session:
         layouts = session_layouts(call, session, layout)
-        valid = session_mask(call, session, layouts[0])
-        bottleneck = BottleneckSettings(0.0, min_std=min_std)
+        valid = sequence_mask(call, session.activations[0], layouts[0])
         priors = [
-            make_prior(name, activation, one, valid, bottleneck)
+            noise.prior(name, activation, one, valid)
             for name, activation, one in zip(
                 session.names, session.activations, layouts, strict=True
             )
@@ -235,19 +236,19 @@ def _certify(
         outputs = cut_outputs(
             session, replace, priors, settings.n_draws, settings.draws_per_pass, settings.seed
         )
-        return _sum_up(session.output, outputs, target, low.flatten(1), settings)
+        return _sum_up(call, session.output, outputs, low.flatten(1), settings)
 
 
 def _sum_up(
-    clean: Tensor, outputs: Tensor, target: Any, low: Tensor, settings: _Settings
+    call: Call, clean: Tensor, outputs: Tensor, low: Tensor, settings: _Settings
 ) -> Certificate:
     clean = clean.float()
-    scalar = clean.ndim == 1 or clean.shape[1] == 1
-    if scalar:
-        before, after = clean.reshape(-1), outputs.flatten(1)
+    if isinstance(call, TowerCall) or clean.ndim == 1 or clean.shape[1] == 1:
+        before = call.score(clean)
+        after = call.score(outputs.flatten(0, 1)).unflatten(0, (-1, call.n))
         moved = (after - before).abs() > settings.tolerance
     else:
-        index = target_index(clean.argmax(1) if target is None else target, clean)
+        index = target_index(clean.argmax(1) if call.target is None else call.target, clean)
         before = select(clean.softmax(1), index)
         after = select(outputs.softmax(2).flatten(0, 1), index).unflatten(0, (-1, len(clean)))
         moved = outputs.argmax(2) != clean.argmax(1)
@@ -280,9 +281,3 @@ def _check(attr: Any, n: int) -> None:
             "attr has negative values, so it is not in bits (NIB's are units of the output); only "
             "a bottleneck's information can be certified"
         )
-
-
-def _reference(method: Any, baselines: Any) -> ActivationStatistics | None:
-    if baselines is None or isinstance(baselines, ActivationStatistics):
-        return baselines or method.statistics
-    raise TypeError("for pairs, baselines are ActivationStatistics (from method.estimate)")

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_ib.attr._priors import Prior
-from captum_ib.bottleneck import NoiseStream
+from captum_ib.bottleneck import NoiseStream, Prior
 from captum_ib.hooks import Session
 from captum_ib.layout import TokenLayout
 

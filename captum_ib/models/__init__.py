@@ -11,9 +11,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from captum_ib.models.answer import AnswerLogProbability
-    from captum_ib.models.dual_encoder import DualEncoder, TowerView, ZeroShotClassifier
     from captum_ib.layout import TokenLayout
+    from captum_ib.models.answer import AnswerLogProbability
+    from captum_ib.models.dual_encoder import (
+        DualEncoder,
+        TowerEmbedding,
+        TowerView,
+        ZeroShotClassifier,
+    )
     from captum_ib.models.tower import Tower
 
 # Where each public name lives.
@@ -22,6 +27,7 @@ _HOME = {
     "DualEncoder": "captum_ib.models.dual_encoder",
     "TokenLayout": "captum_ib.layout",
     "Tower": "captum_ib.models.tower",
+    "TowerEmbedding": "captum_ib.models.dual_encoder",
     "TowerView": "captum_ib.models.dual_encoder",
     "ZeroShotClassifier": "captum_ib.models.dual_encoder",
 }
@@ -31,6 +37,7 @@ __all__ = [
     "DualEncoder",
     "TokenLayout",
     "Tower",
+    "TowerEmbedding",
     "TowerView",
     "ZeroShotClassifier",
 ]

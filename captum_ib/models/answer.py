@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_ib.models.architectures import NamedLayer, stages
 from captum_ib.evidence import patch_grid
 from captum_ib.layout import TokenLayout
+from captum_ib.models.architectures import NamedLayer
+from captum_ib.models.tower import blocks_within
 from captum_ib.models.view import ModelView
 
 IGNORED = -100
@@ -64,7 +65,7 @@ class AnswerLogProbability(ModelView):
         if self.answer_ids.shape[1] == 0 or not bool((self.answer_ids[:, 0] != IGNORED).all()):
             raise ValueError("the answer is empty; pass the ids of at least one token")
         self.image_tokens = _placeholders(model, self.prompt_ids)
-        self.train(model.training)
+        self.training = model.training  # its own flag, not the model's
 
     def forward(
         self,
@@ -115,13 +116,11 @@ class AnswerLogProbability(ModelView):
 
     def blocks(self) -> list[NamedLayer]:
         """The language model's layers, with their names within this module."""
-        name, language = self._language
-        return [(f"{name}.{key}", block) for key, block in stages(language).blocks]
+        return blocks_within(*self._language)
 
     def vision_blocks(self) -> list[NamedLayer]:
         """The vision tower's blocks, with their names within this module."""
-        name, vision = self._vision
-        return [(f"{name}.{key}", block) for key, block in stages(vision).blocks]
+        return blocks_within(*self._vision)
 
     def layout(
         self, layer: nn.Module, activation: Tensor, inputs: tuple[Tensor, ...], name: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from captum_ib.models.tower import Tower, image_tower, named_blocks, text_tower
+from captum_ib.models.encoder_towers import ImageTower, TextTower
+from captum_ib.models.tower import Tower, named_blocks
 
 
 def blip_towers(model: Any) -> list[Tower]:
@@ -18,16 +19,17 @@ def blip_towers(model: Any) -> list[Tower]:
             f"{type(model).__name__} has no contrastive head; load the checkpoint as "
             "BlipForImageTextRetrieval"
         )
-    image = image_tower(
-        model.vision_model,
-        named_blocks(model, "vision_model.encoder.layers"),
-        lambda output: model.vision_proj(output.last_hidden_state[:, 0]),
-        lambda output: model.vision_proj(output.last_hidden_state),
-    )
-    text = text_tower(
-        model.text_encoder,
-        named_blocks(model, "text_encoder.encoder.layer"),
-        lambda output: model.text_proj(output.last_hidden_state[:, 0]),
-        lambda output: model.text_proj(output.last_hidden_state),
-    )
-    return [image, text]
+    return [
+        ImageTower(
+            model.vision_model,
+            named_blocks(model, "vision_model.encoder.layers"),
+            model.vision_proj,
+            first_token=True,
+        ),
+        TextTower(
+            model.text_encoder,
+            named_blocks(model, "text_encoder.encoder.layer"),
+            model.text_proj,
+            first_token=True,
+        ),
+    ]

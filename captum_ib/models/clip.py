@@ -7,75 +7,63 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_ib.models.tower import Tower, image_tower, named_blocks, text_tower
+from captum_ib.models.encoder_towers import ImageTower, TextTower
+from captum_ib.models.tower import Tower, named_blocks
+
+
+class CausalTextTower(TextTower):
+    """A text encoder that reads from left to right and pools the end token.
+
+    Args:
+        model: holds the encoder and its projection.
+        end: the end token; ``None``: the highest id of each row.
+    """
+
+    def __init__(self, model: Any, end: int | None) -> None:
+        blocks = named_blocks(model, "text_model.encoder.layers")
+        super().__init__(model.text_model, blocks, model.text_projection)
+        self.end = end
+
+    def token_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """See :meth:`Tower.token_mask`; without a mask, the tokens up to the end token."""
+        return up_to_end(inputs, self.end) if mask is None else mask.bool()
 
 
 def clip_towers(model: Any) -> list[Tower]:
     """The image and the text tower of a transformers ``CLIPModel``."""
     end = int(model.config.text_config.eos_token_id)
-
-    def valid(input_ids: Tensor, mask: Tensor | None) -> Tensor:
-        # Checkpoints with the historic end token 2 pool the highest id instead.
-        return mask.bool() if mask is not None else up_to_end(input_ids, None if end == 2 else end)
-
-    return [_image(model), _causal_text(model, valid)]
+    # Checkpoints with the historic end token 2 pool the highest id instead.
+    return [_image(model), CausalTextTower(model, None if end == 2 else end)]
 
 
 def metaclip2_towers(model: Any) -> list[Tower]:
     """The image and the text tower of a transformers ``MetaClip2Model``."""
-    end = int(model.config.text_config.eos_token_id)
-
-    def valid(input_ids: Tensor, mask: Tensor | None) -> Tensor:
-        return mask.bool() if mask is not None else up_to_end(input_ids, end)
-
-    return [_image(model), _causal_text(model, valid)]
+    return [_image(model), CausalTextTower(model, int(model.config.text_config.eos_token_id))]
 
 
 def altclip_towers(model: Any) -> list[Tower]:
     """The image and the text tower of a transformers ``AltCLIPModel``; texts go through XLM-R."""
-    text = text_tower(
-        model.text_model,
-        named_blocks(
-            model, "text_model.roberta.encoder.layers", "text_model.roberta.encoder.layer"
-        ),
-        lambda output: model.text_projection(output.last_hidden_state[:, 0]),
-        lambda output: model.text_projection(output.last_hidden_state),
-    )
-    return [_image(model), text]
+    roberta = "text_model.roberta.encoder"
+    return [_image(model), _first_token_text(model, f"{roberta}.layers", f"{roberta}.layer")]
 
 
 def chinese_clip_towers(model: Any) -> list[Tower]:
     """Image and text tower of a transformers ``ChineseCLIPModel``; texts go through BERT."""
-    text = text_tower(
-        model.text_model,
-        named_blocks(model, "text_model.encoder.layer"),
-        lambda output: model.text_projection(output.last_hidden_state[:, 0]),
-        lambda output: model.text_projection(output.last_hidden_state),
-    )
-    return [_image(model), text]
+    return [_image(model), _first_token_text(model, "text_model.encoder.layer")]
 
 
 def _image(model: Any) -> Tower:
     encoder = model.vision_model
     inner = getattr(encoder, "vision_model", encoder)  # AltCLIP in transformers 4.x wraps it
-    return image_tower(
-        encoder,
-        named_blocks(
-            model, "vision_model.encoder.layers", "vision_model.vision_model.encoder.layers"
-        ),
-        lambda output: model.visual_projection(output.pooler_output),
-        lambda output: model.visual_projection(inner.post_layernorm(output.last_hidden_state)),
+    blocks = named_blocks(
+        model, "vision_model.encoder.layers", "vision_model.vision_model.encoder.layers"
     )
+    return ImageTower(encoder, blocks, model.visual_projection, head=inner.post_layernorm)
 
 
-def _causal_text(model: Any, valid: Any) -> Tower:
-    return text_tower(
-        model.text_model,
-        named_blocks(model, "text_model.encoder.layers"),
-        lambda output: model.text_projection(output.pooler_output),
-        lambda output: model.text_projection(output.last_hidden_state),
-        valid,
-    )
+def _first_token_text(model: Any, *prefixes: str) -> Tower:
+    blocks = named_blocks(model, *prefixes)
+    return TextTower(model.text_model, blocks, model.text_projection, first_token=True)
 
 
 def up_to_end(input_ids: Tensor, end: int | None) -> Tensor:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from captum_ib.hooks import borrowed
-from captum_ib.models.families import towers_of
-from captum_ib.models.layers import NamedLayer
 from captum_ib.layout import TokenLayout
-from captum_ib.models.view import ModelView
+from captum_ib.models.families import towers_of
+from captum_ib.models.layers import NamedLayer, at_depth
 from captum_ib.models.tower import Tower
+from captum_ib.models.view import ModelView
 
 
 class DualEncoder(nn.Module):
@@ -45,7 +45,7 @@ class DualEncoder(nn.Module):
             )
         self.model = model
         self._towers = {tower.name: tower for tower in towers}
-        self.train(model.training)
+        self.training = model.training  # its own flag: the model's are the user's
 
     @staticmethod
     def from_model(model: nn.Module) -> DualEncoder:
@@ -129,37 +129,42 @@ class DualEncoder(nn.Module):
         return self.tower(modality).token_mask(inputs, mask)
 
     def default_layer(self, modality: str, share: float = 0.75) -> NamedLayer:
-        """The block at ⌊share · depth⌋ of a tower: 9 of 12, as in both papers."""
+        """The block at ⌊share · depth⌋ of a tower: 9 of 12, as in both papers.
+
+        Raises:
+            ValueError: a tower without blocks.
+        """
         blocks = self.tower(modality).blocks
-        return blocks[min(len(blocks) - 1, int(share * len(blocks)))]
+        if not blocks:
+            raise ValueError(
+                f"the {modality} tower has no blocks; give it blocks=, or name a layer"
+            )
+        return at_depth(blocks, share)
 
 
-class TowerView(ModelView):
-    """One tower as a plain forward function: inputs → cosine to a constant embedding, ``(N,)``.
-
-    While one tower is explained, the other is a constant. ``view(inputs, mask)`` takes any
-    multiple of N rows, ordered draw by draw.
+class TowerEmbedding(ModelView):
+    """One tower as a plain forward function: inputs → pooled embedding ``(N, d)``, of length 1.
 
     Args:
         dual: the dual encoder.
         modality: the tower.
-        other_embedding: ``(N, d)``, of length 1.
     """
 
-    def __init__(self, dual: DualEncoder, modality: str, other_embedding: Tensor) -> None:
+    def __init__(self, dual: DualEncoder, modality: str) -> None:
         super().__init__()
         self.dual = dual
-        self.tower = dual.tower(modality)
         self.modality = modality
-        self.other_embedding = other_embedding.detach()
         self.samples_axis = self.tower.samples_axis
-        self.train(dual.training)
+        self.training = dual.training
+
+    @property
+    def tower(self) -> Tower:
+        """The tower itself; a property, so that its modules have one name: ``dual.model. …``."""
+        return self.dual.tower(self.modality)
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Cosine similarity per row."""
-        embedding = self.dual.encode(self.modality, inputs, mask)
-        other = self.other_embedding.to(embedding.dtype)
-        return (embedding.unflatten(0, (-1, other.shape[0])) * other).sum(dim=-1).flatten()
+        """Embedding per row."""
+        return self.dual.encode(self.modality, inputs, mask)
 
     def layout(
         self, layer: nn.Module, activation: Tensor, inputs: tuple[Tensor, ...], name: str
@@ -175,12 +180,35 @@ class TowerView(ModelView):
         """Valid tokens ``(N, T)`` of the inputs, or ``None`` when there is no padding."""
         return self.tower.token_mask(inputs, mask)
 
+
+class TowerView(TowerEmbedding):
+    """One tower as a plain forward function: inputs → cosine to a constant embedding, ``(N,)``.
+
+    While one tower is explained, the other is a constant. ``view(inputs, mask)`` takes any
+    multiple of N rows, ordered draw by draw.
+
+    Args:
+        dual: the dual encoder.
+        modality: the tower.
+        other_embedding: ``(N, d)``, of length 1.
+    """
+
+    def __init__(self, dual: DualEncoder, modality: str, other_embedding: Tensor) -> None:
+        super().__init__(dual, modality)
+        self.other_embedding = other_embedding.detach()
+
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Cosine similarity per row."""
+        embedding = super().forward(inputs, mask)
+        other = self.other_embedding.to(embedding.dtype)
+        return (embedding.unflatten(0, (-1, other.shape[0])) * other).sum(dim=-1).flatten()
+
     def part(self, start: int, stop: int) -> TowerView:
         """The view for some of the samples."""
         return TowerView(self.dual, self.modality, self.other_embedding[start:stop])
 
 
-class ZeroShotClassifier(ModelView):
+class ZeroShotClassifier(TowerEmbedding):
     """Images (or other inputs of the first modality) → logits over prompts: a plain classifier.
 
     Args:
@@ -206,12 +234,11 @@ class ZeroShotClassifier(ModelView):
         scale: float | None = None,
         prompts_per_class: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(dual, dual.modalities[0])
         if prompts_per_class < 1 or len(prompts) % prompts_per_class:
             raise ValueError(
                 f"{len(prompts)} prompts can't be divided into classes of {prompts_per_class}"
             )
-        self.dual = dual
         with borrowed([dual]), torch.no_grad():
             embeddings = dual.encode(dual.modalities[1], prompts, mask)
         classes = embeddings.unflatten(0, (-1, prompts_per_class)).mean(dim=1)
@@ -220,21 +247,12 @@ class ZeroShotClassifier(ModelView):
         if scale is None:
             scale = float(learned.detach().exp()) if isinstance(learned, Tensor) else 100.0
         self.scale = float(scale)
-        self.train(dual.training)
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits ``(N, classes)``."""
-        embedding = self.dual.encode(self.dual.modalities[0], inputs, mask)
+        embedding = super().forward(inputs, mask)
         return self.scale * embedding @ self.weights.to(embedding.dtype).T
-
-    def layout(
-        self, layer: nn.Module, activation: Tensor, inputs: tuple[Tensor, ...], name: str
-    ) -> TokenLayout:
-        """The layout of one of the first tower's layers."""
-        tower = self.dual.tower(self.dual.modalities[0])
-        return tower.layout(layer, activation, inputs, name)
 
     def blocks(self) -> list[NamedLayer]:
         """The blocks of the first tower, with their names within this module."""
-        tower = self.dual.tower(self.dual.modalities[0])
-        return [(f"dual.model.{name}", block) for name, block in tower.blocks]
+        return [(f"dual.model.{name}", block) for name, block in self.tower.blocks]

@@ -44,14 +44,11 @@ def towers_of(model: nn.Module) -> list[Tower]:
         TypeError: another model, with the families that are known and what to do instead.
     """
     library = type(model).__module__.partition(".")[0]
-    family = library if library in FAMILIES else getattr(_config(model), "model_type", None)
+    config = getattr(model, "config", None)
+    family = library if library in FAMILIES else getattr(config, "model_type", None)
     if family not in FAMILIES:
         raise TypeError(
             f"{type(model).__name__} is of no known family of dual encoders "
             f"({', '.join(FAMILIES)}); build DualEncoder(model, towers) from two Tower objects"
         )
     return FAMILIES[family](model)
-
-
-def _config(model: nn.Module) -> Any:
-    return getattr(model, "config", None)

@@ -6,62 +6,52 @@ documentation does, and the padding counts as text; with a mask, padding is left
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from captum_ib.models.tower import Tower, image_tower, named_blocks, text_tower
+from captum_ib.models.encoder_towers import ImageTower, TextTower, each_token
+from captum_ib.models.tower import Tower, named_blocks
+
+
+class Siglip2ImageTower(ImageTower):
+    """An encoder of patches that takes images ``(N, 3, H, W)`` here, of any size.
+
+    Their sides are multiples of the patch size; they are cut into patches in the order in which
+    SigLIP 2's image processor does that.
+    """
+
+    def run(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
+        """See :meth:`EncoderTower.run`."""
+        config: Any = self.module.config
+        patches, grid = patchify(inputs, int(config.patch_size))
+        shapes = torch.tensor([grid] * len(patches), device=patches.device)
+        every = torch.ones(patches.shape[:2], dtype=torch.long, device=patches.device)
+        return self.module(pixel_values=patches, pixel_attention_mask=every, spatial_shapes=shapes)
 
 
 def siglip_towers(model: Any) -> list[Tower]:
     """The image and the text tower of a transformers ``SiglipModel``."""
-    image = image_tower(
-        model.vision_model,
-        named_blocks(model, "vision_model.encoder.layers"),
-        lambda output: output.pooler_output,
-        lambda output: each_token(model.vision_model.head, output.last_hidden_state),
-    )
-    return [image, _text(model)]
+    return _towers(model, ImageTower)
 
 
 def siglip2_towers(model: Any) -> list[Tower]:
-    """The image and the text tower of a transformers ``Siglip2Model`` (flexible resolution).
-
-    Its image tower takes images ``(N, 3, H, W)`` here, of any size whose sides are multiples of
-    the patch size; they are cut into patches in the order in which its image processor does that.
-    """
-    encoder = model.vision_model
-    patch = int(model.config.vision_config.patch_size)
-
-    def run(pixel_values: Tensor) -> Any:
-        patches, grid = patchify(pixel_values, patch)
-        shapes = torch.tensor([grid] * len(patches), device=patches.device)
-        mask = torch.ones(patches.shape[:2], dtype=torch.long, device=patches.device)
-        return encoder(pixel_values=patches, pixel_attention_mask=mask, spatial_shapes=shapes)
-
-    image = Tower(
-        "image",
-        encoder,
-        lambda pixels, mask: run(pixels).pooler_output,
-        lambda pixels, mask: each_token(encoder.head, run(pixels).last_hidden_state),
-        named_blocks(model, "vision_model.encoder.layers"),
-    )
-    return [image, _text(model)]
+    """The image and the text tower of a transformers ``Siglip2Model`` (flexible resolution)."""
+    return _towers(model, Siglip2ImageTower)
 
 
-def _text(model: Any) -> Tower:
-    return text_tower(
-        model.text_model,
-        named_blocks(model, "text_model.encoder.layers"),
-        lambda output: output.pooler_output,
-        lambda output: model.text_model.head(output.last_hidden_state),
-    )
-
-
-def each_token(head: nn.Module, hidden: Tensor) -> Tensor:
-    """A pooling head applied to every token on its own: ``(N, T, C)`` → ``(N, T, d)``."""
-    return head(hidden.flatten(0, 1).unsqueeze(1)).unflatten(0, hidden.shape[:2])
+def _towers(model: Any, image: type[ImageTower]) -> list[Tower]:
+    pictures, texts = model.vision_model, model.text_model
+    return [
+        image(
+            pictures,
+            named_blocks(model, "vision_model.encoder.layers"),
+            head=partial(each_token, pictures.head),
+        ),
+        TextTower(texts, named_blocks(model, "text_model.encoder.layers"), head=texts.head),
+    ]
 
 
 def patchify(pixel_values: Tensor, patch: int) -> tuple[Tensor, tuple[int, int]]:

@@ -2,142 +2,113 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
-import types
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from types import FunctionType
 from typing import Any
 
 from torch import Tensor, nn
 
-from captum_ib.models.layers import NamedLayer
 from captum_ib.layout import TokenLayout
+from captum_ib.models.architectures import NamedLayer, stages
 
-Embed = Callable[[Any, Tensor | None], Tensor]
+Embed = Callable[[Tensor, Tensor | None], Tensor]
 """(inputs, mask) → embeddings; the mask is ``None`` for modalities without padding."""
 
 InferLayout = Callable[[nn.Module, Tensor, tuple[Tensor, ...], str], TokenLayout]
 """(layer, activation, inputs, name) → layout."""
 
 
-@dataclass
-class Tower:
-    """What a dual encoder needs to know of one modality. A model family gives one per modality.
+class Tower(nn.Module):
+    """What a dual encoder needs to know of one modality; ``tower(inputs, mask)`` is :meth:`pooled`.
 
-    Attributes:
+    A subclass has :meth:`pooled` and :meth:`tokens`, and what else differs, as methods; or the
+    functions are given. A subclass can be copied and pickled with its model. A tower of functions
+    can't: they would go on computing with the weights of the model that they were written for.
+
+    Args:
         name: the modality: ``"image"``, ``"text"``, ``"audio"``, …
         module: the encoder, to infer layouts from.
-        pooled: (inputs, mask) → ``(N, d)`` in the joint space, not yet normalised.
-        tokens: (inputs, mask) → ``(N, T, d)``: the last layer's tokens through the same head.
+        pooled, tokens: functions of (inputs, mask), in the place of the methods.
         blocks: the main stack, in order, with names within the model.
         takes_mask: whether the modality has padding.
-        token_mask: (inputs, mask) → valid tokens ``(N, T)``, or ``None`` when all are.
-        infer_layout: layout of a layer's activation; default: from the encoder.
+        token_mask: function in the place of :meth:`token_mask`.
+        infer_layout: function in the place of :meth:`layout`.
         samples_axis: 1 where the blocks take the sequence first, ``(T, N, C)``, as ImageBind's and
             OpenAI's own CLIP do; layouts and attributions have the samples first all the same.
+
+    Raises:
+        TypeError: ``pooled`` or ``tokens`` is neither given nor a method of the subclass.
     """
 
-    name: str
-    module: nn.Module
-    pooled: Embed
-    tokens: Embed
-    blocks: Sequence[NamedLayer]
-    takes_mask: bool = False
-    token_mask: Callable[[Tensor, Tensor | None], Tensor | None] = lambda inputs, mask: mask
-    infer_layout: InferLayout | None = field(default=None)
-    samples_axis: int = 0
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module,
+        pooled: Embed | None = None,
+        tokens: Embed | None = None,
+        blocks: Sequence[NamedLayer] = (),
+        takes_mask: bool = False,
+        token_mask: Callable[[Tensor, Tensor | None], Tensor | None] | None = None,
+        infer_layout: InferLayout | None = None,
+        samples_axis: int = 0,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.module = module
+        self.blocks = list(blocks)
+        self.takes_mask = takes_mask
+        self.samples_axis = samples_axis
+        self._token_mask = token_mask
+        self._infer_layout = infer_layout
+        # In a dict: modules among them are the model's, and no children of the tower.
+        self._embed = {} if pooled is None else {"pooled": pooled}
+        self._embed |= {} if tokens is None else {"tokens": tokens}
+        for verb in ("pooled", "tokens"):
+            if verb not in self._embed and getattr(type(self), verb) is getattr(Tower, verb):
+                raise TypeError(
+                    f"the {name} tower has no {verb}; give {verb}=, a function of (inputs, mask), "
+                    f"or subclass Tower with a method {verb}(inputs, mask)"
+                )
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tower:
-        """A copy for the copied model: its functions refer to the copy, not to the original.
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """See :meth:`pooled`."""
+        return self.pooled(inputs, mask)
 
-        ``copy.deepcopy`` leaves functions as they are, so a copied dual encoder would go on
-        computing with the first one's weights.
-        """
-        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return Tower(**{name: _copied(value, memo) for name, value in values.items()})
+    def pooled(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One embedding per sample in the joint space, ``(N, d)``, not normalised."""
+        return self._embed["pooled"](inputs, mask)
+
+    def tokens(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The last layer's tokens through the same head, ``(N, T, d)``, not normalised."""
+        return self._embed["tokens"](inputs, mask)
+
+    def token_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:
+        """Valid tokens ``(N, T)``, or ``None`` when all are; by default those of the mask."""
+        if self._token_mask is not None:
+            return self._token_mask(inputs, mask)
+        return None if mask is None else mask.bool()
 
     def layout(
         self, layer: nn.Module, activation: Tensor, inputs: tuple[Tensor, ...], name: str
     ) -> TokenLayout:
-        """The layout of one of the tower's layers."""
-        if self.infer_layout is not None:
-            return self.infer_layout(layer, activation, inputs, name)
+        """The layout of one of the tower's layers; by default inferred from the encoder."""
+        if self._infer_layout is not None:
+            return self._infer_layout(layer, activation, inputs, name)
         return TokenLayout.infer(self.module, layer, activation, inputs, name)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """What copying and pickling start with.
 
-def _copied(value: Any, memo: dict[int, Any]) -> Any:
-    """A deep copy; of a function, one whose closure holds deep copies."""
-    if not isinstance(value, types.FunctionType) or value.__closure__ is None:
-        return copy.deepcopy(value, memo)
-    if id(value) not in memo:
-        cells = [types.CellType(_copied(cell.cell_contents, memo)) for cell in value.__closure__]
-        function = types.FunctionType(
-            value.__code__, value.__globals__, value.__name__, value.__defaults__, tuple(cells)
-        )
-        function.__kwdefaults__ = value.__kwdefaults__
-        memo[id(value)] = function
-    return memo[id(value)]
-
-
-def image_tower(
-    encoder: Any,
-    blocks: Sequence[NamedLayer],
-    pooled: Callable[[Any], Tensor],
-    tokens: Callable[[Any], Tensor],
-) -> Tower:
-    """The tower of a transformers vision encoder.
-
-    Args:
-        encoder: called with ``pixel_values``; for images of another size than the configured one
-            its positions are interpolated, where this version of transformers can do so.
-        blocks: see :class:`Tower`.
-        pooled, tokens: the encoder's output → embeddings in the joint space.
-    """
-
-    def run(pixel_values: Tensor) -> Any:
-        size = encoder.config.image_size
-        expected = (size, size) if isinstance(size, int) else tuple(size)
-        offered = "interpolate_pos_encoding" in inspect.signature(encoder.forward).parameters
-        if tuple(pixel_values.shape[-2:]) == expected or not offered:
-            return encoder(pixel_values=pixel_values)
-        return encoder(pixel_values=pixel_values, interpolate_pos_encoding=True)
-
-    return Tower(
-        "image",
-        encoder,
-        lambda pixels, mask: pooled(run(pixels)),
-        lambda pixels, mask: tokens(run(pixels)),
-        blocks,
-    )
-
-
-def text_tower(
-    encoder: Any,
-    blocks: Sequence[NamedLayer],
-    pooled: Callable[[Any], Tensor],
-    tokens: Callable[[Any], Tensor],
-    token_mask: Callable[[Tensor, Tensor | None], Tensor | None] | None = None,
-) -> Tower:
-    """The tower of a transformers text encoder, called with ``input_ids`` and ``attention_mask``.
-
-    Args:
-        encoder, blocks, pooled, tokens: as for :func:`image_tower`.
-        token_mask: see :class:`Tower`; default: the attention mask, where one is given.
-    """
-
-    def run(input_ids: Tensor, mask: Tensor | None) -> Any:
-        return encoder(input_ids=input_ids, attention_mask=mask)
-
-    return Tower(
-        "text",
-        encoder,
-        lambda ids, mask: pooled(run(ids, mask)),
-        lambda ids, mask: tokens(run(ids, mask)),
-        blocks,
-        takes_mask=True,
-        token_mask=token_mask or (lambda ids, mask: None if mask is None else mask.bool()),
-    )
+        Raises:
+            TypeError: ``pooled`` or ``tokens`` is a function, whose weights would not be copied.
+        """
+        if any(isinstance(function, FunctionType) for function in self._embed.values()):
+            raise TypeError(
+                f"the {self.name} tower can't be copied or pickled: its pooled and tokens are "
+                "functions, which keep the weights of the model that they were written for; "
+                "subclass Tower with them as methods"
+            )
+        return super().__reduce_ex__(protocol)
 
 
 def named_blocks(model: nn.Module, *prefixes: str) -> list[NamedLayer]:
@@ -163,3 +134,8 @@ def named_blocks(model: nn.Module, *prefixes: str) -> list[NamedLayer]:
         f"{type(model).__name__} has its blocks at none of {', '.join(prefixes)}; build "
         "DualEncoder(model, towers) with the blocks of this version of the model"
     )
+
+
+def blocks_within(part: str, module: nn.Module) -> list[NamedLayer]:
+    """The blocks of a part of a model, found by its architecture, with their names in the model."""
+    return [(f"{part}.{name}", block) for name, block in stages(module).blocks]

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from captum_ib import CAM2IB, M2IB, DualEncoder, TokenLayout, zoo
-from captum_ib.attr._contributions import contributions
-from captum_ib.attr._cross_attention import Attention, CrossView, GuideSettings
-from captum_ib.attr._explain import RunSettings
-from captum_ib.attr._towers import pair_calls
+from captum_ib.attr.ca_m2ib.attention import Attention, FacingCall, Guide
+from captum_ib.attr.ca_m2ib.contributions import contributions
+from captum_ib.bottleneck import damping_ratio
+from captum_ib.forward import pair_calls
 from tests.attr.cases import SUBJECTS
 from tests.attr.sounds import sounds
 from tests.models.duals import DUAL_ENCODERS
@@ -95,7 +95,7 @@ def test_contributions_are_what_the_embedding_loses(clip):
     call = pair_calls(dual, (pixels, ids), clip.extra)[1]
     name = clip.layers[1]
     layer = (name, dual.model.get_submodule(name))
-    found = contributions(call, layer, None, RunSettings(0), earliest=False)
+    found = contributions(call, layer, earliest=False)
     assert found.counts.tolist() == clip.extra.bool().tolist()
     activations = []
     handle = layer[1].register_forward_hook(lambda m, a, out: activations.append(out))
@@ -119,7 +119,7 @@ def test_contributions_are_taken_before_the_first_block(clip):
     call = pair_calls(clip.model, clip.inputs, clip.extra)[0]
     name = clip.layers[0]
     layer = (name, clip.model.model.get_submodule(name))
-    early = contributions(call, layer, None, RunSettings(0))
+    early = contributions(call, layer)
     assert early.layout.grid == (4, 4)
     assert not early.counts[:, 0].any(), "the class token is no region"
     pixels = clip.inputs[0]
@@ -138,36 +138,42 @@ def test_contributions_are_taken_before_the_first_block(clip):
     assert torch.allclose(early.values[:, 5], whole - without, atol=1e-6)
 
 
+TOKENS = TokenLayout("sequence")
+
+
 @pytest.fixture
-def view():
+def side():
+    """One side of two pairs with random tokens: five own, one of them without count, and four."""
     generator = torch.Generator().manual_seed(0)
-    dual = SUBJECTS["clip"]().model
     other = nn.functional.normalize(torch.randn(2, 8, generator=generator), dim=-1)
     queries, keys = (torch.randn(2, n, 8, generator=generator) for n in (5, 4))
     counts, keys_count = torch.ones(2, 5).bool(), torch.ones(2, 4).bool()
     counts[:, 0] = False
     keys_count[1, 3] = False
-    return CrossView(dual, "image", other, queries, counts, keys, keys_count)
+    return FacingCall(
+        nn.Identity(), (torch.zeros(2, 1),), other=other,
+        queries=queries, counts=counts, keys=keys, keys_count=keys_count,
+    )  # fmt: skip
 
 
-def test_attention_follows_its_equation(view):
-    settings = GuideSettings(temperature=0.5, guidance=1.0, target_strength=2.0)
-    attention = Attention(view, settings, width=3)
-    keep = torch.rand(2, 5, generator=torch.Generator().manual_seed(1))
-    weights = attention.weights(keep)
-    attended = attention.attended(weights)
-    target, relevance = attention.target(attended, keep), attention.relevance(attended)
+def test_attention_follows_its_equation(side):
+    guide = Guide(temperature=0.5, guidance=1.0, target_strength=2.0)
+    attention = Attention(side, guide, TOKENS, width=3)
+    lam = damping_ratio(torch.randn(2, 5, 1, generator=torch.Generator().manual_seed(1)))
+    share = lam.lam[..., 0]
+    A, attended = attention.attend(lam)
+    target, relevance = attention.target(attended, lam), -attention.weights(lam).log()
     for row in range(2):
         n = 4 if row == 0 else 3
-        own, keys = view.queries[row, 1:], view.keys[row, :n]
+        own, keys = side.queries[row, 1:], side.keys[row, :n]
         own, keys = own / own.norm(dim=1).mean(), keys / keys.norm(dim=1).mean()
-        expected = torch.softmax(keep[row, 1:, None] * own @ keys.T / 0.5, dim=1)
-        assert torch.allclose(weights[row, 1:, :n], expected, atol=1e-6)
-        assert weights[row, 0].sum() == 0
-        assert row == 0 or weights[row, :, 3].sum() == 0
+        expected = torch.softmax(share[row, 1:, None] * own @ keys.T / 0.5, dim=1)
+        assert torch.allclose(A[row, 1:, :n], expected, atol=1e-6)
+        assert A[row, 0].sum() == 0
+        assert row == 0 or A[row, :, 3].sum() == 0
         seen = expected @ keys
-        pooled = (keep[row, 1:, None] * seen).sum(0)
-        wanted = view.pooled[row] + 2 * pooled / pooled.norm()
+        pooled = (share[row, 1:, None] * seen).sum(0)
+        wanted = side.other[row] + 2 * pooled / pooled.norm()
         assert torch.allclose(target[row], wanted / wanted.norm(), atol=1e-6)
         agreement = (own * seen).sum(1)
         standard = (agreement - agreement.mean()) / agreement.std(correction=0)
@@ -175,15 +181,15 @@ def test_attention_follows_its_equation(view):
         assert relevance[row, 0] == 0
 
 
-def test_what_is_trained(view):
-    def count(**settings):
-        attention = Attention(view, GuideSettings(**settings), width=3)
-        return [tuple(matrix.shape) for matrix in attention.parameters()]
+def test_what_is_trained(side):
+    def shapes(**settings):
+        attention = Attention(side, Guide(**settings), TOKENS, width=3)
+        return [tuple(matrix.shape) for matrix in attention.parameters]
 
-    assert count(guidance=1.0, lr=0.1) == [], "guidance is fixed at the start of the fit"
-    assert count(target_strength=1.0) == [], "learning rate 0"
-    assert count(target_strength=1.0, lr=0.1) == [(2, 8, 8)] * 3
-    assert count(residual=True, lr=0.1) == [(2, 8, 8)] * 3 + [(2, 8, 3)]
+    assert shapes(guidance=1.0, lr=0.1) == [], "guidance is fixed at the start of the fit"
+    assert shapes(target_strength=1.0) == [], "learning rate 0"
+    assert shapes(target_strength=1.0, lr=0.1) == [(2, 8, 8)] * 3
+    assert shapes(residual=True, lr=0.1) == [(2, 8, 8)] * 3 + [(2, 8, 3)]
 
 
 def test_attention_is_returned_with_its_layout(clip):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from captum_ib.attr import IBA, M2IB, NIB, CoIBA
-from captum_ib.attr._path import METHODS, Path
+from captum_ib.attr.path import METHODS, Path
 from captum_ib.bottleneck import ActivationStatistics
 from captum_ib.layout import TokenLayout
 from tests.attr.cases import SUBJECTS

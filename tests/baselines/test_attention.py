@@ -14,9 +14,9 @@ from captum_ib.baselines import (
     GenericAttention,
     TransformerAttribution,
 )
-from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.layout import TokenLayout
 from captum_ib.loading.load import load
+from captum_ib.models.dual_encoder import DualEncoder
 from tests.baselines.models import (
     IDS,
     MASK,

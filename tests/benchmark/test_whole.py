@@ -18,8 +18,8 @@ from captum_ib import DualEncoder, metrics, zoo
 from captum_ib.benchmark import whole
 from captum_ib.benchmark.run import run
 from captum_ib.benchmark.store import read_table
-from captum_ib.metrics.funnybirds import PARTS
 from captum_ib.loading.load import load
+from captum_ib.metrics.funnybirds import PARTS
 from tests.benchmark.small import clip, vit
 
 ROAR = {

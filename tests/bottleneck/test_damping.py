@@ -4,8 +4,9 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from captum_ib.bottleneck import Damping, GridOperator, Site
-from captum_ib.bottleneck.damping import area_matrix, gaussian_matrix
+from captum_ib.bottleneck import Damping
+from captum_ib.bottleneck.grids import area_matrix, gaussian_matrix
+from captum_ib.layout import TokenLayout
 
 
 def test_gaussian_matrix_equals_scipy_with_mirrored_borders():
@@ -35,37 +36,47 @@ def test_area_matrix_refuses_to_refine():
         area_matrix(4, 8)
 
 
-def test_smoothed_gate_is_the_smoothed_share_of_noise():
-    damping = Damping((1, 1, 5, 5), smoothing=GridOperator(*[gaussian_matrix(5, 1.0)] * 2))
+def smoothed(size=5):
+    """One λ per cell of a feature map, smoothed over one cell."""
+    return Damping.shared(
+        [torch.zeros(1, 1, size, size)], [TokenLayout("nchw")], uniform=False, smoothing=1.0
+    )
+
+
+def test_smoothed_lambda_is_one_minus_the_smoothed_share_of_noise():
+    damping = smoothed()
+    (alpha,) = damping.alphas
     with torch.no_grad():
-        damping.alpha.copy_(torch.randn(1, 1, 5, 5) * 3)
-        gate = damping.gate(0)
-        closed = torch.sigmoid(-damping.alpha[0, 0].double())
+        alpha.copy_(torch.randn(1, 1, 5, 5) * 3)
+        ratio = damping(0)
+        closed = torch.sigmoid(-alpha[0, 0].double())
         matrix = gaussian_matrix(5, 1.0).double()
     expected = (matrix @ closed @ matrix.T).float()
-    assert torch.allclose(gate.drop[0, 0], expected, atol=1e-6)
-    assert torch.allclose(gate.log_drop[0, 0], expected.log(), atol=1e-5)
-    assert torch.allclose(gate.keep + gate.drop, torch.ones(1))
+    assert torch.allclose(ratio.rest[0, 0], expected, atol=1e-6)
+    assert torch.allclose(ratio.log_rest[0, 0], expected.log(), atol=1e-5)
+    assert torch.allclose(ratio.lam + ratio.rest, torch.ones(1))
 
 
 def test_smoothing_does_not_underflow_at_extreme_alpha():
-    damping = Damping((1, 1, 5, 5), smoothing=GridOperator(*[gaussian_matrix(5, 1.0)] * 2))
+    damping = smoothed()
+    (alpha,) = damping.alphas
     with torch.no_grad():
-        damping.alpha.fill_(300.0)
-    gate = damping.gate(0)
-    assert torch.allclose(gate.log_drop, torch.full((1, 1, 5, 5), -300.0))
-    (gradient,) = torch.autograd.grad(gate.log_drop.sum(), damping.alpha)
+        alpha.fill_(300.0)
+    log_rest = damping(0).log_rest
+    assert torch.allclose(log_rest, torch.full((1, 1, 5, 5), -300.0))
+    (gradient,) = torch.autograd.grad(log_rest.sum(), alpha)
     assert torch.isfinite(gradient).all()
 
 
-def test_a_coarser_site_reads_the_area_average_and_the_prefix_as_it_is():
-    pool = GridOperator(area_matrix(4, 2), area_matrix(4, 2), prefix=1, grid=(4, 4))
-    damping = Damping((1, 17, 1), [Site(), Site(pool)])
+def test_a_coarser_layer_reads_the_area_average_and_the_prefix_as_it_is():
+    R = [torch.zeros(1, 17, 3), torch.zeros(1, 5, 3)]
+    layouts = [TokenLayout("tokens", 1, (4, 4)), TokenLayout("tokens", 1, (2, 2))]
+    damping = Damping.shared(R, layouts, uniform=True)
     with torch.no_grad():
-        damping.alpha.copy_(torch.randn(1, 17, 1))
-    fine, coarse = damping.gate(0), damping.gate(1)
-    assert coarse.drop.shape == (1, 5, 1)
-    assert torch.allclose(coarse.drop[:, 0], fine.drop[:, 0])
-    grid = fine.drop[:, 1:].reshape(1, 1, 4, 4)
+        damping.alphas[0].copy_(torch.randn(1, 17, 1))
+    fine, coarse = damping(0).rest, damping(1).rest
+    assert coarse.shape == (1, 5, 1)
+    assert torch.allclose(coarse[:, 0], fine[:, 0])
+    grid = fine[:, 1:].reshape(1, 1, 4, 4)
     expected = torch.nn.functional.avg_pool2d(grid, 2).reshape(1, 4, 1)
-    assert torch.allclose(coarse.drop[:, 1:], expected, atol=1e-6)
+    assert torch.allclose(coarse[:, 1:], expected, atol=1e-6)

@@ -1,9 +1,11 @@
 """The noise stream and the loop: seeds, pairs, chunks, and Adam written out as the oracle."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from captum_ib.bottleneck import FitSettings, NoiseStream, fit
+from captum_ib.bottleneck import FitSettings, NoiseStream, Terms, fit
 
 
 def stream(seed=0, n_samples=4, antithetic=False, shape=(3,)):
@@ -27,16 +29,20 @@ def test_antithetic_draws_come_in_pairs(n_samples, paired):
     assert torch.equal(draws[0:paired:2], -draws[1:paired:2])
 
 
-def quadratic(alpha):
+class Quadratic:
     """A noisy loss with a known minimum, per sample, and how often it was asked for."""
-    calls = []
 
-    def evaluate(draws):
-        calls.append(draws[0].shape[0])
-        fit_term = (alpha.unsqueeze(0) - 1 + 0.1 * draws[0]).square()
-        return fit_term, 0.5 * alpha.abs().expand_as(fit_term)
+    def __init__(self, start=(5.0, -3.0, 0.5)):
+        self.alpha = torch.tensor(start, requires_grad=True)
+        self.calls = []
 
-    return evaluate, calls
+    def parameters(self):
+        return [{"params": [self.alpha]}]
+
+    def loss(self, draws):
+        self.calls.append(draws[0].shape[0])
+        fit_term = (self.alpha.unsqueeze(0) - 1 + 0.1 * draws[0]).square()
+        return Terms(fit_term, 0.5 * self.alpha.abs(), [draws[0] + self.alpha.detach()])
 
 
 def by_hand(alpha, noise, n_steps, lr):
@@ -56,46 +62,46 @@ def by_hand(alpha, noise, n_steps, lr):
 
 
 def test_fit_equals_adam_written_out():
-    alpha = torch.tensor([5.0, -3.0, 0.5], requires_grad=True)
-    expected, losses = by_hand(alpha, stream(3), 6, 0.7)
-    evaluate, _ = quadratic(alpha)
+    problem = Quadratic()
+    expected, losses = by_hand(problem.alpha, stream(3), 6, 0.7)
     settings = FitSettings(n_steps=6, n_samples=4, antithetic=False, lr=0.7)
-    trace = fit([{"params": [alpha]}], evaluate, stream(3), settings, evaluate_last=True)
-    assert torch.allclose(alpha.detach(), expected, atol=1e-6)
-    assert trace is not None
-    assert torch.allclose(trace.loss, losses, atol=1e-6)
-    assert torch.equal(trace.loss, trace.fit + trace.compression)
+    found = fit(problem, stream(3), settings, evaluate_last=True)
+    assert torch.allclose(problem.alpha.detach(), expected, atol=1e-6)
+    assert torch.allclose(found.trace.loss, losses, atol=1e-6)
+    assert torch.equal(found.trace.loss, found.trace.fit + found.trace.compression)
 
 
-def test_the_last_loss_is_evaluated_only_for_the_trace():
-    alpha = torch.tensor([5.0, -3.0, 0.5], requires_grad=True)
-    evaluate, calls = quadratic(alpha)
-    assert fit([{"params": [alpha]}], evaluate, stream(), FitSettings(n_steps=4), False) is None
-    assert len(calls) == 3
+def test_the_last_loss_is_evaluated_only_for_trace_and_information():
+    problem = Quadratic()
+    found = fit(problem, stream(), FitSettings(n_steps=4), False)
+    assert (found.trace, found.information) == (None, [])
+    assert problem.calls == [4, 4, 4]
 
 
-def test_draws_in_parts_give_the_same_result():
-    results = []
-    for at_once in (None, 3, 1):
-        alpha = torch.tensor([5.0, -3.0, 0.5], requires_grad=True)
-        evaluate, calls = quadratic(alpha)
-        settings = FitSettings(n_steps=5, n_samples=4, antithetic=False, draws_per_pass=at_once)
-        fit([{"params": [alpha]}], evaluate, stream(), settings, evaluate_last=False)
-        results.append(alpha.detach())
-        assert max(calls) == (at_once or 4)
-    assert torch.allclose(results[0], results[1], atol=1e-5)
-    assert torch.allclose(results[0], results[2], atol=1e-5)
+@pytest.mark.parametrize("at_once", [None, 3, 1])
+def test_draws_in_parts_give_the_same_result(at_once):
+    whole, part = Quadratic(), Quadratic()
+    settings = FitSettings(n_steps=5, n_samples=4, antithetic=False)
+    expected = fit(whole, stream(), settings, evaluate_last=True)
+    found = fit(part, stream(), replace(settings, draws_per_pass=at_once), evaluate_last=True)
+    assert max(part.calls) == (at_once or 4)
+    assert torch.allclose(part.alpha, whole.alpha, atol=1e-5)
+    assert torch.allclose(found.trace.loss, expected.trace.loss, atol=1e-5)
+    # The mean over all draws of the last step, not that of the last part.
+    noise = stream()
+    last = [noise.draw()[0] for _ in range(5)][-1]
+    mean = last.mean(dim=0) + whole.alpha.detach()
+    assert torch.allclose(found.information[0], mean, atol=1e-5)
 
 
 def test_a_loss_that_is_not_finite_names_step_and_sample():
-    alpha = torch.zeros(2, requires_grad=True)
-
-    def evaluate(draws):
-        value = alpha.unsqueeze(0) + torch.tensor([0.0, float("inf")])
-        return value, value * 0
+    class Infinite(Quadratic):
+        def loss(self, draws):
+            value = self.alpha.unsqueeze(0) + torch.tensor([0.0, float("inf")])
+            return Terms(value, value * 0)
 
     with pytest.raises(RuntimeError, match=r"not finite at step 0 for sample\(s\) \[1\]"):
-        fit([{"params": [alpha]}], evaluate, stream(shape=(2,)), FitSettings(), False)
+        fit(Infinite((0.0, 0.0)), stream(shape=(2,)), FitSettings(), False)
 
 
 @pytest.mark.parametrize(

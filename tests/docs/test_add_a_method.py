@@ -98,10 +98,11 @@ def test_its_example_runs(added):
 def test_the_page_names_what_is_there():
     page = PAGES["docs/add_a_method.md"]
     import captum_ib.attr._base
-    import captum_ib.forward.call
     import captum_ib.attr._explain
     import captum_ib.attr._settings
+
     import captum_ib.baselines._layers
+    import captum_ib.forward.call
     import captum_ib.hooks
     import captum_ib.models
 

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_ib import IBA, NIB, CoIBA, TokenLayout
-from captum_ib.attr._settings import BottleneckSettings
-from captum_ib.attr._sharing import build_dampings
+from captum_ib.bottleneck import Damping
 from captum_ib.models import AnswerLogProbability
 from tests.models.generators import ANSWER, GENERATORS, PROMPTS
 from tests.models.rows import Row, images
@@ -96,13 +95,13 @@ def test_smoothing_leaves_the_text_alone() -> None:
         forward.get_submodule(forward.blocks()[1][0]), torch.zeros(2, 22, 16), (pixels(),), "l"
     )
     assert (layout.prefix, layout.grid, layout.suffix) == (0, (4, 4), 6)
-    settings = BottleneckSettings(1.0, channel="uniform", smoothing=1.0)
-    (damping,) = build_dampings([torch.zeros(2, 22, 16)], [layout], settings)
+    damping = Damping.shared([torch.zeros(2, 22, 16)], [layout], uniform=True, smoothing=1.0)
+    (alpha,) = damping.alphas
     with torch.no_grad():
-        damping.alpha.copy_(torch.randn(2, 22, 1, generator=torch.Generator().manual_seed(0)))
-        kept = damping.gate(0).keep
-    torch.testing.assert_close(kept[:, 16:], torch.sigmoid(damping.alpha[:, 16:]).detach())
-    assert not torch.allclose(kept[:, :16], torch.sigmoid(damping.alpha[:, :16]))
+        alpha.copy_(torch.randn(2, 22, 1, generator=torch.Generator().manual_seed(0)))
+        kept = damping(0).lam
+    torch.testing.assert_close(kept[:, 16:], torch.sigmoid(alpha[:, 16:]).detach())
+    assert not torch.allclose(kept[:, :16], torch.sigmoid(alpha[:, :16]))
 
 
 def test_an_answer_of_each_samples_own() -> None:

@@ -7,8 +7,7 @@ import torch
 from torch.nn import functional
 
 from captum_ib import CoIBA, TokenLayout
-from captum_ib.attr._settings import BottleneckSettings
-from captum_ib.attr._sharing import build_dampings
+from captum_ib.bottleneck import Damping
 from tests.models.classifiers import IMAGE_CLASSIFIERS
 from tests.models.rows import Row
 
@@ -46,14 +45,14 @@ def test_coarser_layers_take_the_area_average() -> None:
     """NCHW, NHWC and tokens at three resolutions, against torch's own pooling of 1 − λ."""
     shapes = [(2, 5, 8, 12), (2, 4, 6, 7), (2, 2 * 3, 9)]
     layouts = [TokenLayout("nchw"), TokenLayout("nhwc"), TokenLayout("tokens", grid=(2, 3))]
-    settings = BottleneckSettings(1.0, channel="uniform")
-    (damping,) = build_dampings([torch.zeros(shape) for shape in shapes], layouts, settings)
+    damping = Damping.shared([torch.zeros(shape) for shape in shapes], layouts, uniform=True)
+    (alpha,) = damping.alphas
     with torch.no_grad():
         generator = torch.Generator().manual_seed(0)
-        damping.alpha.copy_(torch.randn(damping.alpha.shape, generator=generator))
-        finest, *coarser = (1 - damping.gate(index).keep for index in range(3))
+        alpha.copy_(torch.randn(alpha.shape, generator=generator))
+        finest, *coarser = (1 - damping(index).lam for index in range(3))
     assert finest.shape == (2, 1, 8, 12)
-    torch.testing.assert_close(finest.flatten(), torch.sigmoid(-damping.alpha).flatten())
+    torch.testing.assert_close(finest.flatten(), torch.sigmoid(-alpha).flatten())
     torch.testing.assert_close(
         coarser[0], functional.avg_pool2d(finest, 2).movedim(1, -1), rtol=1e-5, atol=1e-6
     )

@@ -10,8 +10,8 @@ from captum_ib.benchmark.config import DataConfig
 from captum_ib.benchmark.data.order import ordered
 from captum_ib.benchmark.data.pictures import max_pixels, read_picture
 from captum_ib.benchmark.data.samples import Dataset, Sample, UnreadableSampleError
-from captum_ib.metrics.funnybirds import PARTS, FunnyBirds
 from captum_ib.loading.load import LoadedModel
+from captum_ib.metrics.funnybirds import PARTS, FunnyBirds
 
 
 class BirdData:

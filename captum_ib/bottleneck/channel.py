@@ -1,0 +1,189 @@
+"""A noisy channel in place of a layer: Z = λR + (1 − λ)ε, and the information that passes it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from captum_ib.bottleneck.damping import DampingRatio
+from captum_ib.bottleneck.statistics import MIN_STD, ActivationStatistics
+from captum_ib.layout import TokenLayout
+
+NATS_PER_BIT = math.log(2.0)
+
+INACTIVE_SHARE = 0.01
+"""A neuron that is non-zero in at most this share of the cases is dead (Schulz et al., code)."""
+
+
+def gaussian_kl(normalized: Tensor, ratio: DampingRatio) -> Tensor:
+    """KL[N(λR + (1−λ)μ, ((1−λ)σ)²) ‖ N(μ, σ²)] per element, in **nats**.
+
+    Schulz et al. (ICLR 2020), appendix; with R̂ = (R − μ)/σ it is
+    ½((λR̂)² + (1−λ)² − 1) − log(1−λ).
+
+    Args:
+        normalized: R̂, any shape that broadcasts with λ.
+        ratio: λ.
+
+    Returns:
+        Tensor of the broadcast shape, ≥ 0 up to rounding (about 1e-7).
+
+    >>> from captum_ib.bottleneck import damping_ratio
+    >>> gaussian_kl(torch.tensor(2.0), damping_ratio(torch.tensor(0.0))).item()  # λ = ½
+    0.8181...
+    """
+    signal = (ratio.lam * normalized).square()
+    return 0.5 * (signal + ratio.rest.square() - 1.0) - ratio.log_rest
+
+
+def to_bits(nats: Tensor) -> Tensor:
+    """Nats → bits, with the rounding error below zero cut off, so that the result is ≥ 0.
+
+    >>> to_bits(torch.tensor([NATS_PER_BIT, -1e-8])).tolist()
+    [1.0, 0.0]
+    """
+    return (nats / NATS_PER_BIT).clamp_min(0.0)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Noise and prior N(μ, σ²) of one layer, broadcastable to ``(N, *layer_shape)``.
+
+    Attributes:
+        mean: μ.
+        std: σ.
+        active: 0 for dead neurons, whose information does not count; ``None``: all are alive.
+    """
+
+    mean: Tensor
+    std: Tensor
+    active: Tensor | None = None
+
+    @staticmethod
+    def of_sample(
+        R: Tensor,
+        layout: TokenLayout,
+        valid: Tensor | None = None,
+        *,
+        mask_inactive: bool = False,
+        min_std: float = MIN_STD,
+    ) -> Prior:
+        """From a sample's own activation: mean and variance over its positions, per channel.
+
+        A flat layer has no positions; its elements take their place.
+        """
+        values = R.detach().float()
+        flat = layout.kind == "flat"
+        axes = tuple(axis for axis in range(1, values.ndim) if flat or axis != layout.channel_axis)
+        weight = values.new_ones(())
+        if valid is not None and not flat:
+            weight = valid.to(values).unsqueeze(layout.channel_axis)
+        weight = weight.expand_as(values)
+        total = weight.sum(dim=axes, keepdim=True).clamp_min(1.0)
+        mean = (values * weight).sum(dim=axes, keepdim=True) / total
+        variance = ((values - mean).square() * weight).sum(dim=axes, keepdim=True) / total
+        active = None
+        if mask_inactive:
+            share = ((values != 0) * weight).sum(dim=axes, keepdim=True) / total
+            active = (share > INACTIVE_SHARE).float()
+        return Prior(mean, variance.sqrt().clamp_min(min_std), active)
+
+    @staticmethod
+    def of_references(
+        statistics: ActivationStatistics,
+        name: str,
+        R: Tensor,
+        layout: TokenLayout,
+        *,
+        mask_inactive: bool = False,
+        min_std: float = MIN_STD,
+    ) -> Prior:
+        """From statistics over reference inputs, element by element.
+
+        References of a sequence layer may be longer than the sample; positions behind it are not
+        used.
+
+        Raises:
+            ValueError: statistics of another layer, shape, or of fewer than 2 inputs.
+        """
+        shape = tuple(R.shape[1:])
+        sequence = layout.kind == "sequence" and name in statistics
+        longest = statistics.shape(name)[0] if sequence else 0
+        statistics.require(name, (max(shape[0], longest), *shape[1:]))
+
+        def fitting(values: Tensor) -> Tensor:
+            values = values[: shape[0]] if sequence else values
+            return values.to(R.device, torch.float32).unsqueeze(0)
+
+        return Prior(
+            fitting(statistics.mean(name)),
+            fitting(statistics.std(name, min_std)),
+            fitting(statistics.active(name, INACTIVE_SHARE)) if mask_inactive else None,
+        )
+
+    @staticmethod
+    def standard(R: Tensor, variance: float = 1.0) -> Prior:
+        """N(0, σ²), M2IB's noise and prior (Wang et al., section 3.3)."""
+        like = {"device": R.device, "dtype": torch.float32}
+        return Prior(torch.zeros((), **like), torch.full((), variance**0.5, **like))
+
+
+class Channel:
+    """One layer as a noisy channel.
+
+    Args:
+        prior: its noise and prior N(μ, σ²).
+        R: the layer's activation ``(N, …)``.
+        layout: its axes.
+        valid: ``(N, T)`` marks the tokens that count; ``None``: all.
+
+    Attributes:
+        prior: as given.
+        R_hat: R̂ = (R − μ)/σ.
+    """
+
+    def __init__(
+        self, prior: Prior, R: Tensor, layout: TokenLayout, valid: Tensor | None = None
+    ) -> None:
+        self.prior = prior
+        self.R_hat = self.normalized(R.float())
+        like = {"device": R.device, "dtype": torch.float32}
+        self._counted = torch.ones((), **like)
+        self._elements = torch.full((len(R),), float(R[0].numel()), **like)
+        if valid is not None:
+            tokens = valid.to(R.device, torch.float32)
+            self._counted = tokens.unsqueeze(layout.channel_axis)
+            self._elements *= tokens.mean(dim=1).clamp_min(1.0 / tokens.shape[1])
+        if prior.active is not None:
+            self._counted = self._counted * prior.active
+
+    def normalized(self, R: Tensor) -> Tensor:
+        """R̂ = (R − μ)/σ."""
+        return (R - self.prior.mean) / self.prior.std
+
+    def pass_on(self, R: Tensor, ratio: DampingRatio, draw: Tensor) -> Tensor:
+        """Z = λR + (1 − λ)ε, ε = μ + σ · draw.
+
+        Args:
+            R: ``(draws, N, …)``, float32.
+            ratio: λ.
+            draw: standard normal, ``(draws, …)``: the same for every sample.
+        """
+        noise = self.prior.mean + self.prior.std * draw.unsqueeze(1)
+        return torch.lerp(noise, R, ratio.lam)
+
+    def information(self, ratio: DampingRatio, R_hat: Tensor | None = None) -> Tensor:
+        """KL[P(Z|R) ‖ N(μ, σ²)] per element, nats; 0 where an element does not count.
+
+        Args:
+            ratio: λ.
+            R_hat: normalised activation; default: that of the plain pass.
+        """
+        return gaussian_kl(self.R_hat if R_hat is None else R_hat, ratio) * self._counted
+
+    def mean(self, nats: Tensor) -> Tensor:
+        """The mean per element that counts, ``(N,)``, of values ``(N, …)``."""
+        return nats.flatten(1).sum(dim=1) / self._elements

@@ -1,0 +1,59 @@
+"""Checks of plain arguments, each with one message: what was given, what was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from torch import Tensor
+
+
+def require_count(name: str, value: object, least: int = 1) -> int:
+    """A whole number of at least ``least``.
+
+    Raises:
+        TypeError: no int.
+        ValueError: a smaller one.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, given {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, given {value}")
+    return value
+
+
+def require_size(name: str, value: int | None) -> int | None:
+    """A batch size: a positive int, or ``None`` for everything at once.
+
+    Raises:
+        TypeError, ValueError: as :func:`require_count`.
+    """
+    return None if value is None else require_count(name, value)
+
+
+def require_choice(name: str, value: object, allowed: Collection[object]) -> None:
+    """Raise ``ValueError`` unless the value is one of those allowed."""
+    if value not in allowed:
+        known = ", ".join(repr(one) if isinstance(one, str) else str(one) for one in allowed)
+        raise ValueError(f"{name} must be one of {known}, given {value!r}")
+
+
+def require_weight(name: str, value: float, *, positive: bool = False) -> float:
+    """A finite number that is not negative, or (``positive``) above 0.
+
+    Raises:
+        ValueError: another one.
+    """
+    if not (value > 0 or (value == 0 and not positive)) or value == float("inf"):
+        wanted = "positive and finite" if positive else "finite and not negative"
+        raise ValueError(f"{name} must be {wanted}, given {value}")
+    return float(value)
+
+
+def require_finite(value: Tensor, name: str) -> None:
+    """Raise ``ValueError`` naming the tensor when it holds NaN or inf."""
+    if value.is_floating_point() and not bool(value.isfinite().all()):
+        count = int((~value.isfinite()).sum())
+        raise ValueError(
+            f"{name} holds {count} NaN or infinite value(s) of {value.numel()}; attributions of "
+            "them would mean nothing"
+        )

@@ -1,0 +1,135 @@
+"""Layers of a call: by name, with their axes, and statistics of what they give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from captum_ib.bottleneck import ActivationStatistics
+from captum_ib.forward.call import Call
+from captum_ib.hooks import (
+    CompositeHook,
+    Session,
+    borrowed,
+    open_session,
+    roots,
+    samples_axis_of,
+)
+from captum_ib.layout import TokenLayout
+from captum_ib.models.layers import CHOICES, LayerLike, NamedLayer, default_layers, resolve_layer
+from captum_ib.models.view import ModelView
+
+
+def named_layers(
+    model: nn.Module | None, layers: LayerLike | Sequence[LayerLike] | None, method: str
+) -> list[NamedLayer]:
+    """Given layers, or a method's own (``"paper"``, the default, or ``"auto"``), with their names.
+
+    Raises:
+        ValueError: no layer, the same one twice, an unknown name, or no default.
+    """
+    if layers is None or (isinstance(layers, str) and layers in CHOICES):
+        if model is None:
+            raise ValueError(
+                "forward_func is a plain function, so there is no model to choose a default "
+                "layer from; pass the layer as a module"
+            )
+        return default_layers(model, method.lower(), layers or "paper")
+    given = [layers] if isinstance(layers, (nn.Module, str)) else list(layers)
+    if not given:
+        raise ValueError("given an empty sequence of layers, expected at least one")
+    named = [resolve_layer(model, layer) for layer in given]
+    if len({id(module) for _, module in named}) < len(named):
+        raise ValueError(f"a layer is given twice: {[name for name, _ in named]}")
+    return named
+
+
+def layout_of(
+    call: Call,
+    layer: nn.Module,
+    activation: Tensor,
+    name: str,
+    layout: TokenLayout | None = None,
+) -> TokenLayout:
+    """The axes of a layer's activation: as given, as the forward function knows them (a tower
+    does), else from the model's modules.
+
+    Raises:
+        ValueError: no sample axis, a layout that does not fit, or one that can't be told.
+    """
+    if activation.shape[0] != call.n:
+        raise ValueError(
+            f"the activation of layer {name} has shape {tuple(activation.shape)}, without "
+            f"the {call.n} samples on axis 0; for windows choose another layer, for example "
+            "the whole block; for layers that take the sequence first (T, N, C) set "
+            "samples_axis=1 on the Tower, or as an attribute of forward_func"
+        )
+    if layout is not None:
+        layout.check(activation, name)
+        return layout
+    forward = call.forward_func
+    if isinstance(forward, ModelView):
+        return forward.layout(layer, activation, call.inputs, name)
+    model = forward if isinstance(forward, nn.Module) else None
+    return TokenLayout.infer(model, layer, activation, call.inputs, name)
+
+
+@contextmanager
+def session_of(
+    call: Call, layers: Sequence[NamedLayer], to_input: bool = False, replay: bool = True
+) -> Iterator[Session]:
+    """A borrowed model for passes of a call with hooks on some layers."""
+    names, modules = zip(*layers, strict=True)
+    with open_session(
+        call.forward_func, call.run, modules, names, call.n, to_input, replay
+    ) as session:
+        yield session
+
+
+def session_layouts(
+    call: Call, session: Session, layout: TokenLayout | Sequence[TokenLayout] | None
+) -> list[TokenLayout]:
+    """The axes of every layer of a session: one layout for all, one for each, or inferred."""
+    n = len(session.layers)
+    if layout is not None and not isinstance(layout, TokenLayout) and len(layout) != n:
+        raise ValueError(f"given {len(layout)} layouts for {n} layers")
+    given = [layout] * n if layout is None or isinstance(layout, TokenLayout) else layout
+    parts = zip(session.layers, session.activations, session.names, given, strict=True)
+    return [layout_of(call, layer, R, name, one) for layer, R, name, one in parts]
+
+
+def sequence_mask(call: Call, activation: Tensor, layout: TokenLayout) -> Tensor | None:
+    """Valid tokens ``(N, T)`` of a sequence layer; ``None``: all, or no sequence."""
+    return call.valid_tokens(int(activation.shape[1])) if layout.kind == "sequence" else None
+
+
+def activations(
+    call: Call, layers: Sequence[NamedLayer], to_input: bool = False
+) -> dict[str, Tensor]:
+    """What the layers give (or take) in one pass without gradients, by name, ``(N, …)``."""
+    names, modules = zip(*layers, strict=True)
+    found: dict[str, Tensor] = {}
+
+    def keep(index: int, activation: Tensor) -> None:
+        found[names[index]] = activation.detach()
+
+    axis = samples_axis_of(call.forward_func)
+    hook = CompositeHook(modules, keep, to_input, names, axis)
+    with borrowed(roots(call.forward_func, call.run)), torch.no_grad(), hook, hook.one_pass():
+        call.run()
+    return found
+
+
+def estimate(
+    calls: Iterable[Call], layers: Sequence[NamedLayer], to_input: bool = False
+) -> ActivationStatistics:
+    """Statistics of some layers over the samples of the calls."""
+    statistics = ActivationStatistics()
+    for call in calls:
+        for name, activation in activations(call, layers, to_input).items():
+            mask = call.valid_tokens(activation.shape[1]) if activation.ndim == 3 else None
+            statistics.update(name, activation, mask)
+    return statistics

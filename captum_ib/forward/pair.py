@@ -1,0 +1,203 @@
+"""A pair as two calls: a tower's embedding is the output, the other input's embedding the target.
+
+The only module of ``forward``, ``attr`` and ``baselines`` that asks whether it was given a pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_ib.forward.call import Call, prepare
+from captum_ib.forward.layers import named_layers
+from captum_ib.forward.target import cosine
+from captum_ib.hooks import borrowed
+from captum_ib.models.dual_encoder import DualEncoder, TowerEmbedding
+from captum_ib.models.layers import CHOICES, LayerLike, NamedLayer, depths_of, resolve_layer
+
+
+@dataclass
+class TowerCall(Call):
+    """One side of a pair: inputs → unit embedding; the other side's embedding is the target.
+
+    Attributes:
+        other: e', the other side's embedding, ``(N, d)``, of length 1.
+    """
+
+    other: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def score(self, output: Tensor, probability: bool = False) -> Tensor:
+        """The cosine similarity of each row's embedding to e'; there are no classes."""
+        return cosine(output, self.other)
+
+    def part(self, start: int, stop: int) -> TowerCall:
+        """The call for some of the samples."""
+        part = super().part(start, stop)
+        assert isinstance(part, TowerCall)
+        return replace(part, other=self.other[start:stop])
+
+
+def calls_of(
+    forward_func: Callable[..., Any],
+    inputs: Any,
+    target: Any = None,
+    additional_forward_args: Any = None,
+) -> list[Call]:
+    """The call of a forward function, or the two of a pair.
+
+    Raises:
+        TypeError: inputs of a wrong type; for a dual encoder no pair of tensors.
+        ValueError: as in :func:`~captum_ib.forward.call.prepare`; a target for a pair.
+    """
+    if not isinstance(forward_func, DualEncoder):
+        return [prepare(forward_func, inputs, additional_forward_args, target)]
+    return list(pair_calls(forward_func, inputs, additional_forward_args, target))
+
+
+def pair_calls(
+    dual: DualEncoder, inputs: Any, additional_forward_args: Any, target: object = None
+) -> list[TowerCall]:
+    """The two calls of a pair: first modality, second modality.
+
+    Raises:
+        TypeError, ValueError: as in :func:`calls_of`.
+    """
+    if target is not None:
+        raise ValueError(
+            "a pair has one output, its cosine similarity, so target must be None, given "
+            f"{target!r}"
+        )
+    if not isinstance(inputs, tuple) or len(inputs) != 2:
+        given = f"a tuple of {len(inputs)}" if isinstance(inputs, tuple) else type(inputs).__name__
+        raise TypeError(f"inputs must be a pair {dual.modalities[:2]} of tensors, given {given}")
+    pair = prepare(dual, inputs, additional_forward_args)
+    sides = tower_calls(dual, pair.inputs, pair.additional)
+    with borrowed([dual]), torch.no_grad():
+        embeddings = [call.run() for call in sides]
+    return [
+        replace(side, other=embeddings[1 - index], _repeated={}) for index, side in enumerate(sides)
+    ]
+
+
+def tower_calls(
+    dual: DualEncoder, inputs: Sequence[Tensor], masks: Sequence[Tensor | None]
+) -> list[TowerCall]:
+    """One call per tower, without a target; the sides may differ in their number of rows."""
+    assigned = dual.assign_masks(masks)
+    return [
+        TowerCall(TowerEmbedding(dual, name), (value,), () if mask is None else (mask,))
+        for name, value, mask in zip(dual.modalities[:2], inputs, assigned, strict=True)
+    ]
+
+
+def per_call(value: Any, name: str, calls: Sequence[object]) -> list[Any]:
+    """A setting for every call: the value itself, or for a pair also a sequence, one per tower.
+
+    Raises:
+        ValueError: for a pair, a sequence of another length.
+    """
+    if len(calls) == 1:
+        return [value]
+    if not isinstance(value, (tuple, list)):
+        return [value] * len(calls)
+    if len(value) != len(calls):
+        raise ValueError(f"{name} must be one value or one per tower, given {len(value)} values")
+    return list(value)
+
+
+def as_given(maps: Sequence[Tensor], calls: Sequence[Call]) -> Any:
+    """What ``attribute`` returns: a tensor, or a tuple for a pair and where inputs were one."""
+    return tuple(maps) if len(maps) > 1 or calls[0].tuple_in else maps[0]
+
+
+def require_dual(forward_func: object, name: str) -> DualEncoder:
+    """The dual encoder that a method of pairs was given.
+
+    Raises:
+        TypeError: another object.
+    """
+    if not isinstance(forward_func, DualEncoder):
+        raise TypeError(
+            f"{name} explains pairs: forward_func must be a DualEncoder, given "
+            f"{type(forward_func).__name__}; wrap the model with DualEncoder.from_model(model)"
+        )
+    return forward_func
+
+
+def refuse_pairs(forward_func: object, message: str) -> None:
+    """Raise ``TypeError`` with this message for a dual encoder."""
+    if isinstance(forward_func, DualEncoder):
+        raise TypeError(message)
+
+
+def logit_scale(forward_func: Callable[..., Any]) -> float:
+    """What a dual encoder multiplies its cosine with; 1 for other models."""
+    if not isinstance(forward_func, DualEncoder):
+        return 1.0
+    learned: Any = getattr(forward_func.model, "logit_scale", None)
+    return float(learned.detach().exp()) if isinstance(learned, Tensor) else 1.0
+
+
+def one_layer_each(
+    forward_func: Callable[..., Any],
+    layer: LayerLike | Sequence[LayerLike | None] | None,
+    method: str,
+    default: Callable[[nn.Module, Sequence[NamedLayer] | None], NamedLayer] | None = None,
+) -> list[NamedLayer]:
+    """One layer for a plain forward function, one per tower for a dual encoder.
+
+    Args:
+        forward_func: the model, a function that calls it, or a dual encoder.
+        layer: as the user gave it.
+        method: whose defaults are meant.
+        default: the method's own choice in a model, or in a tower's blocks.
+
+    Raises:
+        ValueError: several layers, an unknown name, or no default.
+    """
+    if isinstance(forward_func, DualEncoder):
+        if layer is None and default is not None:
+            towers = [forward_func.tower(name) for name in forward_func.modalities[:2]]
+            return [default(tower, tower.blocks) for tower in towers]
+        return tower_layers(forward_func, layer, method)
+    model = forward_func if isinstance(forward_func, nn.Module) else None
+    if layer is None and model is not None and default is not None:
+        return [default(model, None)]
+    layers = named_layers(model, layer, method)
+    if len(layers) != 1:
+        raise ValueError(f"{method} takes one layer, given {len(layers)}")
+    return layers
+
+
+def tower_layers(
+    dual: DualEncoder, layers: LayerLike | Sequence[LayerLike | None] | None, method: str
+) -> list[NamedLayer]:
+    """One layer per tower; ``None`` (for both or one) is the block at ⌊0.75 · depth⌋.
+
+    Args:
+        dual: the dual encoder.
+        layers: a pair, ``None`` or ``"paper"``, or ``"auto"``: the depth that did best in our
+            measurements (docs/layers.md).
+        method: which depth ``"auto"`` is; NIB's differs from that of the bottlenecks.
+
+    Raises:
+        ValueError: not one per tower, or an unknown name.
+    """
+    names = dual.modalities[:2]
+    if layers is None or (isinstance(layers, str) and layers in CHOICES):
+        depths = depths_of(layers or "paper")
+        share = depths.pair_nib if method == "NIB" else depths.pair_m2ib
+        return [dual.default_layer(modality, share) for modality in names]
+    if isinstance(layers, (str, nn.Module)) or len(layers) != 2:
+        raise ValueError(
+            f"a dual encoder needs two layers, one for each of {names} (None: the default), "
+            f'"paper" or "auto", given {layers!r}'
+        )
+    return [
+        dual.default_layer(modality) if layer is None else resolve_layer(dual.model, layer)
+        for modality, layer in zip(names, layers, strict=True)
+    ]
