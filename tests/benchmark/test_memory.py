@@ -1,4 +1,5 @@
 """The memory of a piece of work: what the process grew by, or on CUDA what torch allocated."""
+# ruff: noqa: E402 (what may be missing comes first)
 
 from __future__ import annotations
 
