@@ -210,10 +210,9 @@ def _open(
     notes: list[str],
 ) -> None:
     """Write run.json for a new folder; for an old one compare the samples and the versions."""
-    ids = (worker.data.id(index).encode("utf-8") + b"\0" for index in range(worker.count))
     digest = hashlib.sha256()
-    for id in ids:
-        digest.update(id)
+    for index in range(worker.count):
+        digest.update(worker.data.id(index).encode("utf-8") + b"\0")
     data, known = {"samples": worker.count, "ids": digest.hexdigest()}, versions()
     if record is None:
         folder.write_record(
