@@ -78,9 +78,9 @@ class Estimate:
         names = pd.Index(
             ["map s/sample", "metrics s/sample", "total", "peak memory"], name="method"
         )
-        table = pd.DataFrame(list(rows.values()), list(rows), names).to_string()
+        table = pd.DataFrame(list(rows.values()), list(rows), names).to_string().splitlines()
         total = f"{self.samples} samples x {self.seeds} seeds: about {duration(self.seconds)}"
-        lines = [table, f"{total} (measured on {self.probed} samples)"]
+        lines = [*map(str.rstrip, table), f"{total} (measured on {self.probed} samples)"]
         lines += [f"{cost.label} failed: {cost.problem}" for cost in self.methods if cost.problem]
         if self.unknown:
             lines.append(f"not counted: {', '.join(self.unknown)}, over the whole set")
@@ -124,23 +124,23 @@ def estimate(config: RunConfig, worker: Worker | None = None) -> Estimate:
 
 
 def _cost(worker: Worker, number: int, probes: Sequence[Sequence[Subjects]]) -> MethodCost:
-    """A method's times on the last probe, its memory, and a failure on any of them."""
+    """A method's times on the last probe; its memory, and a failure, on any of them."""
     line, explainer = worker.explainers[number]
-    seeds, problem = worker.config.seeds, None
+    seeds, problem, peaks = worker.config.seeds, None, []
     for groups in probes:
         started = time.perf_counter()
         rows = [row for group in groups for row in worker.rows(explainer, group, seeds[0])]
         both = time.perf_counter() - started
+        peaks += [row["peak_bytes"] for row in rows if row["peak_bytes"] is not None]
         problem = next((row["reason"] for row in rows if row["status"] == "failed"), problem)
     explain = sum(row["seconds"] for row in rows) / len(rows)
     each = both / len(rows)
-    peaks = (row["peak_bytes"] for row in rows)
     return MethodCost(
         line.label,
         explain,
         each - explain,
         each * worker.count * (len(seeds) if explainer.stochastic else 1),
-        max((peak for peak in peaks if peak is not None), default=None),
+        max(peaks, default=None),
         problem,
     )
 
