@@ -35,7 +35,7 @@ Text = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_
 Count = Annotated[int, Field(strict=True, ge=1)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
 Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda|mps|xpu)(:\d+)?$")]
-Settings = Annotated[Mapping[str, Any], BeforeValidator(plain)]
+Settings = Annotated[Mapping[str, Any], BeforeValidator(lambda value: plain(value))]
 
 
 @dataclass(frozen=True, config=_PARTS)

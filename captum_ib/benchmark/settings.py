@@ -69,7 +69,7 @@ def check(settings: Mapping[str, Any], hints: Mapping[str, Any], owner: str, key
         try:
             pydantic.TypeAdapter(hints[name], config=_STRICT).validate_python(value)
         except pydantic.ValidationError:
-            expected = inspect.formatannotation(hints[name])
+            expected = inspect.formatannotation(hints[name]).replace("collections.abc.", "")
             problem = f"should be {expected}, given {reprlib.repr(value)}"
             raise ConfigError(problem, (key, name)) from None
 
