@@ -13,6 +13,7 @@ from captum_ib.extras import need
 
 if TYPE_CHECKING:
     import pydantic
+    import pydantic.dataclasses
 else:
     pydantic = need("pydantic", "describing a run")
 

@@ -8,20 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic.dataclasses import dataclass
-
 from captum_ib.benchmark.catalogue import DATA, METRICS
-from captum_ib.benchmark.checks import ConfigError, Where, nearest, plain, told
+from captum_ib.benchmark.checks import ConfigError, Where, nearest, plain, pydantic, told
 from captum_ib.benchmark.fitting import fit_together
 from captum_ib.benchmark.settings import check, method_hints, method_names, method_title
 
@@ -29,16 +17,16 @@ __all__ = ["ConfigError", "DataConfig", "MethodConfig", "MetricConfig", "RunConf
 
 _NOT_NUMBERS = ("title", "device", "batch_size")  # change how a run goes, not what comes out
 
-_PARTS = ConfigDict(extra="forbid")
+_PARTS = pydantic.ConfigDict(extra="forbid")
 _T = TypeVar("_T")
-Text = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1)]
-Count = Annotated[int, Field(strict=True, ge=1)]
-Seed = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
-Device = Annotated[str, StringConstraints(pattern=r"^(cpu|cuda|mps|xpu)(:\d+)?$")]
-Settings = Annotated[Mapping[str, Any], BeforeValidator(lambda value: plain(value))]
+Text = Annotated[str, pydantic.StringConstraints(strict=True, strip_whitespace=True, min_length=1)]
+Count = Annotated[int, pydantic.Field(strict=True, ge=1)]
+Seed = Annotated[int, pydantic.Field(strict=True, ge=0, le=2**63 - 1)]
+Device = Annotated[str, pydantic.StringConstraints(pattern=r"^(cpu|cuda|mps|xpu)(:\d+)?$")]
+Settings = Annotated[Mapping[str, Any], pydantic.BeforeValidator(lambda value: plain(value))]
 
 
-@dataclass(frozen=True, config=_PARTS)
+@pydantic.dataclasses.dataclass(frozen=True, config=_PARTS)
 class DataConfig:
     """Where samples come from; see :mod:`captum_ib.benchmark.data` for what each kind reads.
 
@@ -49,15 +37,15 @@ class DataConfig:
     """
 
     kind: Literal["scenes", "folder", "table", "coco", "funnybirds"]
-    path: Annotated[str, StringConstraints(strict=True, min_length=1)] | None = None
+    path: Annotated[str, pydantic.StringConstraints(strict=True, min_length=1)] | None = None
     options: Settings = field(default_factory=dict)
 
-    @model_validator(mode="before")
+    @pydantic.model_validator(mode="before")
     @classmethod
     def _written_out(cls, given: Any) -> Any:
         return _table(given, "kind")
 
-    @model_validator(mode="after")
+    @pydantic.model_validator(mode="after")
     def _fits_kind(self) -> DataConfig:
         kind = DATA[self.kind]
         if kind.path is None and self.path is not None:
@@ -72,7 +60,7 @@ class DataConfig:
         return self
 
 
-@dataclass(frozen=True, config=_PARTS)
+@pydantic.dataclasses.dataclass(frozen=True, config=_PARTS)
 class MethodConfig:
     """One line of the table.
 
@@ -86,18 +74,18 @@ class MethodConfig:
     label: Text
     settings: Settings = field(default_factory=dict)
 
-    @model_validator(mode="before")
+    @pydantic.model_validator(mode="before")
     @classmethod
     def _written_out(cls, given: Any) -> Any:
         return _named(given, "method", method_names(), method_title)
 
-    @model_validator(mode="after")
+    @pydantic.model_validator(mode="after")
     def _settings_known(self) -> MethodConfig:
         check(self.settings, method_hints(self.method), self.method, "settings")
         return self
 
 
-@dataclass(frozen=True, config=_PARTS)
+@pydantic.dataclasses.dataclass(frozen=True, config=_PARTS)
 class MetricConfig:
     """One column of the table.
 
@@ -111,19 +99,19 @@ class MetricConfig:
     label: Text
     settings: Settings = field(default_factory=dict)
 
-    @model_validator(mode="before")
+    @pydantic.model_validator(mode="before")
     @classmethod
     def _written_out(cls, given: Any) -> Any:
         return _named(given, "metric", METRICS, str)
 
-    @model_validator(mode="after")
+    @pydantic.model_validator(mode="after")
     def _settings_known(self) -> MetricConfig:
         hints = METRICS[self.metric].settings
         check(self.settings, hints, f"metric {self.metric}", "settings")
         return self
 
 
-@dataclass(frozen=True, config=_PARTS)
+@pydantic.dataclasses.dataclass(frozen=True, config=_PARTS)
 class RunConfig:
     """A whole run. :meth:`from_dict` takes short forms, and says in one sentence what is wrong.
 
@@ -154,14 +142,14 @@ class RunConfig:
 
     model: Text
     data: DataConfig
-    methods: Annotated[tuple[MethodConfig, ...], Field(min_length=1)]
-    metrics: Annotated[tuple[MetricConfig, ...], Field(min_length=1)]
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    methods: Annotated[tuple[MethodConfig, ...], pydantic.Field(min_length=1)]
+    metrics: Annotated[tuple[MetricConfig, ...], pydantic.Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], pydantic.Field(min_length=1)] = (0,)
     samples: Count | None = None
     batch_size: Count = 8
     device: Device = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    title: Annotated[str, StringConstraints(strict=True, strip_whitespace=True)] = ""
+    title: Annotated[str, pydantic.StringConstraints(strict=True, strip_whitespace=True)] = ""
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> RunConfig:
@@ -181,7 +169,10 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, short forms written out; :meth:`from_dict` gives the run back."""
-        return {"title": self.title, **TypeAdapter(RunConfig).dump_python(self, mode="json")}
+        return {
+            "title": self.title,
+            **pydantic.TypeAdapter(RunConfig).dump_python(self, mode="json"),
+        }
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all that determines the numbers: not title, device or batch size."""
@@ -189,7 +180,7 @@ class RunConfig:
         text = json.dumps(_whole(values), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
-    @field_validator("methods", "metrics")
+    @pydantic.field_validator("methods", "metrics")
     @classmethod
     def _distinct(cls, entries: tuple[Any, ...]) -> tuple[Any, ...]:
         labels = [entry.label for entry in entries]
@@ -199,7 +190,7 @@ class RunConfig:
                 raise ConfigError(f"{problem}; give each a label of its own", (index,))
         return entries
 
-    @field_validator("seeds", mode="before")
+    @pydantic.field_validator("seeds", mode="before")
     @classmethod
     def _once(cls, given: Any) -> Any:
         seeds = given if isinstance(given, (list, tuple)) else (given,)
@@ -208,7 +199,7 @@ class RunConfig:
                 raise ConfigError(f"is {seed}, which is there twice", (index,))
         return seeds
 
-    @field_validator("title")
+    @pydantic.field_validator("title")
     @classmethod
     def _names_a_folder(cls, title: str) -> str:
         if any(sign in title for sign in '/\\:*?"<>|\0') or title.startswith("."):
@@ -216,7 +207,7 @@ class RunConfig:
             raise ConfigError(f"{problem}; use letters, digits, spaces, dots and hyphens", ())
         return title
 
-    @model_validator(mode="after")
+    @pydantic.model_validator(mode="after")
     def _fits_together(self) -> RunConfig:
         fit_together(self)
         return self
@@ -240,8 +231,8 @@ def validated(kind: type[_T], given: Any) -> _T:
         return (parts[names[-1]] if names else kind).__annotations__
 
     try:
-        return TypeAdapter(kind).validate_python(plain(given))
-    except ValidationError as error:
+        return pydantic.TypeAdapter(kind).validate_python(plain(given))
+    except pydantic.ValidationError as error:
         raise told(error, keys) from None
 
 

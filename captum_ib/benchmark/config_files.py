@@ -12,10 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, field_validator
-from pydantic.dataclasses import dataclass
-
-from captum_ib.benchmark.checks import ConfigError, nearest
+from captum_ib.benchmark.checks import ConfigError, nearest, pydantic
 from captum_ib.benchmark.config import RunConfig, validated
 from captum_ib.extras import need
 
@@ -29,13 +26,13 @@ PRESETS: tuple[str, ...] = tuple(sorted(file.stem for file in _HOME.glob("*.yaml
 """Names of the runs that come with the package."""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
 class _Several:
     """What a file says that describes more than one run."""
 
-    runs: Annotated[tuple[RunConfig, ...], Field(min_length=1)]
+    runs: Annotated[tuple[RunConfig, ...], pydantic.Field(min_length=1)]
 
-    @field_validator("runs")
+    @pydantic.field_validator("runs")
     @classmethod
     def _titles(cls, runs: tuple[RunConfig, ...]) -> tuple[RunConfig, ...]:
         titles = [run.title for run in runs]

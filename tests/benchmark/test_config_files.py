@@ -287,6 +287,18 @@ def test_a_missing_package(tmp_path, monkeypatch):
     assert load_config(write(tmp_path, "run.toml", TOML))[0].samples == 4
 
 
+def test_without_pydantic_the_extra_is_named():
+    # In a process of its own, where pydantic was not imported before.
+    code = (
+        "import sys; sys.modules['pydantic'] = None\n"
+        "import captum_ib.benchmark as room\n"
+        "try:\n    room.RunConfig\nexcept ImportError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    mend = "describing a run needs the package pydantic: pip install 'captum_ib[benchmark]'"
+    assert done.stdout.strip() == mend
+
+
 def _without_yaml(name):
     if name == "yaml":
         raise ModuleNotFoundError("No module named 'yaml'", name="yaml")
