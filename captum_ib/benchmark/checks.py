@@ -61,6 +61,32 @@ def nearest(given: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(names)}" if names else "there are none"
 
 
+def one_of(value: str, known: Iterable[str]) -> str:
+    """The value, if it is one of some names.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    names = list(known)
+    if value not in names:
+        raise ConfigError(f"is {value!r}, which is none of its values; {nearest(value, names)}", ())
+    return value
+
+
+def repeated(values: Iterable[Any]) -> int | None:
+    """Where the first value stands that was there before.
+
+    >>> repeated("abca"), repeated([])
+    (3, None)
+    """
+    seen = set()
+    for index, value in enumerate(values):
+        if value in seen:
+            return index
+        seen.add(value)
+    return None
+
+
 def plain(value: Any, where: Where = ()) -> Any:
     """The value with lists as tuples, if it can be written as JSON and read back the same.
 

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal, TypeVar
 
 from captum_ib.benchmark.catalogue import DATA, METRICS
-from captum_ib.benchmark.checks import ConfigError, Where, nearest, plain, pydantic, told
+from captum_ib.benchmark.checks import ConfigError, Where, one_of, plain, pydantic, repeated, told
 from captum_ib.benchmark.fitting import fit_together
-from captum_ib.benchmark.settings import check, method_hints, method_names, method_title
+from captum_ib.benchmark.settings import TITLES, check, method_hints
 
 __all__ = ["ConfigError", "DataConfig", "MethodConfig", "MetricConfig", "RunConfig"]
 
 _NOT_NUMBERS = ("title", "device", "batch_size")  # change how a run goes, not what comes out
 
-_PARTS = pydantic.ConfigDict(extra="forbid")
+_CONFIG = pydantic.ConfigDict(extra="forbid")
 _T = TypeVar("_T")
-Text = Annotated[str, pydantic.StringConstraints(strict=True, strip_whitespace=True, min_length=1)]
-Count = Annotated[int, pydantic.Field(strict=True, ge=1)]
-Seed = Annotated[int, pydantic.Field(strict=True, ge=0, le=2**63 - 1)]
-Device = Annotated[str, pydantic.StringConstraints(pattern=r"^(cpu|cuda|mps|xpu)(:\d+)?$")]
-Settings = Annotated[Mapping[str, Any], pydantic.BeforeValidator(lambda value: plain(value))]
+_Text = Annotated[str, pydantic.StringConstraints(strict=True, strip_whitespace=True, min_length=1)]
+_Count = Annotated[int, pydantic.Field(strict=True, ge=1)]
+_Seed = Annotated[int, pydantic.Field(strict=True, ge=0, le=2**63 - 1)]
+_Method = Annotated[str, pydantic.AfterValidator(lambda name: one_of(name, TITLES))]
+_Metric = Annotated[str, pydantic.AfterValidator(lambda name: one_of(name, METRICS))]
+_Settings = Annotated[Mapping[str, Any], pydantic.BeforeValidator(lambda value: plain(value))]
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=_PARTS)
+@pydantic.dataclasses.dataclass(frozen=True, config=_CONFIG)
 class DataConfig:
     """Where samples come from; see :mod:`captum_ib.benchmark.data` for what each kind reads.
 
@@ -38,7 +39,7 @@ class DataConfig:
 
     kind: Literal["scenes", "folder", "table", "coco", "funnybirds"]
     path: Annotated[str, pydantic.StringConstraints(strict=True, min_length=1)] | None = None
-    options: Settings = field(default_factory=dict)
+    options: _Settings = field(default_factory=dict)
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -60,7 +61,7 @@ class DataConfig:
         return self
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=_PARTS)
+@pydantic.dataclasses.dataclass(frozen=True, config=_CONFIG)
 class MethodConfig:
     """One line of the table.
 
@@ -70,14 +71,14 @@ class MethodConfig:
         settings: keywords of the constructor (``layer`` or ``layers``) and of ``attribute``.
     """
 
-    method: str
-    label: Text
-    settings: Settings = field(default_factory=dict)
+    method: _Method
+    label: _Text
+    settings: _Settings = field(default_factory=dict)
 
     @pydantic.model_validator(mode="before")
     @classmethod
     def _written_out(cls, given: Any) -> Any:
-        return _named(given, "method", method_names(), method_title)
+        return _named(given, "method", TITLES)
 
     @pydantic.model_validator(mode="after")
     def _settings_known(self) -> MethodConfig:
@@ -85,7 +86,7 @@ class MethodConfig:
         return self
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=_PARTS)
+@pydantic.dataclasses.dataclass(frozen=True, config=_CONFIG)
 class MetricConfig:
     """One column of the table.
 
@@ -95,14 +96,14 @@ class MetricConfig:
         settings: keywords of the metric.
     """
 
-    metric: str
-    label: Text
-    settings: Settings = field(default_factory=dict)
+    metric: _Metric
+    label: _Text
+    settings: _Settings = field(default_factory=dict)
 
     @pydantic.model_validator(mode="before")
     @classmethod
     def _written_out(cls, given: Any) -> Any:
-        return _named(given, "metric", METRICS, str)
+        return _named(given, "metric", {name: name for name in METRICS})
 
     @pydantic.model_validator(mode="after")
     def _settings_known(self) -> MetricConfig:
@@ -111,7 +112,7 @@ class MetricConfig:
         return self
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=_PARTS)
+@pydantic.dataclasses.dataclass(frozen=True, config=_CONFIG)
 class RunConfig:
     """A whole run. :meth:`from_dict` takes short forms, and says in one sentence what is wrong.
 
@@ -140,14 +141,14 @@ class RunConfig:
     (['CoIBA', 'IBA'], (0,))
     """
 
-    model: Text
+    model: _Text
     data: DataConfig
     methods: Annotated[tuple[MethodConfig, ...], pydantic.Field(min_length=1)]
     metrics: Annotated[tuple[MetricConfig, ...], pydantic.Field(min_length=1)]
-    seeds: Annotated[tuple[Seed, ...], pydantic.Field(min_length=1)] = (0,)
-    samples: Count | None = None
-    batch_size: Count = 8
-    device: Device = "cpu"
+    seeds: Annotated[tuple[_Seed, ...], pydantic.Field(min_length=1)] = (0,)
+    samples: _Count | None = None
+    batch_size: _Count = 8
+    device: Annotated[str, pydantic.Field(pattern=r"^(cpu|cuda|mps|xpu)(:\d+)?$")] = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     title: Annotated[str, pydantic.StringConstraints(strict=True, strip_whitespace=True)] = ""
 
@@ -169,10 +170,8 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, short forms written out; :meth:`from_dict` gives the run back."""
-        return {
-            "title": self.title,
-            **pydantic.TypeAdapter(RunConfig).dump_python(self, mode="json"),
-        }
+        values = pydantic.TypeAdapter(RunConfig).dump_python(self, mode="json")
+        return {"title": self.title, **values}
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all that determines the numbers: not title, device or batch size."""
@@ -183,20 +182,23 @@ class RunConfig:
     @pydantic.field_validator("methods", "metrics")
     @classmethod
     def _distinct(cls, entries: tuple[Any, ...]) -> tuple[Any, ...]:
-        labels = [entry.label for entry in entries]
-        for index, label in enumerate(labels):
-            if label in labels[:index]:
-                problem = f"has the label {label!r}, as has entry {labels.index(label)}"
-                raise ConfigError(f"{problem}; give each a label of its own", (index,))
+        index = repeated(entry.label for entry in entries)
+        if index is not None:
+            problem = f"has the label {entries[index].label!r}, which is there twice"
+            raise ConfigError(f"{problem}; give each a label of its own", (index,))
         return entries
 
     @pydantic.field_validator("seeds", mode="before")
     @classmethod
-    def _once(cls, given: Any) -> Any:
-        seeds = given if isinstance(given, (list, tuple)) else (given,)
-        for index, seed in enumerate(seeds):
-            if seed in seeds[:index]:
-                raise ConfigError(f"is {seed}, which is there twice", (index,))
+    def _lone_seed(cls, given: Any) -> Any:
+        return given if isinstance(given, (list, tuple)) else (given,)
+
+    @pydantic.field_validator("seeds")
+    @classmethod
+    def _once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        index = repeated(seeds)
+        if index is not None:
+            raise ConfigError(f"is {seeds[index]}, which is there twice", (index,))
         return seeds
 
     @pydantic.field_validator("title")
@@ -213,22 +215,19 @@ class RunConfig:
         return self
 
 
+_PARTS = {"data": DataConfig, "methods": MethodConfig, "metrics": MetricConfig, "runs": RunConfig}
+
+
 def validated(kind: type[_T], given: Any) -> _T:
     """Plain values as a dataclass of this room.
 
     Raises:
         ConfigError: they are none.
     """
-    parts = {
-        "data": DataConfig,
-        "methods": MethodConfig,
-        "metrics": MetricConfig,
-        "runs": RunConfig,
-    }
 
     def keys(where: Where) -> Iterable[str]:
         names = [step for step in where if isinstance(step, str)]
-        return (parts[names[-1]] if names else kind).__annotations__
+        return (_PARTS[names[-1]] if names else kind).__annotations__
 
     try:
         return pydantic.TypeAdapter(kind).validate_python(plain(given))
@@ -244,16 +243,13 @@ def _table(given: Any, key: str) -> Any:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _named(given: Any, key: str, known: Collection[str], title: Callable[[str], str]) -> Any:
+def _named(given: Any, key: str, titles: Mapping[str, str]) -> Any:
     """A method or metric as a table with a label."""
     given = _table(given, key)
-    if not isinstance(given, Mapping) or key not in given:
+    if not isinstance(given, Mapping) or not isinstance(given.get(key), str):
         return given
-    name = str(given[key]).lower()
-    if name not in known:
-        problem = f"is {given[key]!r}, which is none of its values; {nearest(name, known)}"
-        raise ConfigError(problem, (key,))
-    return {"label": title(name), **given, key: name}
+    name = given[key].lower()
+    return {"label": titles.get(name, name), **given, key: name}
 
 
 def _whole(value: Any) -> Any:

@@ -12,7 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
-from captum_ib.benchmark.checks import ConfigError, nearest, pydantic
+from captum_ib.benchmark.checks import ConfigError, nearest, pydantic, repeated
 from captum_ib.benchmark.config import RunConfig, validated
 from captum_ib.extras import need
 
@@ -36,11 +36,12 @@ class _Several:
     @classmethod
     def _titles(cls, runs: tuple[RunConfig, ...]) -> tuple[RunConfig, ...]:
         titles = [run.title for run in runs]
-        for index, title in enumerate(titles):
-            if not title:
-                raise ConfigError("lacks 'title': each of several runs needs one", (index,))
-            if title in titles[:index]:
-                raise ConfigError(f"is {title!r}, which is there twice", (index, "title"))
+        if "" in titles:
+            problem = "lacks 'title': each of several runs needs one"
+            raise ConfigError(problem, (titles.index(""),))
+        index = repeated(titles)
+        if index is not None:
+            raise ConfigError(f"is {titles[index]!r}, which is there twice", (index, "title"))
         return runs
 
 

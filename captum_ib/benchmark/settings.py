@@ -14,6 +14,9 @@ from captum_ib.benchmark.checks import ConfigError, nearest, pydantic
 FLOOR = "random"
 """The method that knows nothing: noise of its own, the floor that every other must beat."""
 
+TITLES = {**{row.name: row.title for row in methods.METHODS.values()}, FLOOR: "Random"}
+"""The methods that a run can hold, and how a table names them when nothing else is said."""
+
 LAYERS = str | Sequence[str | Sequence[str] | None] | None
 """A layer by its dotted name, several, or one or several per tower of a pair."""
 
@@ -31,16 +34,6 @@ _TAKEN = {
 _UNSAID = ("self", "forward_func", "inputs", "additional_forward_args", "device_ids")
 # Strict: "1" is no number, 1.5 not whole. Arbitrary: a Tensor is a type that no file can say.
 _STRICT = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
-
-
-def method_names() -> list[str]:
-    """The methods that a run can hold: those of the registry, and the floor."""
-    return [*methods.METHODS, FLOOR]
-
-
-def method_title(name: str) -> str:
-    """How a table names a method when nothing else is said."""
-    return "Random" if name == FLOOR else methods.get(name).title
 
 
 def check(settings: Mapping[str, Any], hints: Mapping[str, Any], owner: str, key: str) -> None:

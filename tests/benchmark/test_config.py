@@ -8,7 +8,14 @@ from typing import Any, Optional
 import pytest
 
 from captum_ib import methods
-from captum_ib.benchmark import ConfigError, DataConfig, MethodConfig, RunConfig, settings
+from captum_ib.benchmark import (
+    ConfigError,
+    DataConfig,
+    MethodConfig,
+    MetricConfig,
+    RunConfig,
+    settings,
+)
 from captum_ib.benchmark.catalogue import DATA, METRICS
 from captum_ib.benchmark.checks import plain
 
@@ -116,12 +123,16 @@ def test_whole_numbers_and_the_same_numbers_with_a_point_are_one_run():
         ({"methods": ["coibaa"]}, ("methods", 0, "method"), "is 'coibaa', .*you mean 'coiba'?"),
         ({"methods": [{"metod": "iba"}]}, ("methods", 0), r"methods\[0\] has no key 'metod'; did"),
         ({"methods": [{"label": "x"}]}, ("methods", 0), r"methods\[0\] lacks 'method'"),
-        ({"methods": [{"method": 1}]}, ("methods", 0, "method"), "is 1, .* known: iba, coiba"),
+        (
+            {"methods": [{"method": 1}]},
+            ("methods", 0, "method"),
+            "should be a valid string, given 1",
+        ),
         ({"methods": [{"method": "iba", "label": 1}]}, ("methods", 0, "label"), "valid string"),
         (
             {"methods": ["iba", {"method": "iba", "settings": {"beta": 1}}]},
             ("methods", 1),
-            r"methods\[1\] has the label 'IBA', as has entry 0; give each a label of its own",
+            r"methods\[1\] has the label 'IBA', which is there twice; give each a label of its own",
         ),
         (
             {"methods": [{"method": "iba", "settings": {"betta": 1}}]},
@@ -153,13 +164,14 @@ def test_whole_numbers_and_the_same_numbers_with_a_point_are_one_run():
             ("methods", 0, "settings"),
             "has 'p', which is no setting of random; there are none",
         ),
+        ({"methods": ["random", "qqq"]}, ("methods", 1, "method"), "is 'qqq', .* known: iba, co"),
         ({"metrics": ["insertoin"]}, ("metrics", 0, "metric"), "did you mean 'insertion'?"),
         (
             {"metrics": [{"metric": "insertion", "settings": {"steps": True}}]},
             ("metrics", 0, "settings", "steps"),
             "should be int, given True",
         ),
-        ({"metrics": ["iou", "iou"]}, ("metrics", 1), "has the label 'iou', as has entry 0"),
+        ({"metrics": ["iou", "iou"]}, ("metrics", 1), "has the label 'iou', which is there twice"),
         ({"seeds": []}, ("seeds",), "seeds should have at least 1 item"),
         ({"seeds": [0, 1, 0]}, ("seeds", 2), r"seeds\[2\] is 0, which is there twice"),
         (
@@ -210,6 +222,8 @@ def test_keys_are_text():
 def test_parts_made_in_code_are_checked_too():
     with pytest.raises(ValueError, match="which is no setting of iba; did you mean 'beta'"):
         MethodConfig("iba", "IBA", {"betta": 1})
+    with pytest.raises(ValueError, match="is 'iuo', .*; did you mean 'iou'?"):
+        MetricConfig("iuo", "IoU")
     with pytest.raises(ValueError, match="batch_size"):
         replace(run(), batch_size=0)
     assert DataConfig("scenes", None, {"objects": [1, 2]}).options == {"objects": (1, 2)}
