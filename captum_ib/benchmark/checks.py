@@ -69,8 +69,12 @@ def one_of(value: str, known: Iterable[str]) -> str:
     """
     names = list(known)
     if value not in names:
-        raise ConfigError(f"is {value!r}, which is none of its values; {nearest(value, names)}", ())
+        raise ConfigError(_not_one_of(value, names), ())
     return value
+
+
+def _not_one_of(value: str, names: Iterable[str]) -> str:
+    return f"is {value!r}, which is none of its values; {nearest(value, names)}"
 
 
 def repeated(values: Iterable[Any]) -> int | None:
@@ -126,7 +130,8 @@ def told(error: pydantic.ValidationError, keys: Callable[[Where], Iterable[str]]
     inner = facts.get("error")
     if isinstance(inner, ConfigError):  # of a validator of ours, which knows the way from there
         return ConfigError(inner.problem, (*where, *(inner.where or ())))
-    known = re.findall("'(.*?)'", facts.get("expected", ""))
-    hint = f"; {nearest(given, known)}" if known and isinstance(given, str) else ""
+    if mistake["type"] == "literal_error" and isinstance(given, str):
+        problem = _not_one_of(given, re.findall("'(.*?)'", facts["expected"]))
+        return ConfigError(problem, where)
     should = re.sub(r"^.*?(?=should )", "", mistake["msg"])  # "Input should be a valid integer"
-    return ConfigError(f"{should}, given {reprlib.repr(given)}{hint}", where)
+    return ConfigError(f"{should}, given {reprlib.repr(given)}", where)
