@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -156,10 +154,11 @@ def _weigh(node: Any, known: dict[int, int]) -> int:
         return known[id(node)]
     known[id(node)], parts = 0, list(node.value) if node.id == "sequence" else []
     if node.id == "mapping":
-        names = Counter(key.value for key, _ in node.value if key.id == "scalar")
-        name, count = max(names.items(), key=itemgetter(1), default=("", 1))
-        if count > 1:
-            raise ConfigError(f"key {name!r} is there twice, in what begins there {line}")
+        keys = [key for key, _ in node.value if key.id == "scalar"]
+        index = repeated(key.value for key in keys)
+        if index is not None:
+            key, line = keys[index].value, keys[index].start_mark.line + 1
+            raise ConfigError(f"key {key!r} is there twice (line {line})")
         parts = [part for pair in node.value for part in pair]
     weight = 1 + sum(_weigh(part, known) for part in parts)
     weight += len(node.value) if node.id == "scalar" else 0
