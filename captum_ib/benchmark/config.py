@@ -55,9 +55,6 @@ class DataConfig:
         if kind.path is not None and self.path is None:
             raise ConfigError(f"lacks 'path': {kind.path}", ())
         check(self.options, kind.options, f"data of kind {kind.name!r}", "options")
-        for key in kind.requires:
-            if key not in self.options:
-                raise ConfigError(f"of kind {kind.name!r} needs the option {key}", ())
         return self
 
 

@@ -18,12 +18,16 @@ def fit_together(run: RunConfig) -> None:
     """Check a run's parts against each other.
 
     Raises:
-        ConfigError: scenes without a number of samples; a metric that needs what the data lacks; a
-            method or metric that the model, one of the zoo, is not for.
+        ConfigError: scenes without a number of samples, data without an option that they need; a
+            metric that needs what the data lacks; a method or metric that the model, one of the
+            zoo, is not for.
     """
     data, model = DATA[run.data.kind], kind_of(run.model)
     if data.name == "scenes" and run.samples is None:
         raise ConfigError("lacks 'samples': scenes never end, say how many", ())
+    for key in data.requires:
+        if key not in run.data.options:
+            raise ConfigError(f"of kind {data.name!r} needs the option {key}", ("data",))
     known = f"{run.model}, a {'dual encoder' if model == 'dual' else 'classifier'}; these do: "
     for index, name in enumerate(line.method for line in run.methods):
         if name != FLOOR and model is not None and model not in methods.get(name).takes:
