@@ -224,10 +224,10 @@ def test_all_methods_on_a_classifier_of_transformers(classifier_folders, image, 
     folder = classifier_folders / "vit"
     arguments = ["--model", folder, "--image", image, "--method", "all", "--target", "dog"]
     assert explain(out, *arguments, "--steps", 2, "--samples", 2) == 0
-    # Captum's Grad-CAM wants channels before positions, which a ViT's blocks have not.
+    # Captum's Grad-CAM wants channels before positions, which a ViT's blocks have not (and, in
+    # transformers 4, a layer that returns a tensor): it alone is left out.
     error = capsys.readouterr().err
-    assert error.startswith("captum-ib: without gradcam: gradcam gives no map over the image at ")
-    assert error.count("\n") == 1
+    assert error.startswith("captum-ib: without gradcam: ") and error.count("\n") == 1
     shapes = {
         path.stem.removeprefix("x-"): read(out, path.stem)[0]["image_attribution"].shape
         for path in out.glob("*.npz")
