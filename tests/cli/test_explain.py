@@ -241,9 +241,7 @@ def test_all_methods_on_a_classifier_of_transformers(classifier_folders, image, 
 
 
 @pytest.mark.parametrize("name", ["ig", "saliency", "inputxgradient", "gradcam"])
-def test_captums_own_methods_on_a_classifier_of_transformers(
-    classifier_folders, image, out, name
-):
+def test_captums_own_methods_on_a_classifier_of_transformers(classifier_folders, image, out, name):
     folder = classifier_folders / "resnet"
     arguments = ["--model", folder, "--image", image, "--method", name, "--target", "bird"]
     assert explain(out, *arguments) == 0
