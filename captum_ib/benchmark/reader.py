@@ -160,7 +160,7 @@ class Logits(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.train(model.training)
+        self.training = model.training
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits ``(N, classes)``, float32."""
