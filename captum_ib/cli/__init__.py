@@ -208,7 +208,7 @@ def report_command(
 ) -> None:
     """Make tables, figures and a gallery from benchmark runs."""
     with one_line(traceback):
-        from captum_ib.benchmark.report import FORMATS, make_report
+        from captum_ib.report import FORMATS, make_report
 
         formats, samples = names(format) or FORMATS, 0 if no_gallery else gallery
         text, files = make_report(

@@ -38,7 +38,7 @@ def run(
     """Explain pictures; prints what was written. Arguments are the command's, lists filled in.
 
     Args:
-        model: as :func:`captum_ib.models.load.load` takes it.
+        model: as :func:`captum_ib.load` takes it.
         images: files of pictures.
         out: folder for the results.
         texts: captions, for an image-text model: one for all pictures, or one each.
