@@ -100,7 +100,7 @@ def test_settings_in_the_record_are_complete(vit_folder, image, out):
     _, record = read(out, "x-iba")
     assert record["settings"]["n_steps"] == 1  # given
     assert record["settings"]["beta"] == 10.0  # the class's default: Schulz et al.
-    assert record["settings"]["objective"] == "class_objective"
+    assert record["settings"]["objective"] == "cross_entropy"
     assert record["unit"] == "bits" and record["signed"] is False
     assert record["model"] == str(vit_folder) and record["image"] == image
     assert {"torch", "captum", "captum_ib", "python"} <= set(record["versions"])
