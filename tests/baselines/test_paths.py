@@ -130,9 +130,9 @@ def test_mfaba_stays_between_the_bounds():
     [
         ({"n_steps": 0}, ValueError, "n_steps must be at least 1, given 0"),
         ({"n_steps": 1.0}, TypeError, "n_steps must be an int, given float"),
-        ({"method": "third"}, ValueError, "method must be 'second_order' or 'first_order'"),
-        ({"direction": "up"}, ValueError, "direction must be 'sharp' or 'smooth', given 'up'"),
-        ({"score": "logit"}, ValueError, "score must be 'probability' or 'output'"),
+        ({"method": "third"}, ValueError, 'method must be "second_order" or "first_order"'),
+        ({"direction": "up"}, ValueError, 'direction must be "sharp" or "smooth"'),
+        ({"score": "logit"}, ValueError, 'score must be "probability" or "output"'),
         ({"step_size": 0.0}, ValueError, "step_size must be positive, given 0.0"),
     ],
 )
