@@ -44,19 +44,25 @@ class Limits:
         return int(self.megapixels * 1e6)
 
 
-def read_upload(path: Path, limits: Limits) -> Image.Image:
+def read_upload(path: Path, limits: Limits, name: str = "") -> Image.Image:
     """The picture in an uploaded file, upright and in RGB; messages hold its name, not its place.
+
+    Args:
+        path: where it is.
+        limits: checked before anything is decoded.
+        name: what its sender calls it (default: its name at ``path``).
 
     Raises:
         ValueError: it is no picture of a known format, a broken or too large one, or it is gone.
     """
+    name = name or path.name
     try:
         size = path.stat().st_size
     except OSError:
-        raise ValueError(f"{path.name} is no longer kept: upload it again") from None
+        raise ValueError(f"{name} is no longer kept: upload it again") from None
     if size > limits.size:
         raise ValueError(
-            f"{path.name} has {size / 1e6:.1f} MB, at most {limits.megabytes:g} MB are read; scale "
+            f"{name} has {size / 1e6:.1f} MB, at most {limits.megabytes:g} MB are read; scale "
             "it down"
         )
     try:
@@ -65,4 +71,4 @@ def read_upload(path: Path, limits: Limits) -> Image.Image:
         reason = str(error).partition(" can't be read: ")[2]
         if "cannot identify" in reason:
             reason = f"it is not a picture in one of the formats {', '.join(FORMATS)}"
-        raise ValueError(f"{path.name} can't be read: {reason}") from error
+        raise ValueError(f"{name} can't be read: {reason}") from error
