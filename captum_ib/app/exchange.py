@@ -98,6 +98,11 @@ class Request:
             if not message.get("more_body"):
                 return bytes(body)
 
+    async def until_gone(self) -> None:
+        """Wait until the client has closed the connection."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
     def with_body(self, body: bytes) -> tuple[Any, Any]:
         """Scope and ``receive`` of the same request with another body."""
         messages = [{"type": "http.request", "body": body, "more_body": False}]

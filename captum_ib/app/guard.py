@@ -8,6 +8,7 @@ reach it at all: uploads are taken, kept and given back on our own routes.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from secrets import token_hex
@@ -117,10 +118,23 @@ class Guard:
     async def _heartbeat(self, request: Request, cookie: str, session: str) -> None:
         """Open as long as the page is; its end is the end of the page's files and methods."""
         self._enter(cookie, session)
+        gone = asyncio.Event()
+
+        async def receive() -> Any:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        # What answers in a stream looks for the client only when it sends, some time later.
+        answering = asyncio.ensure_future(self.app(request.clean(), receive, request.send))
+        leaving = asyncio.ensure_future(request.until_gone())
         try:
-            await self.app(request.clean(), request.receive, request.send)
+            await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._visitors.leave(session)
+            gone.set()
+            for task in (answering, leaving):
+                task.cancel()
+            await asyncio.gather(answering, leaving, return_exceptions=True)
 
     async def _join(self, request: Request, cookie: str, _: str) -> None:
         """Call one of the page's functions."""
