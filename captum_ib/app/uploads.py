@@ -9,6 +9,7 @@ from PIL import Image
 
 from captum_ib.explaining.pictures import read_image
 
+TILEWIDTH, TILELENGTH = 322, 323  # tags of TIFF 6.0
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that are decoded; Pillow knows more, some of which call other programs."""
 
@@ -66,9 +67,34 @@ def read_upload(path: Path, limits: Limits, name: str = "") -> Image.Image:
             "it down"
         )
     try:
+        _require_small_tiles(path, limits)
         return read_image(path, max_pixels=limits.pixels, formats=FORMATS)
     except ValueError as error:
         reason = str(error).partition(" can't be read: ")[2]
         if "cannot identify" in reason:
             reason = f"it is not a picture in one of the formats {', '.join(FORMATS)}"
         raise ValueError(f"{name} can't be read: {reason}") from error
+
+
+def _require_small_tiles(path: Path, limits: Limits) -> None:
+    """A TIFF is decoded tile by tile, and a tile may be far larger than the picture that it holds.
+
+    Raises:
+        ValueError: a tile, or a strip, of too many pixels.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            tags = getattr(picture, "tag_v2", {})
+            sides = [tags.get(tag) for tag in (TILEWIDTH, TILELENGTH)]
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return  # said when it is read
+    if not any(sides):
+        return
+    if not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ValueError(f"{path} can't be read: its tiles have no size")
+    width, height = sides
+    if width * height > limits.pixels:
+        raise ValueError(
+            f"{path} can't be read: its tiles of {width} × {height} pixels are too large, at most "
+            f"{limits.megapixels:g} million are read; save it without tiles"
+        )
