@@ -272,6 +272,7 @@ def functions_of(blocks: Any) -> dict[int, tuple[str, ...]]:
     return {
         number: tuple(_kind(field) for field in function.inputs)
         for number, function in blocks.fns.items()
+        if function.fn is not None  # one that only cancels others is not called
     }
 
 

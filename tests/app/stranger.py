@@ -47,11 +47,11 @@ class Stranger:
             page = self.http.get("/").text
             config = json.loads(re.search(r"window.gradio_config = (\{.*?\});</script>", page)[1])
             names = {part["id"]: part["props"].get("elem_id") for part in config["components"]}
-            self.functions = {
-                f"{names[target]}.{event}": function["id"]
-                for function in config["dependencies"]
-                for target, event in function["targets"]
-            }
+            self.functions: dict[str, int] = {}
+            for function in config["dependencies"]:
+                for target, event in function["targets"]:
+                    if function["backend_fn"]:
+                        self.functions[f"{names[target]}.{event}"] = function["id"]
 
     def __enter__(self) -> Stranger:
         return self

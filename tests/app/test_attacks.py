@@ -539,7 +539,8 @@ def test_an_upload_goes_when_another_picture_is_chosen(stranger, served):
 def test_an_upload_goes_when_the_page_is_closed(stranger, served):
     gone = threading.Event()
     with stranger.http.stream("GET", f"/gradio_api/heartbeat/{stranger.session}") as open_page:
-        assert next(open_page.iter_text()).startswith("data: ALIVE")
+        alive = open_page.iter_text()  # kept: its end would close the connection
+        assert next(alive).startswith("data: ALIVE")
         (path,) = stranger.upload().json()
         stranger.choose(path)
         file = served.home / "uploads" / path.partition("/")[0]
