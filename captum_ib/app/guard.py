@@ -104,7 +104,7 @@ class Guard:
         """The page itself; whoever opens it for the first time is given a cookie."""
         headers = []
         if request.scope["method"] == "GET" and not self._visitors.knows(cookie):
-            value = f"{self._cookie}={self._visitors.welcome()}; Path=/; HttpOnly; SameSite=Strict"
+            value = f"{self._cookie}={self._visitors.welcome()}; Path=/; HttpOnly; SameSite=Lax"
             headers = [(b"set-cookie", value.encode())]
 
         async def with_cookie(message: Any) -> None:

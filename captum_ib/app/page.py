@@ -96,6 +96,8 @@ class Page:
         """State and cards as HTML, again after each method; the last time with downloads."""
         yield cards.note_html(f"waiting for {model} …"), ""
         try:
+            if model not in self.offers:
+                raise ValueError("no model is chosen")
             offer = self.offers[model]
             picture, name = self.picture(model, source)
             question = Question(

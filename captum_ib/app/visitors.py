@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 VISITORS = 256
-"""Browsers that are known at a time; the one that came first goes first."""
+"""Browsers that are known at a time; the oldest without an open page goes first, else the oldest."""
 FILES = 32
 """Uploads that are kept at a time, of all visitors; the oldest goes first."""
 HOUR = 3600.0
 """Seconds after which an upload goes in any case."""
+_SESSIONS = 64  # open pages of a visitor; the oldest goes first
 _EVENTS = 128  # requests of a visitor that can be cancelled
 _NAME_BYTES = 120  # names of results are longer than the picture's, and file systems take 255
 _SESSION = re.compile(r"[A-Za-z0-9]{6,64}")
@@ -79,9 +80,10 @@ class Visitors:
         """The cookie of a new visitor."""
         cookie = secrets.token_urlsafe(32)
         with self._lock:
+            if len(self._visitors) == VISITORS:
+                idle = (name for name, one in self._visitors.items() if not one.sessions)
+                self._forget(next(idle, next(iter(self._visitors))))
             self._visitors[cookie] = _Visitor()
-            while len(self._visitors) > VISITORS:
-                self._forget(next(iter(self._visitors)))
         return cookie
 
     def knows(self, cookie: str) -> bool:
@@ -96,7 +98,10 @@ class Visitors:
                 return False
             if self._owners.setdefault(session, cookie) != cookie:
                 return False
-            self._visitors[cookie].sessions.setdefault(session, None)
+            sessions = self._visitors[cookie].sessions
+            sessions.setdefault(session, None)
+            if len(sessions) > _SESSIONS:
+                self.leave(next(iter(sessions)))
             return True
 
     def owns(self, cookie: str, session: str) -> bool:

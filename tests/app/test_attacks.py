@@ -400,7 +400,7 @@ def test_a_link_from_anywhere_opens_the_page(address):
     assert answer.headers["x-frame-options"] == "DENY"
     assert answer.headers["x-content-type-options"] == "nosniff"
     cookie = answer.headers["set-cookie"]
-    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+    assert "HttpOnly" in cookie and "SameSite=Lax" in cookie
 
 
 def test_headers_of_a_proxy_do_not_move_the_page(stranger):

@@ -71,6 +71,12 @@ def test_stopping_one_visitor_stops_no_other(page, monkeypatch):
     assert "done: CoIBA" in state and len(steps) == 5  # the last step only evaluates
 
 
+def test_no_model_at_all_is_said_in_words(page):
+    nothing = (None, Source(example=0), None, None, [], [], None, None, None)
+    *_, (state, _) = page.explain("somebody", *nothing)
+    assert "Not explained:</b> no model is chosen" in state
+
+
 def test_who_waits_for_a_model_can_be_stopped(classifier):
     stop = threading.Event()
     with classifier.lock:
