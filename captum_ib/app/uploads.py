@@ -80,19 +80,16 @@ def _require_small_tiles(path: Path, limits: Limits) -> None:
     """A TIFF is decoded tile by tile, and a tile may be far larger than the picture that it holds.
 
     Raises:
-        ValueError: a tile, or a strip, of too many pixels.
+        ValueError: a tile of too many pixels.
     """
     try:
         with Image.open(path, formats=FORMATS) as picture:
             tags = getattr(picture, "tag_v2", {})
-            sides = [tags.get(tag) for tag in (TILEWIDTH, TILELENGTH)]
+            width, height = (tags.get(tag, 0) for tag in (TILEWIDTH, TILELENGTH))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return  # said when it is read
-    if not any(sides):
-        return
-    if not all(isinstance(side, int) and side > 0 for side in sides):
+    if not isinstance(width, int) or not isinstance(height, int):
         raise ValueError(f"{path} can't be read: its tiles have no size")
-    width, height = sides
     if width * height > limits.pixels:
         raise ValueError(
             f"{path} can't be read: its tiles of {width} × {height} pixels are too large, at most "

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 VISITORS = 256
-"""Browsers that are known at a time; the oldest without an open page goes first, else the oldest."""
+"""Browsers that are known at a time; the oldest goes first, those without an open page before."""
 FILES = 32
 """Uploads that are kept at a time, of all visitors; the oldest goes first."""
 HOUR = 3600.0
