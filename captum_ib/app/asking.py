@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,9 +16,11 @@ from captum_ib.app.offers import Offer
 from captum_ib.explaining.choices import check_methods
 from captum_ib.explaining.results import Origin
 from captum_ib.explaining.subject import Explanation, Subject, explain_subject, make_subject
+from captum_ib.hooks import check_stop, stopping
 
 MAX_STEPS = 1000
 """A request of more steps would keep everybody else waiting."""
+_LOOK = 0.1  # seconds between two looks whether somebody who waits for a model still wants it
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,21 @@ class Answer:
     origin: Origin
 
 
-def answer(offer: Offer, question: Question) -> Iterator[Answer]:
+def answer(
+    offer: Offer, question: Question, stop: threading.Event | None = None
+) -> Iterator[Answer]:
     """Explain with one method after the other; yields before the first and after each.
 
     The model is locked while a method runs, not between two of them: whoever stops listening holds
     up nobody.
 
+    Args:
+        offer: the model.
+        question: what to explain, and how.
+        stop: ends a running method between two of its steps, and the wait for the model.
+
     Raises:
+        Stopped: ``stop`` was set.
         ValueError, TypeError, RuntimeError, AssertionError: something in the question does not work
             (Captum says some mistakes with a bare ``assert``).
     """
@@ -76,7 +88,8 @@ def answer(offer: Offer, question: Question) -> Iterator[Answer]:
     given = {"beta": question.beta, "steps": question.steps, "seed": question.seed}
     settings = methods.settings_for(rows, given)
     asked = question.asked.strip() or None
-    with offer.lock:
+    stop = stop or threading.Event()
+    with _taken(offer, stop):
         subject = make_subject(offer.loaded, question.picture, asked, offer.device, torch.float32)
     names = tuple(row.name for row in rows)
     origin = Origin(offer.loaded.name, question.name, question.seed, str(offer.device), "float32")
@@ -84,10 +97,25 @@ def answer(offer: Offer, question: Question) -> Iterator[Answer]:
     yield current
     for count, row in enumerate(rows, start=1):
         layers = () if row.layers == "none" else question.layers
-        with offer.lock:
+        with _taken(offer, stop):
             result = explain_subject(subject, row, layers, settings[row.name], show_progress=False)
         current = replace(current, results=(*current.results, result), waiting=names[count:])
         yield current
+
+
+@contextmanager
+def _taken(offer: Offer, stop: threading.Event) -> Iterator[None]:
+    """The model for one at a time, while ``stop`` is not set."""
+    # Opened and closed around each method: a generator may go on in another thread, where what a
+    # context variable holds is not known.
+    with stopping(stop):
+        check_stop()
+        while not offer.lock.acquire(timeout=_LOOK):
+            check_stop()
+        try:
+            yield
+        finally:
+            offer.lock.release()
 
 
 def _check(offer: Offer, question: Question, rows: list[methods.MethodSpec]) -> None:

@@ -61,6 +61,22 @@ def preview_html(picture: Image.Image, name: str) -> str:
     )
 
 
+def examples_html(pictures: Sequence[Image.Image]) -> str:
+    """What gives the buttons of the examples their pictures."""
+    rules = [
+        f'{_button(i)} {{ background-image: url("{_data(np.asarray(picture) / 255)}"); }}'
+        for i, picture in enumerate(pictures)
+    ]
+    return f"<style>{' '.join(rules)}</style>"
+
+
+def chosen_html(index: int | None) -> str:
+    """What marks the button of the chosen example; none is for an upload."""
+    if index is None:
+        return ""
+    return f"<style>{_button(index)} {{ outline: 2px solid var(--color-accent); }}</style>"
+
+
 def methods_html(rows: Sequence[MethodSpec]) -> str:
     """What the chosen methods say, and what they cost."""
     items = [
@@ -170,9 +186,18 @@ def _enlarged(pixels: np.ndarray, side: int = _SIDE) -> np.ndarray:
     return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
+def _button(index: int) -> str:
+    return f"#ib-examples #ib-example-{index + 1}"
+
+
 def _img(pixels: np.ndarray, alt: str) -> str:
+    return f'<img alt="{escape(alt)}" src="{_data(pixels)}">'
+
+
+def _data(pixels: np.ndarray) -> str:
+    """A picture as an address that holds it."""
     picture = Image.fromarray((pixels * 255).round().astype(np.uint8))
     data = io.BytesIO()
     picture.save(data, "JPEG", quality=90, subsampling=0)
     encoded = base64.b64encode(data.getvalue()).decode("ascii")
-    return f'<img alt="{escape(alt)}" src="data:image/jpeg;base64,{encoded}">'
+    return f"data:image/jpeg;base64,{encoded}"

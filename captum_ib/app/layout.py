@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from PIL import Image
-
-from captum_ib import methods
 from captum_ib.app import cards, style
 from captum_ib.app.asking import MAX_STEPS
-from captum_ib.app.offers import Offer
+from captum_ib.app.choices import (
+    class_choices,
+    has,
+    layers_info,
+    method_choices,
+    rows_of,
+    setting,
+    thumbnails,
+)
+from captum_ib.app.offers import EXAMPLES, Offer
 from captum_ib.app.page import Page, Source
 from captum_ib.app.uploads import FORMATS
 
@@ -25,7 +32,7 @@ def build(gr: Any, page: Page) -> Any:
         page: what the events do.
     """
     first = next(iter(page.offers))
-    with gr.Blocks(analytics_enabled=False, title="captum-ib", delete_cache=(600, 3600)) as blocks:
+    with gr.Blocks(analytics_enabled=False, title="captum-ib") as blocks:
         gr.HTML(style.HEAD)
         with gr.Row(equal_height=False, elem_id="ib-columns"):
             with gr.Column(scale=2, min_width=320):
@@ -52,28 +59,25 @@ def _inputs(gr: Any, page: Page, first: str) -> dict[str, Any]:
         f"{limits.megapixels:g} megapixels. Or one of these, which the bundled models have not "
         "seen in training:</p>"
     )
-    parts["examples"] = gr.Gallery(
-        _thumbnails(offer),
-        show_label=False,
-        container=False,
-        columns=6,
-        allow_preview=False,
-        interactive=False,
-        buttons=[],
-        object_fit="cover",
-        elem_id="ib-examples",
-    )
+    with gr.Row(elem_id="ib-examples"):
+        # Buttons rather than a gallery, whose pictures would be files behind addresses.
+        parts["buttons"] = [
+            gr.Button(f"Example {i}", elem_id=f"ib-example-{i}", min_width=0)
+            for i in range(1, EXAMPLES + 1)
+        ]
+    parts["pictures"] = gr.HTML(cards.examples_html(thumbnails(offer)), elem_id="ib-pictures")
+    parts["marks"] = gr.HTML(cards.chosen_html(0), elem_id="ib-marks")
     parts["preview"] = gr.HTML(page.preview(first, Source(example=0)), elem_id="ib-preview")
     parts.update(_question_parts(gr, offer))
     parts["methods"] = gr.Dropdown(
-        _method_choices(offer),
+        method_choices(offer),
         value=offer.first_methods,
         multiselect=True,
         label="Methods",
         info="One or several, drawn side by side.",
         elem_id="ib-methods",
     )
-    parts["about"] = gr.HTML(cards.methods_html(_rows(offer.first_methods)))
+    parts["about"] = gr.HTML(cards.methods_html(rows_of(offer.first_methods)))
     parts.update(_settings_parts(gr, offer))
     with gr.Row():
         parts["run"] = gr.Button("Explain", variant="primary", elem_id="ib-run", min_width=120)
@@ -93,7 +97,7 @@ def _question_parts(gr: Any, offer: Offer) -> dict[str, Any]:
             elem_id="ib-caption",
         ),
         "target": gr.Dropdown(
-            _class_choices(offer),
+            class_choices(offer),
             value="" if offer.pair else asked or "",
             label="Class",
             info="A label, or the index of a class.",
@@ -105,7 +109,7 @@ def _question_parts(gr: Any, offer: Offer) -> dict[str, Any]:
 
 
 def _settings_parts(gr: Any, offer: Offer) -> dict[str, Any]:
-    rows = _rows(offer.first_methods)
+    rows = rows_of(offer.first_methods)
     with gr.Accordion("Layers, β, steps, seed", open=False, elem_id="ib-settings"):
         return {
             "layers": gr.Dropdown(
@@ -114,7 +118,7 @@ def _settings_parts(gr: Any, offer: Offer) -> dict[str, Any]:
                 multiselect=True,
                 allow_custom_value=True,
                 label="Layers",
-                info=_layers_info(offer, rows),
+                info=layers_info(offer, rows),
                 elem_id="ib-layers",
             ),
             "beta": gr.Number(
@@ -122,7 +126,7 @@ def _settings_parts(gr: Any, offer: Offer) -> dict[str, Any]:
                 label="β",
                 placeholder="the method's",
                 info="Weight of the information: more β, fewer bits.",
-                interactive=_has(rows, "beta"),
+                interactive=has(rows, "beta"),
                 elem_id="ib-beta",
             ),
             "steps": gr.Number(
@@ -130,7 +134,7 @@ def _settings_parts(gr: Any, offer: Offer) -> dict[str, Any]:
                 label="Steps",
                 placeholder="the method's",
                 info=f"Of the fit or of the path, 1 to {MAX_STEPS}.",
-                interactive=_has(rows, "steps"),
+                interactive=has(rows, "steps"),
                 elem_id="ib-steps",
             ),
             "seed": gr.Number(
@@ -156,36 +160,38 @@ def _connect_model(gr: Any, page: Page, parts: dict[str, Any]) -> None:
     def on_model(name: str) -> list[Any]:
         offer = page.offers[name]
         rows, asked, start = (
-            _rows(offer.first_methods),
+            rows_of(offer.first_methods),
             offer.examples[0].question,
             Source(example=0),
         )
         return [
             start,
             None,
-            gr.update(value=_thumbnails(offer), selected_index=None),
+            cards.examples_html(thumbnails(offer)),
+            cards.chosen_html(0),
             page.preview(name, start),
             gr.update(visible=offer.pair, value=asked if offer.pair else ""),
             gr.update(
                 visible=not offer.pair,
-                choices=_class_choices(offer),
+                choices=class_choices(offer),
                 value="" if offer.pair else asked or "",
             ),
-            gr.update(choices=_method_choices(offer), value=offer.first_methods),
+            gr.update(choices=method_choices(offer), value=offer.first_methods),
             cards.methods_html(rows),
             gr.update(
                 choices=list(offer.layers),
                 value=list(offer.first_layers),
-                info=_layers_info(offer, rows),
+                info=layers_info(offer, rows),
             ),
-            gr.update(interactive=_has(rows, "beta"), value=None),
-            gr.update(interactive=_has(rows, "steps"), value=None),
+            gr.update(interactive=has(rows, "beta"), value=None),
+            gr.update(interactive=has(rows, "steps"), value=None),
             "",
             style.EMPTY,
         ]
 
     names = (
-        "source file examples preview caption target methods about layers beta steps state answer"
+        "source file pictures marks preview caption target methods about layers beta steps state "
+        "answer"
     )
     parts["model"].change(
         on_model, parts["model"], [parts[name] for name in names.split()], **_QUICK
@@ -196,35 +202,37 @@ def _connect_picture(gr: Any, page: Page, parts: dict[str, Any]) -> None:
     """An example or an upload: whichever came last is the picture."""
     model, source, preview = parts["model"], parts["source"], parts["preview"]
 
-    def on_example(name: str, event: gr.SelectData) -> list[Any]:  # pyright: ignore
-        index = int(event.index)
+    def on_example(index: int, name: str) -> list[Any]:
         offer, chosen = page.offers[name], Source(example=index)
         asked = offer.examples[index].question or ""
         caption, target = (asked, "") if offer.pair else ("", asked)
-        return [chosen, None, page.preview(name, chosen), caption, target]
+        mark = cards.chosen_html(index)
+        return [chosen, None, mark, page.preview(name, chosen), caption, target]
 
-    # Gradio reads the annotation to find out that the event is wanted; it knows no strings.
-    on_example.__annotations__["event"] = gr.SelectData
-    shown = [source, parts["file"], preview, parts["caption"], parts["target"]]
-    parts["examples"].select(on_example, model, shown, **_QUICK)
+    shown = [parts[part] for part in "source file marks preview caption target".split()]
+    for index, button in enumerate(parts["buttons"]):
+        button.click(_with(index, on_example), model, shown, **_QUICK)
 
-    def on_file(name: str, file: str | None) -> tuple[Source, str]:
-        chosen = Source(file=None if file is None else str(file))
-        return chosen, page.preview(name, chosen)
+    # The file's field is an input so that the browser sends it: the door looks whose the file is,
+    # and hands on nothing of it.
+    def on_file(name: str, _: None, request: Any) -> tuple[Source, str, str]:
+        chosen = page.uploaded(request.session_hash)
+        return chosen, page.preview(name, chosen), cards.chosen_html(None)
 
-    parts["file"].upload(on_file, [model, parts["file"]], [source, preview], **_QUICK)
-    parts["file"].clear(on_file, [model, parts["file"]], [source, preview], **_QUICK)
+    _wants_request(gr, on_file)
+    for event in (parts["file"].upload, parts["file"].clear):
+        event(on_file, [model, parts["file"]], [source, preview, parts["marks"]], **_QUICK)
 
 
 def _connect_methods(gr: Any, page: Page, parts: dict[str, Any]) -> None:
     """Other methods have other settings."""
 
     def on_methods(name: str, chosen: list[str]) -> list[Any]:
-        rows = _rows(chosen)
+        rows = rows_of(chosen)
         return [
             cards.methods_html(rows),
-            gr.update(info=_layers_info(page.offers[name], rows)),
-            *(_setting(gr, rows, option) for option in ("beta", "steps")),
+            gr.update(info=layers_info(page.offers[name], rows)),
+            *(setting(gr, rows, option) for option in ("beta", "steps")),
         ]
 
     described = [parts["about"], parts["layers"], parts["beta"], parts["steps"]]
@@ -234,9 +242,14 @@ def _connect_methods(gr: Any, page: Page, parts: dict[str, Any]) -> None:
 def _connect_run(gr: Any, page: Page, parts: dict[str, Any]) -> None:
     """Explain, and stop."""
     names = "model source caption target methods layers beta steps seed"
+
+    def on_run(request: Any, *given: Any) -> Iterator[tuple[str, str]]:
+        yield from page.explain(request.session_hash, *given)
+
+    _wants_request(gr, on_run)
     running = gr.on(
         [parts["run"].click, parts["caption"].submit],
-        page.explain,
+        on_run,
         [parts[name] for name in names.split()],
         [parts["state"], parts["answer"]],
         show_progress="hidden",
@@ -246,52 +259,39 @@ def _connect_run(gr: Any, page: Page, parts: dict[str, Any]) -> None:
         concurrency_id="explain",
     )
 
-    def on_stop() -> str:
+    def on_stop(request: Any) -> str:
+        page.running.stop(request.session_hash)
         return cards.note_html("stopped")
 
+    _wants_request(gr, on_stop)
     parts["stop"].click(on_stop, None, parts["state"], cancels=[running], **_QUICK)
 
 
-def _setting(gr: Any, rows: list[methods.MethodSpec], option: str) -> Any:
-    """A field is open when a chosen method reads it, else empty and closed."""
-    if _has(rows, option):
-        return gr.update(interactive=True)
-    return gr.update(interactive=False, value=None)
+def functions_of(blocks: Any) -> dict[int, tuple[str, ...]]:
+    """What the fields of each of the page's functions can hold, see ``messages``."""
+    return {
+        number: tuple(_kind(field) for field in function.inputs)
+        for number, function in blocks.fns.items()
+        if function.fn is not None  # one that only cancels others is not called
+    }
 
 
-def _has(rows: list[methods.MethodSpec], option: str) -> bool:
-    return any(option in row.options for row in rows)
+def _kind(field: Any) -> str:
+    kind = field.get_block_name()
+    if kind == "dropdown":
+        return "texts" if field.multiselect else "text"
+    kinds = {"textbox": "text", "number": "number", "file": "file", "state": "state"}
+    return kinds[kind]
 
 
-def _rows(names: list[str]) -> list[methods.MethodSpec]:
-    return [methods.get(name) for name in names]
+def _with(index: int, function: Callable[[int, str], list[Any]]) -> Callable[[str], list[Any]]:
+    # Gradio counts a function's parameters, and knows no partial ones.
+    def with_index(name: str) -> list[Any]:
+        return function(index, name)
+
+    return with_index
 
 
-def _method_choices(offer: Offer) -> list[tuple[str, str]]:
-    return [(row.title, row.name) for row in offer.methods]
-
-
-def _class_choices(offer: Offer) -> list[tuple[str, str]]:
-    labels = offer.loaded.labels or []
-    unique = [label if labels.count(label) == 1 else str(i) for i, label in enumerate(labels)]
-    return [("the likeliest", ""), *zip(unique, unique, strict=True)]
-
-
-def _layers_info(offer: Offer, rows: list[methods.MethodSpec]) -> str:
-    takers = [row for row in rows if row.layers != "none"]
-    if not takers:
-        return "The chosen methods explain the input and have no layers."
-    own = "; ".join(f"{row.title} {_short(offer.defaults[row.name])}" for row in takers)
-    towers = " For pairs choose one or more of each tower." if offer.pair else ""
-    return f"With none chosen each method takes its own: {own}.{towers}"
-
-
-def _short(names: tuple[str, ...]) -> str:
-    return ", ".join(names) if len(names) <= 2 else f"{names[0]} … {names[-1]}"
-
-
-def _thumbnails(offer: Offer) -> list[tuple[Image.Image, str]]:
-    size = (168, 168)
-    return [
-        (example.picture.resize(size, Image.Resampling.NEAREST), "") for example in offer.examples
-    ]
+def _wants_request(gr: Any, function: Any) -> None:
+    """Say that Gradio is to add the request; it reads the annotation, and knows no strings."""
+    function.__annotations__["request"] = gr.Request

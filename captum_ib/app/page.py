@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image
 
@@ -13,9 +13,12 @@ from captum_ib.app import cards
 from captum_ib.app.asking import Question, answer
 from captum_ib.app.offers import Offer
 from captum_ib.app.results import Results
+from captum_ib.app.running import Running
 from captum_ib.app.uploads import Limits, read_upload
+from captum_ib.app.visitors import Upload, Visitors
+from captum_ib.hooks import Stopped
 
-MISTAKES = (ValueError, TypeError, OSError, RuntimeError, AssertionError)
+MISTAKES = (ValueError, TypeError, OSError, RuntimeError, AssertionError, ArithmeticError)
 """What can go wrong with somebody's input; said on the page in one sentence."""
 
 
@@ -24,7 +27,7 @@ class Source:
     """Where the chosen picture is: the number of an example, or an uploaded file."""
 
     example: int | None = None
-    file: str | None = None
+    file: Upload | None = None
 
 
 class Page:
@@ -34,12 +37,27 @@ class Page:
         offers: the models by name.
         limits: of uploads.
         results: where files for download go.
+        visitors: keeps the uploads, and knows which one a page has chosen.
+        running: what is being explained, so that it can be stopped.
     """
 
-    def __init__(self, offers: Mapping[str, Offer], limits: Limits, results: Results) -> None:
+    def __init__(
+        self,
+        offers: Mapping[str, Offer],
+        limits: Limits,
+        results: Results,
+        visitors: Visitors,
+        running: Running,
+    ) -> None:
         self.offers = offers
         self.limits = limits
         self.results = results
+        self.visitors = visitors
+        self.running = running
+
+    def uploaded(self, session: str) -> Source:
+        """The upload that the page of this session has chosen; whose it is was asked before."""
+        return Source(file=self.visitors.chosen(session))
 
     def picture(self, model: str, source: Source) -> tuple[Image.Image, str]:
         """The chosen picture and its name.
@@ -48,7 +66,8 @@ class Page:
             ValueError: there is none, or its file can't be read.
         """
         if source.file is not None:
-            return read_upload(Path(source.file), self.limits), Path(source.file).name
+            upload = source.file
+            return read_upload(upload.path, self.limits, upload.name), upload.name
         if source.example is None:
             raise ValueError("no picture is chosen: upload one, or pick an example")
         example = self.offers[model].examples[source.example]
@@ -63,9 +82,10 @@ class Page:
 
     def explain(
         self,
+        session: str,
         model: str,
         source: Source,
-        caption: str,
+        caption: str | None,
         target: str | None,
         chosen: list[str],
         layers: list[str],
@@ -76,36 +96,43 @@ class Page:
         """State and cards as HTML, again after each method; the last time with downloads."""
         yield cards.note_html(f"waiting for {model} …"), ""
         try:
+            if model not in self.offers:
+                raise ValueError("no model is chosen")
             offer = self.offers[model]
             picture, name = self.picture(model, source)
-            asked = (caption if offer.pair else target) or ""
             question = Question(
                 picture=picture,
                 name=name,
-                asked=asked,
+                asked=(caption if offer.pair else target) or "",
                 methods=tuple(chosen),
                 layers=tuple(layers),
                 beta=beta,
                 steps=_whole(steps, "steps"),
                 seed=_whole(seed, "the seed") or 0,
             )
-            current = None
-            for current in answer(offer, question):
-                if current.waiting:
-                    count = len(current.results) + 1
-                    total = count + len(current.waiting) - 1
-                    title = methods.get(current.waiting[0]).title
-                    yield (
-                        cards.note_html(f"{title} … ({count} of {total})"),
-                        cards.answer_html(current),
-                    )
-            if current is not None:
-                token, files = self.results.add(current)
-                shown = ", ".join(result.row.title for result in current.results)
-                done = f"done: {shown} on {model}, seed {question.seed}"
-                yield cards.note_html(done), cards.answer_html(current, token, files)
+            with self.running.event(session) as stop:
+                yield from self._answers(offer, question, stop)
+        except Stopped:
+            yield cards.note_html("stopped"), ""
         except MISTAKES as error:
             yield cards.error_html(error), ""
+
+    def _answers(
+        self, offer: Offer, question: Question, stop: threading.Event
+    ) -> Iterator[tuple[str, str]]:
+        current = None
+        for current in answer(offer, question, stop):
+            if current.waiting:
+                count = len(current.results) + 1
+                total = count + len(current.waiting) - 1
+                title = methods.get(current.waiting[0]).title
+                note = cards.note_html(f"{title} … ({count} of {total})")
+                yield note, cards.answer_html(current)
+        if current is not None:
+            token, files = self.results.add(current)
+            shown = ", ".join(result.row.title for result in current.results)
+            done = f"done: {shown} on {offer.loaded.name}, seed {question.seed}"
+            yield cards.note_html(done), cards.answer_html(current, token, files)
 
 
 def _whole(value: float | None, name: str) -> int | None:

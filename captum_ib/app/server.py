@@ -13,12 +13,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from captum_ib.app.layout import build
+from captum_ib.app.files import add_files
+from captum_ib.app.guard import Guard
+from captum_ib.app.layout import build, functions_of
 from captum_ib.app.offers import Offer
 from captum_ib.app.page import Page
 from captum_ib.app.results import Results
+from captum_ib.app.running import Running
 from captum_ib.app.style import CSS, MONO, SANS
 from captum_ib.app.uploads import Limits
+from captum_ib.app.visitors import Visitors
 from captum_ib.extras import need
 
 _ROOM = 1_000_000  # bytes of a request besides the file in it
@@ -78,7 +82,7 @@ def application(offers: Mapping[str, Offer], limits: Limits, home: Path, host: s
         offers: the models by name.
         limits: of uploads.
         home: folder for uploads and results.
-        host: where it will listen; on a loopback address requests to other names are refused, so
+        host: where it will listen; requests to names that are not this server's are refused, so
             that no web site can reach it by pointing a name of its own here.
 
     Raises:
@@ -86,29 +90,35 @@ def application(offers: Mapping[str, Offer], limits: Limits, home: Path, host: s
     """
     # Gradio reads these when it is imported and when it starts.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["GRADIO_TEMP_DIR"] = str(home / "uploads")
+    os.environ["GRADIO_TEMP_DIR"] = str(home / "gradio")
     gr = need("gradio", "the page", "app")
     fastapi = need("fastapi", "the page", "app")
-    (home / "results").mkdir()
-    results = Results(home / "results")
+    for name in ("uploads", "results", "gradio"):
+        (home / name).mkdir()
+    results, running = Results(home / "results"), Running()
+    visitors = Visitors(home / "uploads", on_leave=running.stop)
     outer = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    _add_downloads(outer, results)
-    if is_loopback(host):
-        trusted = need("starlette.middleware.trustedhost", "the page", "app")
-        allowed = ["127.0.0.1", "localhost", "[::1]", host]
-        outer.add_middleware(trusted.TrustedHostMiddleware, allowed_hosts=allowed)
-    outer.add_middleware(BodyLimit, limit=limits.size + _ROOM)
+    add_files(outer, visitors, results, limits)
+    blocks = build(gr, Page(offers, limits, results, visitors, running))
+    _mount(gr, outer, blocks, limits)
+    public = not is_loopback(host)
+    door = Guard(outer, visitors, functions_of(blocks), host, public, on_end=running.stop_all)
+    return BodyLimit(door, limits.size + _ROOM)
+
+
+def _mount(gr: Any, outer: Any, blocks: Any, limits: Limits) -> None:
     # Gradio's own subdued grey has too little contrast for small type.
     subdued = {"body_text_color_subdued": "*neutral_500", "block_info_text_color": "*neutral_500"}
     theme = gr.themes.Default(
         font=SANS, font_mono=MONO, primary_hue="indigo", neutral_hue="slate"
     ).set(**subdued)
-    return gr.mount_gradio_app(
+    gr.mount_gradio_app(
         outer,
-        build(gr, Page(offers, limits, results)),
+        blocks,
         path="/",
         max_file_size=limits.size,
         allowed_paths=[],
+        show_error=False,
         footer_links=[],
         run_history=False,
         ssr_mode=False,
@@ -118,21 +128,9 @@ def application(offers: Mapping[str, Offer], limits: Limits, home: Path, host: s
         theme=theme,
         css=CSS,
     )
-
-
-def _add_downloads(outer: Any, results: Results) -> None:
-    responses = need("fastapi.responses", "the page", "app")
-
-    def download(token: str, name: str) -> Any:
-        file = results.find(token, name)
-        if file is None:
-            text = "These results are no longer kept: explain again."
-            return responses.PlainTextResponse(text, status_code=404)
-        return responses.FileResponse(
-            file, filename=name, headers={"X-Content-Type-Options": "nosniff"}
-        )
-
-    outer.get("/results/{token}/{name}", response_model=None)(download)
+    # Gradio checks the paths in requests only after its own launch(). The door lets none through;
+    # this is the second wall.
+    blocks.has_launched = True
 
 
 class BodyLimit:
@@ -180,5 +178,12 @@ class BodyLimit:
 def serve(app: Any, listening: socket.socket) -> None:
     """Serve until interrupted or terminated."""
     uvicorn = need("uvicorn", "the page", "app")
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        ws="none",
+    )
     uvicorn.Server(config).run(sockets=[listening])

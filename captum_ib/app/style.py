@@ -77,11 +77,11 @@ a.ib-button { padding: .45rem .9rem; border-radius: 8px; text-decoration: none; 
   border: 1px solid var(--border-color-primary); }
 a.ib-button:hover { background: var(--button-secondary-background-fill-hover); }
 #ib-state:not(:has(.ib-note)) { display: none; }
-#ib-examples, #ib-examples .gallery-container, #ib-examples .grid-wrap {
-  height: auto !important; min-height: 0 !important; max-height: none !important; padding: 0; }
-#ib-examples .grid-container { display: grid; grid-template-columns: repeat(6, minmax(0, 1fr));
-  gap: .4rem; padding: 0; height: auto; }
-#ib-examples .thumbnail-item { aspect-ratio: 1; height: auto; width: 100%; }
+#ib-marks, #ib-pictures { display: none; }
+#ib-examples { display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: .4rem; }
+#ib-examples button { min-width: 0 !important; width: 100%; aspect-ratio: 1; padding: 0;
+  font-size: 0; border-radius: 8px; background-size: cover; background-position: center; }
+#ib-examples button:hover { filter: brightness(1.1); }
 @media (max-width: 860px) {
   #ib-columns { flex-direction: column; flex-wrap: nowrap; }
   #ib-columns > * { min-width: 0 !important; width: 100%; flex: none; }

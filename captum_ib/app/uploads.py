@@ -9,6 +9,7 @@ from PIL import Image
 
 from captum_ib.explaining.pictures import read_image
 
+TILEWIDTH, TILELENGTH = 322, 323  # tags of TIFF 6.0
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that are decoded; Pillow knows more, some of which call other programs."""
 
@@ -44,25 +45,53 @@ class Limits:
         return int(self.megapixels * 1e6)
 
 
-def read_upload(path: Path, limits: Limits) -> Image.Image:
+def read_upload(path: Path, limits: Limits, name: str = "") -> Image.Image:
     """The picture in an uploaded file, upright and in RGB; messages hold its name, not its place.
+
+    Args:
+        path: where it is.
+        limits: checked before anything is decoded.
+        name: what its sender calls it (default: its name at ``path``).
 
     Raises:
         ValueError: it is no picture of a known format, a broken or too large one, or it is gone.
     """
+    name = name or path.name
     try:
         size = path.stat().st_size
     except OSError:
-        raise ValueError(f"{path.name} is no longer kept: upload it again") from None
+        raise ValueError(f"{name} is no longer kept: upload it again") from None
     if size > limits.size:
         raise ValueError(
-            f"{path.name} has {size / 1e6:.1f} MB, at most {limits.megabytes:g} MB are read; scale "
+            f"{name} has {size / 1e6:.1f} MB, at most {limits.megabytes:g} MB are read; scale "
             "it down"
         )
     try:
+        _require_small_tiles(path, limits)
         return read_image(path, max_pixels=limits.pixels, formats=FORMATS)
     except ValueError as error:
         reason = str(error).partition(" can't be read: ")[2]
         if "cannot identify" in reason:
             reason = f"it is not a picture in one of the formats {', '.join(FORMATS)}"
-        raise ValueError(f"{path.name} can't be read: {reason}") from error
+        raise ValueError(f"{name} can't be read: {reason}") from error
+
+
+def _require_small_tiles(path: Path, limits: Limits) -> None:
+    """A TIFF is decoded tile by tile, and a tile may be far larger than the picture that it holds.
+
+    Raises:
+        ValueError: a tile of too many pixels.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            tags = getattr(picture, "tag_v2", {})
+            width, height = (tags.get(tag, 0) for tag in (TILEWIDTH, TILELENGTH))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return  # said when it is read
+    if not isinstance(width, int) or not isinstance(height, int):
+        raise ValueError(f"{path} can't be read: its tiles have no size")
+    if width * height > limits.pixels:
+        raise ValueError(
+            f"{path} can't be read: its tiles of {width} × {height} pixels are too large, at most "
+            f"{limits.megapixels:g} million are read; save it without tiles"
+        )

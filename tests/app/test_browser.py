@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import threading
+import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -25,39 +22,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.app.serving import serving
+
 pytest.importorskip("gradio", reason="the page needs the extra app")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
 
-MEGAPIXELS = 0.05
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Address, process and folder for temporary files of a running ``captum-ib app``."""
-    home = tmp_path_factory.mktemp("tmp")
-    command = [sys.executable, "-m", "captum_ib.cli", "app", "--port", "0"]
-    command += ["--max-megabytes", "0.2", "--max-megapixels", str(MEGAPIXELS)]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "TMPDIR": str(home), "PYTHONUNBUFFERED": "1"},
-    )
-    late = threading.Timer(120, process.kill)
-    late.start()
-    line = process.stdout.readline()
-    late.cancel()
-    address = re.search(r"http://127\.0\.0\.1:\d+", line)
-    if address is None:
-        process.kill()
-        pytest.fail(f"the page did not start: {line}{process.stderr.read()}")
-    yield address[0], process, home
-    if process.poll() is None:
-        process.kill()
-    process.communicate()
+    with serving(tmp_path_factory.mktemp("tmp")) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +45,7 @@ def browser():
 @contextmanager
 def opened(server, browser, *, silent: bool = True):
     """The opened page; at the end nothing was asked of others, and nothing logged as an error."""
-    address, _, _ = server
+    address = server.address
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     tab = context.new_page()
     asked: list[str] = []
@@ -216,7 +192,7 @@ def status(url: str, data: bytes | None = None, **headers: str) -> int:
 
 
 def test_the_server_gives_no_other_files(server):
-    address, _, _ = server
+    address = server.address
     assert status(address) == 200
     secret = Path(__file__)
     for path in (
@@ -226,23 +202,75 @@ def test_the_server_gives_no_other_files(server):
         "/results/token/x.png",
         "/results/..%2F..%2Fetc/passwd",
     ):
-        assert status(address + path) in (403, 404), path
+        assert status(address + path) == 404, path
 
 
 def test_the_server_answers_to_its_own_names_only(server):
-    address, _, _ = server
+    address = server.address
     assert status(address, Host="attacker.example") == 400
 
 
 def test_a_request_larger_than_any_upload_is_refused(server):
-    address, _, _ = server
-    assert status(f"{address}/gradio_api/queue/join", b"0" * 1_300_000) == 413
+    address = server.address
+    assert status(f"{address}/gradio_api/queue/join", b"0" * 1_300_000, Origin=address) == 413
+
+
+def test_a_page_on_another_port_of_this_machine_reads_and_sends_nothing(server, browser):
+    context = browser.new_context()
+    tab = context.new_page()
+    tab.goto(server.address)  # the browser has the app's cookie now
+    before = server.uploads
+    other = server.address.replace("127.0.0.1", "localhost")
+    for origin in (other, "http://127.0.0.1:9"):
+        tab.route(f"{origin}/**", lambda route: route.fulfill(body="<p>another page</p>"))
+        tab.goto(f"{origin}/other")
+        tried = tab.evaluate(
+            """async (app) => {
+                const form = new FormData();
+                form.append("files", new Blob(["x"]), "x.png");
+                const post = {method: "POST", body: form, credentials: "include"};
+                const tries = [
+                    fetch(app), fetch(app + "/gradio_api/queue/data?session_hash=abcdef1"),
+                    fetch(app + "/gradio_api/upload", post),
+                    fetch(app + "/gradio_api/upload", {...post, mode: "no-cors"}),
+                ];
+                return (await Promise.allSettled(tries)).map(
+                    one => one.status == "rejected" ? "refused" : one.value.type);
+            }""",
+            server.address,
+        )
+        assert tried == ["refused"] * 4
+        assert server.uploads == before
+        framed = tab.evaluate(
+            """async (app) => {
+                const frame = document.createElement("iframe");
+                frame.src = app;
+                document.body.append(frame);
+                await new Promise(done => { frame.onload = done; setTimeout(done, 3000); });
+                try { return frame.contentDocument ? "same" : "shut"; } catch { return "shut"; }
+            }""",
+            server.address,
+        )
+        assert framed == "shut"
+    context.close()
+
+
+def test_the_page_that_is_closed_takes_its_upload_along(server, browser):
+    with opened(server, browser) as tab:
+        before = server.uploads
+        upload(tab, "x.png", png(60, 40))
+        tab.wait_for_selector("#ib-preview >> text=60 × 40 pixels")
+        (file,) = server.uploads - before
+    for _ in range(1000):
+        if not file.exists():
+            break
+        time.sleep(0.02)
+    assert not file.exists()
 
 
 def test_nothing_is_left_when_it_ends(server):  # the last test: it ends the server
-    _, process, home = server
-    assert list(home.glob("captum-ib-app-*"))
-    process.send_signal(signal.SIGTERM)
-    _, logged = process.communicate(timeout=30)
-    assert list(home.glob("captum-ib-app-*")) == []
-    assert "Traceback" not in logged
+    assert server.home.is_dir()
+    server.process.send_signal(signal.SIGTERM)
+    server.process.wait(timeout=60)
+    assert list(server.folder.glob("captum-ib-app-*")) == []
+    assert "Traceback" not in server.log

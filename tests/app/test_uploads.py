@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from PIL import Image
 
@@ -22,6 +24,24 @@ def test_more_pixels_than_the_limit_are_not_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(Image.Image, "convert", None)  # decoding would fail otherwise
     with pytest.raises(ValueError, match="3000 × 2000 pixels are too many, at most 5 million"):
         read_upload(tmp_path / "x.png", Limits(megapixels=5))
+
+
+def tiled(width: int, height: int) -> bytes:
+    """A TIFF of 64 × 64 pixels in one tile of another size, without the tile."""
+    tags = {256: 64, 257: 64, 258: 8, 259: 8, 262: 1, 277: 1, 322: width, 323: height}
+    tags |= {324: 8 + 2 + 12 * 10 + 4, 325: 4}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0) + b"0000"
+
+
+def test_a_tile_larger_than_the_picture_is_not_decoded(tmp_path, monkeypatch):
+    (tmp_path / "x.tif").write_bytes(tiled(20_000, 20_000))
+    monkeypatch.setattr(Image.Image, "convert", None)  # decoding would fail otherwise
+    with pytest.raises(ValueError, match="^x.tif can't be read: its tiles of 20000 × 20000 pixels"):
+        read_upload(tmp_path / "x.tif", Limits())
+    (tmp_path / "x.tif").write_bytes(tiled(20_000, 0))
+    with pytest.raises(ValueError, match="^x.tif can't be read: "):
+        read_upload(tmp_path / "x.tif", Limits())
 
 
 def test_just_as_many_pixels_as_the_limit_are_read(tmp_path):

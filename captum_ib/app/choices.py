@@ -1,0 +1,59 @@
+"""What the fields of the page offer, and what stands below them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PIL import Image
+
+from captum_ib import methods
+from captum_ib.app.offers import Offer
+
+
+def setting(gr: Any, rows: list[methods.MethodSpec], option: str) -> Any:
+    """A field is open when a chosen method reads it, else empty and closed."""
+    if has(rows, option):
+        return gr.update(interactive=True)
+    return gr.update(interactive=False, value=None)
+
+
+def has(rows: list[methods.MethodSpec], option: str) -> bool:
+    """Whether a method reads the option."""
+    return any(option in row.options for row in rows)
+
+
+def rows_of(names: list[str]) -> list[methods.MethodSpec]:
+    """The rows of the table of methods."""
+    return [methods.get(name) for name in names]
+
+
+def method_choices(offer: Offer) -> list[tuple[str, str]]:
+    """Titles and names of the model's methods."""
+    return [(row.title, row.name) for row in offer.methods]
+
+
+def class_choices(offer: Offer) -> list[tuple[str, str]]:
+    """Labels and values of the model's classes; those that share a label by their index."""
+    labels = offer.loaded.labels or []
+    unique = [label if labels.count(label) == 1 else str(i) for i, label in enumerate(labels)]
+    return [("the likeliest", ""), *zip(unique, unique, strict=True)]
+
+
+def layers_info(offer: Offer, rows: list[methods.MethodSpec]) -> str:
+    """What stands below the field of the layers."""
+    takers = [row for row in rows if row.layers != "none"]
+    if not takers:
+        return "The chosen methods explain the input and have no layers."
+    own = "; ".join(f"{row.title} {_short(offer.defaults[row.name])}" for row in takers)
+    towers = " For pairs choose one or more of each tower." if offer.pair else ""
+    return f"With none chosen each method takes its own: {own}.{towers}"
+
+
+def _short(names: tuple[str, ...]) -> str:
+    return ", ".join(names) if len(names) <= 2 else f"{names[0]} … {names[-1]}"
+
+
+def thumbnails(offer: Offer) -> list[Image.Image]:
+    """The examples' pictures for their buttons."""
+    size = (168, 168)
+    return [example.picture.resize(size, Image.Resampling.NEAREST) for example in offer.examples]
