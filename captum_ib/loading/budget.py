@@ -14,10 +14,11 @@ from torch.overrides import TorchFunctionMode
 
 from captum_ib.loading.files import refusing
 from captum_ib.loading.loaded import FolderError
-from captum_ib.loading.values import MAX_NUMBER
 
 MAX_MODULES = 20_000
 """Modules of a model; the largest that timm and transformers have hold about 5,000."""
+MAX_ROW = 10_000
+"""Numbers in a row that a model reads its layers' rates from."""
 MAX_UNTRAINED = 2 * 10**9
 """Numbers in a model without a weights file to measure it by: the largest image classifiers."""
 SLACK = 2**22
@@ -38,20 +39,25 @@ def check_size(build: Callable[[], nn.Module], file_bytes: int | None, where: ob
     Raises:
         FolderError: the model is too large for its weights, or can't be built.
     """
-    with refusing(f"{where} describes no model that can be built"), _counted(where), _shapes():
+    most = MAX_MODULES
+    if file_bytes is not None:  # a small file can't hold the numbers of so many modules
+        most = min(most, 2_000 + file_bytes // 64)
+    with (
+        refusing(f"{where} describes no model that can be built"),
+        _counted(most, where),
+        _shapes(),
+    ):
         model = build()
     tensors = {id(tensor): tensor.numel() for tensor in (*model.parameters(), *model.buffers())}
     found = sum(tensors.values())
     limit = MAX_UNTRAINED if file_bytes is None else file_bytes + SLACK
     if found > limit:
         given = "random weights" if file_bytes is None else f"weights of {file_bytes:,} bytes"
-        raise FolderError(
-            f"{where} describes a model of {found:,} numbers, too large for {given}"
-        )
+        raise FolderError(f"{where} describes a model of {found:,} numbers, too large for {given}")
 
 
 @contextmanager
-def _counted(where: object) -> Iterator[None]:
+def _counted(most: int, where: object) -> Iterator[None]:
     """Stop at a model of absurdly many modules while it is being built."""
     here, count = threading.get_ident(), 0
 
@@ -60,8 +66,10 @@ def _counted(where: object) -> Iterator[None]:
         if threading.get_ident() != here:
             return
         count += 1
-        if count > MAX_MODULES:
-            raise FolderError(f"{where} describes a model of more than {MAX_MODULES:,} modules")
+        if count > most:
+            raise FolderError(
+                f"{where} describes a model of more than {most:,} modules, too large for its weights"
+            )
 
     handle = register_module_module_registration_hook(register)
     try:
@@ -84,7 +92,9 @@ class _Rows(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func is torch.linspace:
             steps = kwargs.get("steps", args[2] if len(args) > 2 else 0)
-            if steps > MAX_NUMBER:
+            if steps > MAX_ROW:
                 raise ValueError(f"a row of {steps} numbers is too long")
+            kwargs["device"] = "cpu"
+        elif func is torch.tensor:  # of numbers that are in memory already
             kwargs["device"] = "cpu"
         return func(*args, **kwargs)

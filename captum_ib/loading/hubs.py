@@ -111,4 +111,3 @@ def pickled(name: str) -> str:
 def unavailable(name: str, error: BaseException) -> ModelUnavailableError:
     """The error for a hub model that could not be fetched, with the hub's own reason."""
     return ModelUnavailableError(f"{name} could not be fetched from the hub: {one_line(error)}")
-

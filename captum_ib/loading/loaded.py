@@ -159,5 +159,7 @@ def triple(values: Sequence[float], name: str) -> Triple:
     if not all(map(math.isfinite, numbers)):
         raise ValueError(f"{name} must hold finite numbers, given {numbers}")
     if name == "std" and min(numbers) < MIN_STD:
-        raise ValueError(f"std must hold positive numbers: images are divided by it; given {numbers}")
+        raise ValueError(
+            f"std must hold positive numbers: images are divided by it; given {numbers}"
+        )
     return numbers[0], numbers[1], numbers[2]

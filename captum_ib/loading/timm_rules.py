@@ -114,7 +114,7 @@ PREPROCESSING: dict[str, Rule] = {
     "crop_mode": one_of("center", "squash", "border"),
     "crop_pct": between(0.1, 2),
     "fixed_input_size": flag,
-    "input_size": sides,
+    "input_size": lambda value: isinstance(value, list) and len(value) == 3 and sides(value),
     "interpolation": one_of("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"),
     "mean": _three,
     "num_classes": _count,

@@ -100,9 +100,7 @@ sides = listed(side, longest=3)
 """One side, or those of an image."""
 
 
-def admitted(
-    values: object, rules: Mapping[str, Rule], where: str, strict: bool
-) -> dict[str, Any]:
+def admitted(values: object, rules: Mapping[str, Rule], where: str, strict: bool) -> dict[str, Any]:
     """The entries of ``values`` that rules name, each seen to keep its rule; ``null`` always may.
 
     Args:
