@@ -68,7 +68,8 @@ def _counted(most: int, where: object) -> Iterator[None]:
         count += 1
         if count > most:
             raise FolderError(
-                f"{where} describes a model of more than {most:,} modules, too large for its weights"
+                f"{where} describes a model of more than {most:,} modules, too large for its "
+                "weights"
             )
 
     handle = register_module_module_registration_hook(register)

@@ -19,7 +19,6 @@ from captum_ib.loading.values import (
     number,
     one_of,
     short,
-    side,
     sides,
     text,
     whole,

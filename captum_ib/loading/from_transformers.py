@@ -19,7 +19,6 @@ from captum_ib.loading.loaded import FolderError, LoadedModel, Options, Resize, 
 from captum_ib.loading.processing import VOCABULARIES, image_processor, tokenizer
 from captum_ib.loading.weights import Weights, find_weights, judged
 
-
 _FILES = (
     "config.json",
     "preprocessor_config.json",

@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tests.loading.bombs import Bomb, copied, edit, module_bomb, pickle_bomb
 
 from captum_ib.loading.load import load
 from captum_ib.loading.loaded import FolderError
+from tests.loading.bombs import Bomb, copied, edit, module_bomb, pickle_bomb
 
 
 @pytest.fixture
@@ -329,11 +329,8 @@ def test_the_command_line_says_it_in_one_line(vit_folder, tmp_path, marker):
     config = {**TIMM, "model_args": {"checkpoint_path": str(folder / "bomb.bin")}}
     (folder / "config.json").write_text(json.dumps(config))
     Image.new("RGB", (32, 32)).save(tmp_path / "picture.png")
-    done = subprocess.run(
-        [sys.executable, "-m", "captum_ib.cli", "explain", "--image", str(tmp_path / "picture.png")]
-        + ["--model", str(folder), "--out", str(tmp_path / "out")],
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-m", "captum_ib.cli", "explain", "--model", str(folder)]
+    command += ["--image", str(tmp_path / "picture.png"), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1 and "checkpoint_path" in done.stderr

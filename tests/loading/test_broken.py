@@ -10,10 +10,10 @@ import struct
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.loading.bombs import copied, edit
 
 from captum_ib.loading.load import load
 from captum_ib.loading.loaded import FolderError
+from tests.loading.bombs import copied, edit
 
 NESTED = "[" * 100_000 + "]" * 100_000
 

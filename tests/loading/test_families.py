@@ -8,12 +8,12 @@ import shutil
 import pytest
 import torch
 import transformers
-from tests.models.classifiers import IMAGE_CLASSIFIERS
-from tests.models.duals import DUAL_ENCODERS
 
 from captum_ib.loading.budget import check_size
 from captum_ib.loading.families import CLASSIFIERS, DUALS, configuration, model_class
 from captum_ib.loading.load import load
+from tests.models.classifiers import IMAGE_CLASSIFIERS
+from tests.models.duals import DUAL_ENCODERS
 
 ROWS = [
     row

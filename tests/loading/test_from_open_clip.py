@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from captum_ib.loading import hubs
-from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.loading.load import ModelUnavailableError, load
+from captum_ib.models.dual_encoder import DualEncoder
 
 open_clip = pytest.importorskip("open_clip", reason="the extra open_clip is not installed")
 

@@ -9,8 +9,8 @@ import torch
 import transformers
 from PIL import Image
 
-from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.loading.load import load
+from captum_ib.models.dual_encoder import DualEncoder
 
 TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
 TOWER["num_hidden_layers"] = 2
