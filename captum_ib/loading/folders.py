@@ -14,7 +14,7 @@ from torch import nn
 
 from captum_ib.loading.budget import check_size
 from captum_ib.loading.families import configuration
-from captum_ib.loading.files import has, inside, one_line, read_json, refusing
+from captum_ib.loading.files import MAX_BYTES, has, inside, one_line, read_json, refusing
 from captum_ib.loading.from_timm import wrap_timm
 from captum_ib.loading.from_transformers import load_transformers
 from captum_ib.loading.hubs import checked
@@ -139,6 +139,8 @@ def _words(folder: Path, text: Any) -> Any:
     # Imported late and by name: the zoo is built on models/, not the other way round.
     tokenizer = import_module("captum_ib.zoo.tokenizer").WordTokenizer
     file = inside(folder, "words.json")
+    if file.stat().st_size > MAX_BYTES:
+        raise FolderError(f"{folder / 'words.json'} has more than {MAX_BYTES} bytes")
     with refusing(f"{folder / 'words.json'} is no list of words"):
         words = tokenizer.from_file(file, text.max_position_embeddings)
     if len(words) > text.vocab_size:

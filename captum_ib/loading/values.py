@@ -11,8 +11,8 @@ from captum_ib.loading.loaded import FolderError
 
 MAX_NUMBER = 1_000_000
 """Largest number; vocabularies, the largest there are, have about 260,000 words."""
-MAX_SIDE = 4096
-"""Largest side of an image, in pixels."""
+MAX_SIDE = 2048
+"""Largest side of an image, in pixels; preparing one takes less than a gigabyte."""
 
 Rule = Callable[[Any], bool]
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from captum_ib.loading.load import load
 from captum_ib.loading.loaded import FolderError
+from captum_ib.zoo.loading import WEIGHTS
 from tests.loading.bombs import copied, edit
 
 NESTED = "[" * 100_000 + "]" * 100_000
@@ -77,7 +78,7 @@ def test_configurations_that_are_none(request, tmp_path, kind, content, message)
         ({"kwargs__num_heads": 3}, "describes no model that can be built"),
         ({"kwargs__img_size": 10**5}, "img_size can't be"),
         ({"kwargs__depth": 9999}, r"describes a model of more than [\d,]+ modules, too large for"),
-        ({"kwargs__img_size": 4096}, r"pos_embed \(1, 17, 16\) for \(1, 262145, 16\) misshaped"),
+        ({"kwargs__img_size": 2048}, r"pos_embed \(1, 17, 16\) for \(1, 65537, 16\) misshaped"),
         ({"kwargs__patch_size": 0}, "patch_size can't be"),
         ({"kwargs__reg_tokens": 10**6}, "too large for weights"),
         ({"kwargs__depth": 2.5}, "depth can't be 2.5"),
@@ -240,3 +241,20 @@ def test_words_that_the_model_lacks(clip_folder, tmp_path):
     loaded = load(str(folder))
     with pytest.raises(ValueError, match="gives the text word 9, but the model has 9; they do not"):
         loaded.tokenizer(["unknown"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("5", "must hold a JSON list of words"),
+        (NESTED, "is no list of words: RecursionError|no list of words"),
+        (json.dumps(["<pad>", "<bos>", *["a"] * 300_000, "<eos>"]), "given more than once"),
+        (json.dumps(["<pad>", "<bos>", *map(str, range(99)), "<eos>"]), "has 102 words, but the"),
+        (json.dumps(["x" * 2**23]), "has more than 8388608 bytes"),
+    ],
+    ids=["number", "nested", "twice", "many", "large"],
+)
+def test_lists_of_words_that_are_broken(tmp_path, words, message):
+    folder = copied(WEIGHTS / "clip-scenes", tmp_path)
+    (folder / "words.json").write_text(words)
+    refused(folder, message)

@@ -121,10 +121,10 @@ def survives(folder, tmp_path, seed):
     shutil.rmtree(copy)
 
 
-@pytest.mark.parametrize("kind", ["clip_folder", "vit_folder"])
-def test_mutated_folders(request, tmp_path, kind):
+@pytest.mark.parametrize(("kind", "count"), [("clip_folder", 20), ("vit_folder", 40)])
+def test_mutated_folders(request, tmp_path, kind, count):
     load(str(request.getfixturevalue(kind)))  # what the libraries take for themselves
-    for seed in range(30):
+    for seed in range(count):
         survives(request.getfixturevalue(kind), tmp_path, seed)
 
 
