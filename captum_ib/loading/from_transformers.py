@@ -17,7 +17,7 @@ from captum_ib.loading.files import has, one_line, read_json, refusing
 from captum_ib.loading.hubs import SIZES, checked, from_disk_or_hub
 from captum_ib.loading.loaded import FolderError, LoadedModel, Options, Resize, Triple, triple
 from captum_ib.loading.processing import VOCABULARIES, image_processor, tokenizer
-from captum_ib.loading.weights import Weights, find_weights, judged
+from captum_ib.loading.weights import Weights, detach, find_weights, judged
 
 _FILES = (
     "config.json",
@@ -103,14 +103,16 @@ def _trained(kind: Any, config: Any, weights: Weights) -> tuple[Any, tuple[str, 
     transformers renames tensors that older versions wrote, and fills what is missing with random
     numbers; so it is asked what it did, and given no folder in which to look for more.
     """
+    tensors = weights.read()
     with refusing(f"{weights.shown} does not fit config.json beside it"), _silent():
         model, report = kind.from_pretrained(
             None,
             config=config,
-            state_dict=weights.read(),
+            state_dict=dict(tensors),
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
+    detach(model, tensors)
     misshaped = [
         f"{name} {tuple(given)} for {tuple(wanted)}"
         for name, given, wanted in report["mismatched_keys"]

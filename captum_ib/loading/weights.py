@@ -163,6 +163,17 @@ def judged(
     return tuple(sorted(unknown))
 
 
+def detach(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a model memory of its own where it took tensors over.
+
+    Tensors of a file are the file itself: a model that keeps them changes when the file does.
+    """
+    taken = {tensor.data_ptr() for tensor in tensors.values()}
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.data_ptr() in taken:
+            tensor.data = tensor.data.clone()
+
+
 def _without(tensors: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if name not in names}
 
