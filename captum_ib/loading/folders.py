@@ -1,20 +1,27 @@
-"""Load a model from a folder that holds ``config.json`` and ``model.safetensors``."""
+"""Load a model from a folder that holds ``config.json`` and ``model.safetensors``.
+
+A folder is data: nothing in it is executed, and it names nothing that is then fetched or imported.
+"""
 
 from __future__ import annotations
 
-import json
+import inspect
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
+from captum_ib.loading.budget import check_size
+from captum_ib.loading.families import configuration
+from captum_ib.loading.files import MAX_BYTES, has, inside, one_line, read_json, refusing
 from captum_ib.loading.from_timm import wrap_timm
 from captum_ib.loading.from_transformers import load_transformers
-from captum_ib.loading.hubs import checked, one_line, pickled
-from captum_ib.loading.loaded import LoadedModel, Options, Resize, Triple, triple
+from captum_ib.loading.hubs import checked
+from captum_ib.loading.loaded import FolderError, LoadedModel, Options, Resize, Triple, triple
+from captum_ib.loading.timm_rules import labels_of, timm_class, timm_configuration
+from captum_ib.loading.values import admitted, sides
+from captum_ib.loading.weights import Weights, fill, find_weights
 
 
 def load_folder(folder: Path, options: Options) -> LoadedModel:
@@ -26,81 +33,90 @@ def load_folder(folder: Path, options: Options) -> LoadedModel:
     - a transformers CLIP whose vocabulary is a list of whole words, ``words.json``.
 
     Raises:
-        ValueError: the configuration is missing or is none of these, or does not fit the weights.
+        ValueError: the configuration is missing or is none of these, says what a folder may not
+            say, or does not fit the weights.
     """
-    file = folder / "config.json"
-    if not file.is_file():
-        raise ValueError(f"{folder} is not a model: it holds no config.json")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not valid JSON: {one_line(error)}") from error
-    if "constructor" in config or "architecture" in config:
-        return _timm(folder, config, options)
-    if "model_type" not in config:
-        raise ValueError(
-            f"{file} says neither model_type (transformers) nor architecture or constructor (timm)"
-        )
-    if (folder / "words.json").is_file():
-        return _clip_of_words(folder, config, options)
-    return load_transformers(str(folder), options)
+    if not has(folder, "config.json"):
+        raise FolderError(f"{folder} is not a model: it holds no config.json")
+    config = read_json(folder, "config.json")
+    with refusing(folder):
+        if "constructor" in config or "architecture" in config:
+            return _timm(folder, config, options)
+        if "model_type" not in config:
+            raise FolderError(
+                f"{folder / 'config.json'} says neither model_type (transformers) nor "
+                "architecture or constructor (timm)"
+            )
+        if has(folder, "words.json"):
+            return _clip_of_words(folder, config, options)
+        return load_transformers(str(folder), options)
 
 
 def _timm(folder: Path, config: dict[str, Any], options: Options) -> LoadedModel:
-    model = _timm_module(folder, config)
-    _fill(model, folder, options)
-    labels = config.get("label_descriptions") or config.get("label_names")
-    if isinstance(labels, dict):  # timm: description by label name, in the order of the names
-        labels = [labels[name] for name in config.get("label_names", labels)]
+    where = str(folder / "config.json")
+    config = timm_configuration(config, where)
+    weights = find_weights(folder, options) if options.pretrained else None
+    model, left_out = _filled(lambda: _timm_module(where, config), weights, folder)
+    labels = labels_of(config, where)
+    classes = getattr(model, "num_classes", None)
+    if labels is not None and classes and len(labels) != classes:
+        raise FolderError(f"{where}: {len(labels)} labels for {classes} classes")
     if "pretrained_cfg" in config:
         model.pretrained_cfg = config["pretrained_cfg"]
-        return wrap_timm(str(folder), model, labels)
+        return wrap_timm(str(folder), model, labels, left_out)
     mean, std = _normalisation(folder, config, options)
     size = _pair(config.get("kwargs", config.get("model_args", {})).get("img_size", 224))
-    preprocess = Resize(size, mean, std)
     return checked(
         LoadedModel(
-            str(folder), model.eval(), "classifier", preprocess, size, mean, std, labels=labels
+            name=str(folder),
+            model=model.eval(),
+            kind="classifier",
+            preprocess=Resize(size, mean, std),
+            image_size=size,
+            mean=mean,
+            std=std,
+            labels=labels,
+            left_out=left_out,
         )
     )
 
 
-def _timm_module(folder: Path, config: dict[str, Any]) -> nn.Module:
+def _timm_module(where: str, config: dict[str, Any]) -> nn.Module:
     """The module that ``config`` describes; only timm's own names are ever called."""
     import timm
 
     arguments = config.get("kwargs", config.get("model_args", {}))
     name = config.get("constructor", config.get("architecture", ""))
     if timm.is_model(name):
-        arguments = {"num_classes": config.get("num_classes"), **arguments}
+        if "num_classes" in config:
+            arguments = {"num_classes": config["num_classes"], **arguments}
         return timm.create_model(name, pretrained=False, **arguments)
-    module, _, leaf = name.removeprefix("timm.models.").rpartition(".")
-    home = getattr(timm.models, module, None) if module else timm.models
-    constructor = getattr(home, leaf, None)
-    if not (isinstance(constructor, type) and issubclass(constructor, nn.Module)):
-        raise ValueError(
-            f"{folder / 'config.json'}: {name!r} is neither a model nor a class of timm.models"
-        )
-    return constructor(**arguments)
+    kind = timm_class(name, where)
+    known = inspect.signature(kind).parameters
+    unknown = sorted(set(arguments) - set(known)) if "kwargs" not in known else []
+    if unknown:
+        raise FolderError(f"{where}: {kind.__name__} takes no {', '.join(unknown)}")
+    return kind(**arguments)
 
 
 def _clip_of_words(folder: Path, config: dict[str, Any], options: Options) -> LoadedModel:
     """A transformers CLIP with a vocabulary of whole words, as the zoo's."""
-    from transformers import CLIPConfig, CLIPModel
+    from transformers import CLIPModel
 
     if config["model_type"] != "clip":
-        raise ValueError(
+        raise FolderError(
             f"{folder}: words.json goes with model_type clip, not {config['model_type']}"
         )
-    model = CLIPModel(CLIPConfig(**config))
-    _fill(model, folder, options)
+    where = str(folder / "config.json")
+    settings = configuration(config, where)
+    weights = find_weights(folder, options) if options.pretrained else None
+    words = _words(folder, settings.text_config)
+    model, left_out = _filled(lambda: CLIPModel(settings), weights, folder)
     mean, std = _normalisation(folder, config, options)
-    size = _pair(config["vision_config"]["image_size"])
-    # Imported late and by name: the zoo is built on models/, not the other way round.
-    tokenizer = import_module("captum_ib.zoo.tokenizer").WordTokenizer
-    words = tokenizer.from_file(
-        folder / "words.json", config["text_config"]["max_position_embeddings"]
+    vision = admitted(
+        {"image_size": settings.vision_config.image_size}, {"image_size": sides}, where, strict=True
     )
+    size = _pair(vision["image_size"])
     return checked(
         LoadedModel(
             name=str(folder),
@@ -113,34 +129,52 @@ def _clip_of_words(folder: Path, config: dict[str, Any], options: Options) -> Lo
             tokenizer=words,
             tokens=words.tokens,
             special_tokens=words.special_tokens,
+            left_out=left_out,
         )
     )
 
 
-def _fill(model: nn.Module, folder: Path, options: Options) -> None:
-    """Put the folder's weights into the model."""
-    if not options.pretrained:
-        return
-    file = folder / "model.safetensors"
-    if not file.is_file():
-        others = any(folder.glob("*.bin")) or any(folder.glob("*.pth")) or any(folder.glob("*.pt"))
-        raise ValueError(pickled(str(folder)) if others else f"{file} is missing")
-    try:
-        model.load_state_dict(load_file(file))
-    except (RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{file} does not fit config.json beside it: {one_line(error)}") from error
+def _words(folder: Path, text: Any) -> Any:
+    """The tokenizer in ``words.json``."""
+    # Imported late and by name: the zoo is built on models/, not the other way round.
+    tokenizer = import_module("captum_ib.zoo.tokenizer").WordTokenizer
+    file = inside(folder, "words.json")
+    if file.stat().st_size > MAX_BYTES:
+        raise FolderError(f"{folder / 'words.json'} has more than {MAX_BYTES} bytes")
+    with refusing(f"{folder / 'words.json'} is no list of words"):
+        words = tokenizer.from_file(file, text.max_position_embeddings)
+    if len(words) > text.vocab_size:
+        raise FolderError(
+            f"{folder / 'words.json'} has {len(words)} words, but the model {text.vocab_size}"
+        )
+    return words
+
+
+def _filled(build: Any, weights: Weights | None, folder: Path) -> tuple[Any, tuple[str, ...]]:
+    """A model with its weights, and what of them was left out."""
+    where = folder / "config.json"
+    check_size(build, None if weights is None else weights.size, where)
+    model = build()
+    return model, () if weights is None else fill(model, weights)
 
 
 def _normalisation(folder: Path, config: dict[str, Any], options: Options) -> tuple[Triple, Triple]:
     mean = options.mean or config.get("mean")
     std = options.std or config.get("std")
     if mean is None or std is None:
-        raise ValueError(
+        raise FolderError(
             f"{folder / 'config.json'} does not say how images are normalised; pass mean= and std= "
             "(three numbers each), or write them there"
         )
-    return triple(mean, "mean"), triple(std, "std")
+    try:
+        return triple(mean, "mean"), triple(std, "std")
+    except ValueError as error:
+        raise FolderError(f"{folder / 'config.json'}: {one_line(error)}") from error
 
 
 def _pair(size: int | list[int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+    if isinstance(size, int):
+        return size, size
+    if len(size) != 2:
+        raise FolderError(f"a size must be one number or two, given {size}")
+    return size[0], size[1]

@@ -6,9 +6,11 @@ import difflib
 from typing import Any
 
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
-from captum_ib.loading.hubs import checked, one_line, pickled, safetensors_file, unavailable
+from captum_ib.loading.files import one_line
+from captum_ib.loading.hubs import checked, pickled, safetensors_file, unavailable
 from captum_ib.loading.loaded import LoadedModel, ModelUnavailableError, Options, triple
 
 _FILE = "open_clip_model.safetensors"
@@ -35,7 +37,7 @@ def load_open_clip(name: str, options: Options) -> LoadedModel:
         tokenizer = open_clip.get_tokenizer(name)
     except OSError as error:
         raise unavailable(spec, error) from error
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:  # open_clip loads strictly, or raises
         raise ValueError(f"{spec}: the weights do not fit the model: {one_line(error)}") from error
     return wrap_open_clip(spec, model.eval(), transform, tokenizer)
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from captum_ib.loading.files import one_line
 from captum_ib.loading.hubs import checked, pickled, safetensors_file, unavailable
 from captum_ib.loading.loaded import LoadedModel, Options, triple
 
@@ -39,6 +41,10 @@ def load_timm(name: str, options: Options) -> LoadedModel:
         model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     except OSError as error:
         raise unavailable(f"timm:{name}", error) from error
+    except (RuntimeError, SafetensorError) as error:  # timm loads strictly, or raises
+        raise ValueError(
+            f"timm:{name}: the weights do not fit the model: {one_line(error)}"
+        ) from error
     return wrap_timm(f"timm:{name}", model)
 
 
@@ -56,7 +62,12 @@ def _timm_config(name: str) -> Any:
     return config
 
 
-def wrap_timm(name: str, model: nn.Module, labels: Sequence[str] | None = None) -> LoadedModel:
+def wrap_timm(
+    name: str,
+    model: nn.Module,
+    labels: Sequence[str] | None = None,
+    left_out: tuple[str, ...] = (),
+) -> LoadedModel:
     """A timm model with the preprocessing that its configuration states."""
     from timm.data.config import resolve_model_data_config
     from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
@@ -81,5 +92,6 @@ def wrap_timm(name: str, model: nn.Module, labels: Sequence[str] | None = None) 
         mean=triple(config["mean"], "mean"),
         std=triple(config["std"], "std"),
         labels=None if labels is None else list(labels),
+        left_out=left_out,
     )
     return checked(loaded)

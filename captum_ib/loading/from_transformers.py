@@ -4,71 +4,129 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
-from captum_ib.loading.hubs import SIZES, checked, from_disk_or_hub, one_line, pickled
-from captum_ib.loading.loaded import LoadedModel, Options, Resize, Triple, triple
+from captum_ib.loading.budget import check_size
+from captum_ib.loading.families import configuration, model_class
+from captum_ib.loading.files import has, one_line, read_json, refusing
+from captum_ib.loading.hubs import SIZES, checked, from_disk_or_hub
+from captum_ib.loading.loaded import FolderError, LoadedModel, Options, Resize, Triple, triple
+from captum_ib.loading.processing import VOCABULARIES, image_processor, tokenizer
+from captum_ib.loading.weights import Weights, detach, find_weights, judged
+
+_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    *VOCABULARIES,
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
+)
+_PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")
 
 
 def load_transformers(name: str, options: Options) -> LoadedModel:
-    """A transformers model by hub id or folder; errors as in :func:`captum_ib.load`."""
-    spec = f"hf:{name}"
+    """A transformers model by hub id or folder; errors as in :func:`captum_ib.load`.
+
+    A model on the hub is a folder that is fetched first, and then read as any other.
+    """
     if Path(name).is_dir():
-        if options.pretrained:
-            require_safetensors(Path(name), options)
-        try:
-            return _read(name, options, local_only=True)
-        except OSError as error:
-            raise ValueError(f"{name} is not a complete model: {one_line(error)}") from error
-    return from_disk_or_hub(spec, lambda local_only: _read(name, options, local_only))
+        return _read(Path(name), name, options)
+    folder = from_disk_or_hub(f"hf:{name}", lambda on_disk: _fetched(name, options, on_disk))
+    return _read(folder, name, options)
 
 
-def _read(name: str, options: Options, local_only: bool) -> LoadedModel:
-    import transformers
+def _fetched(name: str, options: Options, on_disk: bool) -> Path:
+    """Where the files of a hub model lie; fetched unless they must be on disk.
 
-    common: dict[str, Any] = {
-        "revision": options.revision,
-        "local_files_only": local_only,
-        "trust_remote_code": False,
-    }
-    config = transformers.AutoConfig.from_pretrained(name, **common)
-    dual = hasattr(config, "text_config") and hasattr(config, "vision_config")
-    heads = getattr(config, "architectures", None) or []
-    if not dual and not any("ForImageClassification" in head for head in heads):
-        raise ValueError(
-            f"hf:{name} is a {'/'.join(heads) or config.model_type}; only image classifiers "
-            "(…ForImageClassification) and image-text dual encoders can be explained"
+    Raises:
+        OSError: they can't be had, or are not all on disk.
+    """
+    from huggingface_hub import snapshot_download
+
+    files = [*_FILES, *(_PICKLED if options.allow_pickle else ())]
+    if not options.pretrained:
+        files = [file for file in files if not file.startswith("model")]
+    folder = Path(
+        snapshot_download(
+            name, revision=options.revision, allow_patterns=files, local_files_only=on_disk
         )
-    auto = _class_for(config, heads, dual)
+    )
+    if on_disk:
+        _require_all(folder, options)
+    return folder
+
+
+def _require_all(folder: Path, options: Options) -> None:
+    """See that a snapshot is complete; another program may have fetched parts of it.
+
+    Raises:
+        FileNotFoundError: a part is missing.
+    """
+    if not has(folder, "config.json"):
+        raise FileNotFoundError(f"{folder} holds no config.json")
+    if not (has(folder, "preprocessor_config.json") or has(folder, "processor_config.json")):
+        raise FileNotFoundError(f"{folder} holds no preprocessor_config.json")
     if options.pretrained:
-        weights = {"use_safetensors": None if options.allow_pickle else True}
-        with _no_bars() if local_only else nullcontext():
-            model = auto.from_pretrained(name, config=config, **weights, **common)
-    else:
-        model = auto.from_config(config)
-    processor = transformers.AutoImageProcessor.from_pretrained(name, **common)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(name, **common) if dual else None
-    return wrap_transformers(f"hf:{name}", model, processor, tokenizer)
+        try:
+            find_weights(folder, options)
+        except FolderError as error:
+            raise FileNotFoundError(one_line(error)) from error
 
 
-def _class_for(config: Any, heads: list[str], dual: bool) -> Any:
-    """The class of transformers to load a checkpoint as."""
-    import transformers
+def _read(folder: Path, name: str, options: Options) -> LoadedModel:
+    where = str(folder / "config.json")
+    with refusing(folder):
+        given = read_json(folder, "config.json")
+        weights = find_weights(folder, options) if options.pretrained else None
+        kind, dual = model_class(given, where)
+        config = configuration(given, where)
+        check_size(lambda: kind(config), None if weights is None else weights.size, where)
+        processor = image_processor(folder, config)
+        words = tokenizer(folder, config) if dual else None
+        model, left_out = (kind(config), ()) if weights is None else _trained(kind, config, weights)
+        return wrap_transformers(f"hf:{name}", model, processor, words, left_out)
 
-    if not dual:
-        return transformers.AutoModelForImageClassification
-    if "BlipForImageTextRetrieval" in heads:  # AutoModel would drop its contrastive head
-        return transformers.BlipForImageTextRetrieval
-    return transformers.AutoModel
+
+def _trained(kind: Any, config: Any, weights: Weights) -> tuple[Any, tuple[str, ...]]:
+    """A model with its weights, all of them, and the names of those that it does not use.
+
+    transformers renames tensors that older versions wrote, and fills what is missing with random
+    numbers; so it is asked what it did, and given no folder in which to look for more.
+    """
+    tensors = weights.read()
+    with refusing(f"{weights.shown} does not fit config.json beside it"), _silent():
+        model, report = kind.from_pretrained(
+            None,
+            config=config,
+            state_dict=dict(tensors),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    detach(model, tensors)
+    misshaped = [
+        f"{name} {tuple(given)} for {tuple(wanted)}"
+        for name, given, wanted in report["mismatched_keys"]
+    ]
+    unknown = report["unexpected_keys"]
+    return model, judged(weights.shown, report["missing_keys"], unknown, misshaped)
 
 
 def wrap_transformers(
-    name: str, model: Any, processor: Any, tokenizer: Any | None = None
+    name: str,
+    model: Any,
+    processor: Any,
+    tokenizer: Any | None = None,
+    left_out: tuple[str, ...] = (),
 ) -> LoadedModel:
     """A transformers model with its image processor and, for a dual encoder, its tokenizer."""
 
@@ -82,8 +140,9 @@ def wrap_transformers(
     words = None
     if tokenizer is not None:
         # SigLIP was trained on texts padded to full length, with no mask.
-        full = model.config.text_config.max_position_embeddings if "siglip" in family else None
-        words = HubTokenizer(tokenizer, full)
+        text = model.config.text_config
+        full = text.max_position_embeddings if "siglip" in family else None
+        words = HubTokenizer(tokenizer, full, text.vocab_size)
     loaded = LoadedModel(
         name=name,
         model=model.eval(),
@@ -96,6 +155,7 @@ def wrap_transformers(
         tokenizer=words,
         tokens=None if words is None else words.tokens,
         special_tokens=frozenset() if words is None else words.special_tokens,
+        left_out=left_out,
     )
     return checked(loaded)
 
@@ -123,18 +183,23 @@ class HubTokenizer:
         tokenizer: of transformers.
         full_length: pad every text to this length and give no mask, for models that were trained
             so; default: pad to the longest text of the batch.
+        vocabulary: number of words that the model has; default: do not check.
     """
 
-    def __init__(self, tokenizer: Any, full_length: int | None = None) -> None:
+    def __init__(
+        self, tokenizer: Any, full_length: int | None = None, vocabulary: int | None = None
+    ) -> None:
         self.tokenizer = tokenizer
         self.full_length = full_length
+        self.vocabulary = vocabulary
         self.special_tokens = frozenset(tokenizer.all_special_tokens)
 
     def __call__(self, texts: list[str]) -> tuple[Tensor, Tensor | None]:
         """``input_ids`` and ``attention_mask``, both ``(N, T)``, padded at the end.
 
         Raises:
-            ValueError: a text is longer than the model takes.
+            ValueError: a text is longer than the model takes, or the tokenizer gives words that
+                the model lacks.
         """
         length = self.full_length
         batch = self.tokenizer(
@@ -149,6 +214,11 @@ class HubTokenizer:
                 f"the text has {ids.shape[1]} tokens, but the model takes at most {most}; "
                 "shorten it"
             )
+        if self.vocabulary is not None and int(ids.max()) >= self.vocabulary:
+            raise ValueError(
+                f"the tokenizer gives the text word {int(ids.max())}, but the model has "
+                f"{self.vocabulary}; they do not belong together"
+            )
         return ids, batch["attention_mask"] if length is None else None
 
     def tokens(self, ids: Tensor) -> list[str]:
@@ -157,29 +227,17 @@ class HubTokenizer:
         return [word.replace("</w>", "").strip("Ġ▁") or word for word in words]
 
 
-def require_safetensors(folder: Path, options: Options) -> None:
-    """Refuse a folder whose weights exist in pickled form only, unless that is allowed.
-
-    Raises:
-        ValueError: there are no weights, or pickled ones only.
-    """
-    if any(folder.glob("*.safetensors")):
-        return
-    if not any(file for end in ("*.bin", "*.pt", "*.pth") for file in folder.glob(end)):
-        raise ValueError(f"{folder} holds no weights (model.safetensors)")
-    if not options.allow_pickle:
-        raise ValueError(pickled(str(folder)))
-
-
 @contextmanager
-def _no_bars() -> Iterator[None]:
-    """No progress bar of transformers: reading from disk is quick, downloads keep theirs."""
+def _silent() -> Iterator[None]:
+    """No progress bar and no report of transformers: what does not fit is an error of ours."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()

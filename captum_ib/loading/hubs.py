@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from PIL import Image
 
+from captum_ib.loading.files import one_line
 from captum_ib.loading.loaded import LoadedModel, ModelUnavailableError
 
 T = TypeVar("T")
@@ -110,8 +111,3 @@ def pickled(name: str) -> str:
 def unavailable(name: str, error: BaseException) -> ModelUnavailableError:
     """The error for a hub model that could not be fetched, with the hub's own reason."""
     return ModelUnavailableError(f"{name} could not be fetched from the hub: {one_line(error)}")
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,9 +15,16 @@ from torch import Tensor, nn
 
 Triple = tuple[float, float, float]
 
+MIN_STD = 1e-6
+"""Smallest standard deviation of a channel of images in [0, 1]; 1/255 is one step of a picture."""
+
 
 class ModelUnavailableError(RuntimeError):
     """The model is neither on disk nor can it be fetched (no network, no such id, no weights)."""
+
+
+class FolderError(ValueError):
+    """What a model's folder holds can't be taken; the message says which file, and why."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,9 @@ class LoadedModel:
             for models that take none. ``None`` without text.
         tokens: one row of ``input_ids`` to its words, for display; ``None`` without text.
         special_tokens: words that stand for no text (begin, end, padding).
+        left_out: names of tensors of the weights file that this model computes itself or does not
+            use, as tables of positions that older versions wrote. Any other difference between
+            file and model is an error.
     """
 
     name: str
@@ -61,6 +72,7 @@ class LoadedModel:
     tokenizer: Callable[[list[str]], tuple[Tensor, Tensor | None]] | None = None
     tokens: Callable[[Tensor], list[str]] | None = None
     special_tokens: frozenset[str] = frozenset()
+    left_out: tuple[str, ...] = ()
 
     def picture(self, pixel_values: Tensor) -> Tensor:
         """What the model sees, undoing the normalisation: ``(..., 3, H, W)`` in [0, 1]."""
@@ -133,9 +145,21 @@ def triple(values: Sequence[float], name: str) -> Triple:
     """Three floats, one per channel, of ``values``.
 
     Raises:
-        ValueError: there are not three of them.
+        ValueError: there are not three of them, one is not finite, or a standard deviation (what
+            ``name`` calls ``std``) is not positive.
     """
-    numbers = [float(value) for value in values]
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must hold one number per colour channel, given {values!r}"
+        ) from error
     if len(numbers) != 3:
         raise ValueError(f"{name} must hold one number per colour channel, given {numbers}")
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{name} must hold finite numbers, given {numbers}")
+    if name == "std" and min(numbers) < MIN_STD:
+        raise ValueError(
+            f"std must hold positive numbers: images are divided by it; given {numbers}"
+        )
     return numbers[0], numbers[1], numbers[2]

@@ -79,6 +79,19 @@ def restore(
             f"{path} is the checkpoint of another run ({told or 'no step'}). Resume with its "
             f"settings, or remove it to start afresh."
         )
+    try:
+        _put_back(tensors, learner, optimizers)
+        return int(found["step"])
+    except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"{path} does not hold the state of this run ({reason}); remove it to start afresh."
+        ) from error
+
+
+def _put_back(
+    tensors: Mapping[str, Tensor], learner: nn.Module, optimizers: Sequence[Optimizer]
+) -> None:
     prefix = "learner."
     learner.load_state_dict(
         {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
@@ -90,4 +103,3 @@ def restore(
             states[int(number)]["state"].setdefault(int(index), {})[entry] = value
     for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict(state)
-    return int(found["step"])

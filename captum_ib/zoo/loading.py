@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -104,7 +105,7 @@ def load(name: str, folder: str | Path | None = None) -> ZooModel:
         The model, in eval mode, and what belongs to it.
 
     Raises:
-        ValueError: If there is no such model.
+        ValueError: If there is no such model, or the folder's files are not those of this model.
         FileNotFoundError: If the folder lacks one of the model's files.
 
     Example:
@@ -125,11 +126,17 @@ def load(name: str, folder: str | Path | None = None) -> ZooModel:
                 f"{home / file} is missing. Run `python -m captum_ib.zoo.train {name} --out "
                 f"{home}`, or reinstall the package."
             )
-    config = json.loads((home / "config.json").read_text(encoding="utf-8"))
+    config = architectures.config_of(name)
+    _require(config, home / "config.json", name)
     # Fresh weights are drawn only to be overwritten: leave the caller's random numbers alone.
     with torch.random.fork_rng(devices=[]):
         model = architectures.build(config)
-    model.load_state_dict(load_file(home / "model.safetensors"))
+    file = home / "model.safetensors"
+    try:
+        model.load_state_dict(load_file(file))
+    except (RuntimeError, SafetensorError) as error:  # RuntimeError: names or shapes, said on lines
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{file} does not hold the weights of {name}: {reason}") from error
     dual = config.get("model_type") == "clip"
     return ZooModel(
         name=name,
@@ -141,3 +148,19 @@ def load(name: str, folder: str | Path | None = None) -> ZooModel:
         mean=(spec.mean, spec.mean, spec.mean),
         std=(spec.std, spec.std, spec.std),
     )
+
+
+def _require(config: dict[str, Any], file: Path, name: str) -> None:
+    """See that a configuration is that of the zoo's model, to the letter.
+
+    The model is then built from what the package says, and never from what the file says.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is not valid JSON ({type(error).__name__}).") from error
+    if found != config:
+        raise ValueError(
+            f"{file} is not the configuration of {name}. Load another model with "
+            f"captum_ib.load({str(file.parent)!r})."
+        )

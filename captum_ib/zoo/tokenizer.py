@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,7 +44,7 @@ class WordTokenizer:
                 f"one word between; got {list(words[:2])} … {list(words[-1:])}."
             )
         if len(set(words)) != len(words):
-            twice = sorted({word for word in words if list(words).count(word) > 1})
+            twice = sorted(word for word, count in Counter(words).items() if count > 1)
             raise ValueError(f"words must be distinct; given more than once: {twice}.")
         if max_length < 3:
             raise ValueError(f"max_length must be at least 3 (begin, word, end); got {max_length}.")

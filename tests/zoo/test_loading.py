@@ -1,5 +1,6 @@
 """zoo.load: what comes back, how pictures are taken in, and that nothing heavy loads early."""
 
+import shutil
 import subprocess
 import sys
 
@@ -115,6 +116,42 @@ def test_unknown_names_and_folders(tmp_path):
     with pytest.raises(AttributeError, match=r"'captum_ib.zoo' has no attribute 'nothing'"):
         _ = zoo.nothing
     assert set(zoo.__all__) == set(dir(zoo))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", b"5", "is not the configuration of vit-scenes. Load another"),
+        ("config.json", b'{"constructor": "os.system"}', "is not the configuration of vit-scenes"),
+        ("config.json", b"[" * 100_000, "is not valid JSON"),
+        ("config.json", b"\xff", r"is not valid JSON \(UnicodeDecodeError\)"),
+        ("model.safetensors", b"", "does not hold the weights of vit-scenes: "),
+        ("model.safetensors", b"x" * 100, "does not hold the weights of vit-scenes: "),
+    ],
+)
+def test_folders_of_another_model(tmp_path, file, content, message):
+    from captum_ib.zoo.loading import WEIGHTS
+
+    folder = tmp_path / "model"
+    shutil.copytree(WEIGHTS / "vit-scenes", folder)
+    (folder / file).write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        zoo.load("vit-scenes", folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_model(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    from captum_ib.zoo.loading import WEIGHTS
+
+    folder = tmp_path / "model"
+    shutil.copytree(WEIGHTS / "vit-scenes", folder)
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("head.weight")
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"does not hold the weights .*: Missing key.*head.weight"):
+        zoo.load("vit-scenes", folder)
 
 
 def test_importing_the_zoo_loads_nothing_heavy():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import urllib.error
 
 import pytest
@@ -173,42 +174,75 @@ def test_timm_models_without_weights(monkeypatch):
         load("timm:vit_base_patch16_18x2_224")
 
 
-def test_transformers_never_runs_code_and_asks_for_safetensors(monkeypatch, online, clip_folder):
-    import transformers
+def snapshots(monkeypatch, answer):
+    """Let ``snapshot_download`` call ``answer(local_files_only, **arguments)``."""
 
+    def download(repository, revision=None, allow_patterns=None, local_files_only=False):
+        return answer(
+            local_files_only, repository=repository, revision=revision, files=allow_patterns
+        )
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+
+
+def test_a_hub_model_is_fetched_as_a_folder_and_never_with_code(monkeypatch, online, clip_folder):
     asked = []
-    kinds = ("AutoConfig", "AutoModel", "AutoImageProcessor", "AutoTokenizer")
-    real = {name: getattr(transformers, name).from_pretrained(clip_folder) for name in kinds}
 
-    def recorder(name):
-        def from_pretrained(repository, **arguments):
-            asked.append((name, repository, arguments))
-            if arguments["local_files_only"]:
-                raise OSError("not on disk")
-            return real[name]
+    def answer(local, **arguments):
+        asked.append((local, *arguments.values()))
+        if local:
+            raise LocalEntryNotFoundError("not on disk")
+        return str(clip_folder)
 
-        return from_pretrained
+    snapshots(monkeypatch, answer)
+    loaded = load("hf:some/model", revision="abc")
+    assert (loaded.kind, loaded.name) == ("dual", "hf:some/model")
+    files = asked[0][3]
+    assert asked == [(local, "some/model", "abc", files) for local in (True, False)]
+    assert "model.safetensors" in files and "preprocessor_config.json" in files
+    assert not [name for name in files if name.endswith((".py", ".bin", ".pkl", ".jinja"))]
+    load("hf:some/model", allow_pickle=True)
+    assert "pytorch_model.bin" in asked[-1][3]
+    load("hf:some/model", pretrained=False)
+    assert not [name for name in asked[-1][3] if name.startswith("model")]
 
-    for name in kinds:
-        monkeypatch.setattr(getattr(transformers, name), "from_pretrained", recorder(name))
-    assert load("hf:some/model", revision="abc").kind == "dual"
-    names = [name for name, _, _ in asked]
-    assert names == ["AutoConfig", "AutoConfig", "AutoModel", "AutoImageProcessor", "AutoTokenizer"]
-    for _, repository, arguments in asked:
-        assert repository == "some/model" and arguments["revision"] == "abc"
-        assert arguments["trust_remote_code"] is False
-    assert asked[2][2]["use_safetensors"] is True
+
+def test_a_hub_model_on_disk_needs_no_network(monkeypatch, unreachable, clip_folder):
+    snapshots(monkeypatch, lambda local, **arguments: str(clip_folder))
+    assert load("hf:some/model").kind == "dual"
+
+
+@pytest.mark.parametrize(
+    "missing", ["config.json", "preprocessor_config.json", "model.safetensors"]
+)
+def test_half_a_hub_model_on_disk_is_fetched(monkeypatch, online, clip_folder, tmp_path, missing):
+    half = shutil.copytree(clip_folder, tmp_path / "half")
+    (half / missing).unlink()
+    snapshots(monkeypatch, lambda local, **arguments: str(half if local else clip_folder))
+    assert load("hf:some/model").kind == "dual"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelUnavailableError, match="hf:some/model is not on disk"):
+        load("hf:some/model")
 
 
 def test_what_the_hub_refuses_becomes_one_line(monkeypatch, online):
-    import transformers
-
-    def refuse(*args, **kwargs):
+    def refuse(local, **arguments):
         raise OSError("some/model is not a model\nand a long explanation")
 
-    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", refuse)
+    snapshots(monkeypatch, refuse)
     with pytest.raises(ModelUnavailableError) as caught:
         load("hf:some/model")
     assert str(caught.value) == (
         "hf:some/model could not be fetched from the hub: some/model is not a model"
     )
+
+
+def test_timm_weights_that_do_not_fit(monkeypatch, unreachable, tmp_path):
+    file = tmp_path / "model.safetensors"
+    hub_of(monkeypatch, lambda local, **arguments: str(file))
+    save_file({"head.bias": torch.zeros(1000)}, file)
+    with pytest.raises(ValueError, match="timm:vit_tiny_patch16_224: the weights do not fit"):
+        load("timm:vit_tiny_patch16_224")
+    file.write_bytes(b"")
+    with pytest.raises(ValueError, match="timm:vit_tiny_patch16_224: the weights do not fit"):
+        load("timm:vit_tiny_patch16_224")

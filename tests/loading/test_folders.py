@@ -116,7 +116,7 @@ def test_weights_that_do_not_fit(vit_folder, tmp_path):
         load(folder)
     with open(f"{folder}/model.safetensors", "wb") as file:
         file.write(b"not safetensors")
-    with pytest.raises(ValueError, match=r"model.safetensors does not fit config.json"):
+    with pytest.raises(ValueError, match=r"model.safetensors can't be read: SafetensorError"):
         load(folder)
 
 
@@ -155,7 +155,7 @@ def test_incomplete_folders(clip_folder, tmp_path):
     with pytest.raises(ValueError, match="is not a complete model: "):
         load(folder)
     shutil.os.remove(f"{folder}/model.safetensors")
-    with pytest.raises(ValueError, match=r"holds no weights \(model.safetensors\)"):
+    with pytest.raises(ValueError, match=r"holds no weights \(model.safetensors is missing\)"):
         load(folder)
     (tmp_path / "copy" / "config.json").write_text("{")
     with pytest.raises(ValueError, match="config.json is not valid JSON"):

@@ -1,0 +1,223 @@
+"""Which transformers models a folder may hold, and what its configuration may say about them."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+from captum_ib.loading.files import refusing
+from captum_ib.loading.loaded import FolderError
+from captum_ib.loading.values import (
+    MAX_NUMBER,
+    Rule,
+    admitted,
+    either,
+    flag,
+    listed,
+    mapped,
+    number,
+    one_of,
+    short,
+    sides,
+    text,
+    whole,
+)
+
+CLASSIFIERS: dict[str, tuple[str, ...]] = {
+    "beit": ("BeitForImageClassification",),
+    "bit": ("BitForImageClassification",),
+    "clip": ("CLIPForImageClassification",),
+    "convnext": ("ConvNextForImageClassification",),
+    "convnextv2": ("ConvNextV2ForImageClassification",),
+    "cvt": ("CvtForImageClassification",),
+    "data2vec-vision": ("Data2VecVisionForImageClassification",),
+    "deit": ("DeiTForImageClassification", "DeiTForImageClassificationWithTeacher"),
+    "dinov2": ("Dinov2ForImageClassification",),
+    "dinov2_with_registers": ("Dinov2WithRegistersForImageClassification",),
+    "efficientnet": ("EfficientNetForImageClassification",),
+    "focalnet": ("FocalNetForImageClassification",),
+    "hiera": ("HieraForImageClassification",),
+    "ijepa": ("IJepaForImageClassification",),
+    "levit": ("LevitForImageClassification", "LevitForImageClassificationWithTeacher"),
+    "metaclip_2": ("MetaClip2ForImageClassification",),
+    "mobilenet_v1": ("MobileNetV1ForImageClassification",),
+    "mobilenet_v2": ("MobileNetV2ForImageClassification",),
+    "mobilevit": ("MobileViTForImageClassification",),
+    "mobilevitv2": ("MobileViTV2ForImageClassification",),
+    "poolformer": ("PoolFormerForImageClassification",),
+    "pvt": ("PvtForImageClassification",),
+    "pvt_v2": ("PvtV2ForImageClassification",),
+    "regnet": ("RegNetForImageClassification",),
+    "resnet": ("ResNetForImageClassification",),
+    "segformer": ("SegformerForImageClassification",),
+    "siglip": ("SiglipForImageClassification",),
+    "siglip2": ("Siglip2ForImageClassification",),
+    "swiftformer": ("SwiftFormerForImageClassification",),
+    "swin": ("SwinForImageClassification",),
+    "swinv2": ("Swinv2ForImageClassification",),
+    "vit": ("ViTForImageClassification",),
+    "vit_msn": ("ViTMSNForImageClassification",),
+}
+"""``model_type`` → classes for image classification, the first where the folder names none.
+
+Left out on purpose: ``timm_wrapper``, which hands a folder's words to timm.
+"""
+
+DUALS: dict[str, tuple[str, ...]] = {
+    "align": ("AlignModel",),
+    "altclip": ("AltCLIPModel",),
+    "blip": ("BlipModel", "BlipForImageTextRetrieval"),
+    "chinese_clip": ("ChineseCLIPModel",),
+    "clip": ("CLIPModel",),
+    "metaclip_2": ("MetaClip2Model",),
+    "siglip": ("SiglipModel",),
+    "siglip2": ("Siglip2Model",),
+    "vision-text-dual-encoder": ("VisionTextDualEncoderModel",),
+}
+"""``model_type`` → classes of dual encoders."""
+
+TOWERS = frozenset(
+    "bert camembert clip clip_text_model clip_vision_model deit dinov2 distilbert roberta siglip "
+    "siglip_text_model siglip_vision_model swin vit xlm-roberta".split()
+)
+"""``model_type`` of the towers of a ``vision-text-dual-encoder``."""
+
+_word = one_of(  # of any entry that is neither listed below nor a number
+    *"absolute relative_key relative_key_query avg max mean cls linear gelu gelu_new gelu_fast "
+    "gelu_pytorch_tanh quick_gelu relu relu6 silu swish mish tanh sigmoid leaky_relu hard_swish "
+    "hardswish gelu_10 laplace selu elu prelu".split(),
+    *"preactivation bottleneck basic same SAME valid VALID x y dw_bn dw conv base large".split(),
+)
+_plain: Rule = either(number, listed(either(number, _word)), _word)
+_depth = listed(either(number, listed(number)))
+_dtype = one_of("float32", "float16", "bfloat16")
+_SIZES: dict[str, Rule] = {"image_size": sides, "patch_size": sides, "window_size": sides}
+_SIZES["num_channels"] = whole(1, 64)
+
+COMMON: dict[str, Rule] = {
+    "architectures": listed(text, longest=10),
+    "bos_token_id": number,
+    "dtype": _dtype,
+    "eos_token_id": listed(number),
+    "id2label": mapped(text),
+    "is_decoder": flag,
+    "label2id": mapped(either(number, text)),
+    "model_type": text,
+    "num_labels": whole(0, MAX_NUMBER),
+    "pad_token_id": number,
+    "problem_type": one_of(
+        "regression", "single_label_classification", "multi_label_classification"
+    ),
+    "sep_token_id": number,
+    "tie_word_embeddings": flag,
+    "torch_dtype": _dtype,
+}
+"""Entries that every transformers configuration may have."""
+
+_BACKBONE = {"out_features", "out_indices", "stage_names"}  # of models without a head
+_PARTS = ("text_config", "vision_config", "text_config_dict", "vision_config_dict")
+
+
+def model_class(config: dict[str, Any], where: str) -> tuple[type, bool]:
+    """The transformers class that a configuration asks for, and whether it is a dual encoder.
+
+    Raises:
+        FolderError: it asks for a family that is not in the lists, or for one without a head.
+    """
+    import transformers
+
+    family, heads = config.get("model_type"), config.get("architectures") or []
+    if not isinstance(family, str) or not isinstance(heads, list):
+        raise FolderError(f"{where}: model_type must be a word and architectures a list of words")
+    heads = [head for head in heads if isinstance(head, str)]
+    head = any("ForImageClassification" in head for head in heads)
+    table = CLASSIFIERS if head else DUALS
+    if family not in table:
+        raise FolderError(
+            f"{where} is a {short('/'.join(heads) or family)[1:-1]}; only image classifiers "
+            f"(…ForImageClassification: {', '.join(CLASSIFIERS)}) and image-text dual encoders "
+            f"({', '.join(DUALS)}) can be explained from a name; build another one yourself and "
+            "pass it to the method"
+        )
+    name = next((entry for entry in table[family] if entry in heads), table[family][0])
+    if not hasattr(transformers, name):
+        raise FolderError(f"{where}: transformers {transformers.__version__} has no {name}")
+    return getattr(transformers, name), not head
+
+
+def configuration(config: dict[str, Any], where: str) -> Any:
+    """The transformers configuration of a folder, made from its plain entries only.
+
+    Entries that the family does not know are left out, and so is whatever says where something is
+    to be loaded from, or how (``auto_map``, ``_name_or_path``, ``attn_implementation``, …).
+
+    Raises:
+        FolderError: an entry has no plain value, or the weights are said to be quantised.
+    """
+    import transformers
+
+    if config.get("quantization_config") is not None:
+        raise FolderError(
+            f"{where}: quantised weights can't be explained; use the weights that they were made "
+            "from (a configuration without quantization_config)"
+        )
+    family = config["model_type"]
+    entries = _entries(transformers.CONFIG_MAPPING[family], config, where)
+    with refusing(f"{where} is no configuration of a {family}"):
+        return transformers.CONFIG_MAPPING[family](**entries)
+
+
+def _entries(kind: Any, config: object, where: str) -> dict[str, Any]:
+    """The entries that a configuration class is made from, parts included."""
+    known = _fields(kind)
+    rules: dict[str, Rule] = dict.fromkeys(known, either(_plain, _depth))
+    rules.update({key: rule for key, rule in _SIZES.items() if key in known})
+    rules.update(COMMON)
+    parts = {key: mapped(lambda value: True) for key in _PARTS if key in known or _is_dual(kind)}
+    found = admitted(config, {**rules, **parts}, where, strict=False)
+    found.pop("model_type", None)
+    for key in parts:
+        if found.get(key) is not None:
+            inner = _part(kind, key.removesuffix("_dict"), found[key], where)
+            found[key] = {**_entries(inner, found[key], f"{where}: {key}")}
+            if kind.model_type == "vision-text-dual-encoder":
+                found[key]["model_type"] = inner.model_type
+    return {key: value for key, value in found.items() if value is not None or key in known}
+
+
+def _part(kind: Any, key: str, config: dict[str, Any], where: str) -> Any:
+    """The class of a part of a configuration."""
+    import transformers
+
+    if kind.model_type == "vision-text-dual-encoder":
+        family = config.get("model_type")
+        if family not in TOWERS:
+            raise FolderError(
+                f"{where}: {key} can't be of the family {short(family)}; towers are "
+                f"{', '.join(sorted(TOWERS))}"
+            )
+        return transformers.CONFIG_MAPPING[family]
+    stem = kind.__name__.removesuffix("Config")
+    part = "Text" if key == "text_config" else "Vision"
+    return getattr(transformers, f"{stem}{part}Config")
+
+
+def _is_dual(kind: Any) -> bool:
+    return kind.model_type in DUALS
+
+
+def _fields(kind: Any) -> set[str]:
+    """Names of the entries that a configuration class adds to those of its base."""
+    import transformers
+
+    if dataclasses.is_dataclass(kind):
+        base = {field.name for field in dataclasses.fields(transformers.PretrainedConfig)}
+        names = {field.name for field in dataclasses.fields(kind)} - base
+    else:
+        names = {
+            entry.name
+            for entry in inspect.signature(kind.__init__).parameters.values()
+            if entry.kind is entry.POSITIONAL_OR_KEYWORD and entry.name != "self"
+        }
+    return {name for name in names - _BACKBONE if not name.startswith("_")}

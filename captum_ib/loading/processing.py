@@ -1,0 +1,215 @@
+"""Image processors and tokenizers of transformers from a folder: from plain data only.
+
+transformers reads them from a folder of their own that holds what was checked, and nothing else of
+what came with the model.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from captum_ib.loading.files import has, inside, read_json, refusing
+from captum_ib.loading.loaded import FolderError
+from captum_ib.loading.values import (
+    MAX_NUMBER,
+    Rule,
+    admitted,
+    between,
+    either,
+    flag,
+    listed,
+    mapped,
+    number,
+    one_of,
+    short,
+    side,
+    sides,
+    text,
+    whole,
+)
+
+MAX_VOCABULARY = 2**27
+"""Largest file of a tokenizer, in bytes; the largest of real ones holds 35 million."""
+
+VOCABULARIES = (
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+)
+"""Files of tokenizers that are read as they are, by parsers that make tables of words of them."""
+
+_size = either(sides, mapped(side, "height", "width", "shortest_edge", "longest_edge"))
+_channels = listed(number, longest=64)
+IMAGES: dict[str, Rule] = {
+    "crop_pct": between(0.1, 2),
+    "crop_size": _size,
+    "image_mean": _channels,
+    "image_std": _channels,
+    "include_top": flag,
+    "max_num_patches": whole(1, 65_536),
+    "patch_size": sides,
+    "resample": whole(0, 5),
+    "rescale_factor": between(0, 1),
+    "rescale_offset": flag,
+    "size": _size,
+    "size_divisor": side,
+    **dict.fromkeys(
+        "do_align_long_axis do_center_crop do_convert_rgb do_flip_channel_order do_normalize "
+        "do_pad do_reduce_labels do_rescale do_resize do_thumbnail".split(),
+        flag,
+    ),
+}
+"""Entries of an image processor that are handed on."""
+
+TOKENIZERS = frozenset(
+    "AlbertTokenizer BertTokenizer BlipTokenizer CamembertTokenizer CLIPTokenizer "
+    "DistilBertTokenizer GemmaTokenizer PreTrainedTokenizer RobertaTokenizer Siglip2Tokenizer "
+    "SiglipTokenizer T5Tokenizer TokenizersBackend XLMRobertaTokenizer".split()
+)
+"""What ``tokenizer_class`` may name, with or without ``Fast`` at the end."""
+
+
+def _tokenizer_class(value: Any) -> bool:
+    return isinstance(value, str) and value.removesuffix("Fast") in TOKENIZERS
+
+
+def _token(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return text(value)
+    rules: dict[str, Rule] = {"content": text, "__type": one_of("AddedToken"), "id": number}
+    rules.update(dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word", "special"), flag))
+    return all(key in rules and rules[key](entry) for key, entry in value.items())
+
+
+_SPECIAL: dict[str, Rule] = {
+    **dict.fromkeys(
+        (f"{name}_token" for name in ("bos", "cls", "eos", "mask", "pad", "sep", "unk")), _token
+    ),
+    "additional_special_tokens": listed(_token),
+    "extra_special_tokens": either(listed(_token), mapped(_token)),
+}
+WORDS: dict[str, Rule] = {
+    **_SPECIAL,
+    **dict.fromkeys(
+        "add_bos_token add_eos_token add_prefix_space clean_up_tokenization_spaces "
+        "do_basic_tokenize do_lower_case legacy split_special_tokens strip_accents "
+        "spaces_between_special_tokens tokenize_chinese_chars trim_offsets".split(),
+        flag,
+    ),
+    "added_tokens_decoder": mapped(_token),
+    "errors": one_of("replace", "strict", "ignore"),
+    "max_length": whole(0, MAX_NUMBER),
+    "model_input_names": listed(one_of("input_ids", "attention_mask", "token_type_ids")),
+    "model_max_length": lambda value: isinstance(value, (int, float)) and value >= 1,
+    "padding_side": one_of("left", "right"),
+    "tokenizer_class": _tokenizer_class,
+    "truncation_side": one_of("left", "right"),
+}
+"""Entries of ``tokenizer_config.json`` that are handed on."""
+
+
+def image_processor(folder: Path, config: Any) -> Any:
+    """The image processor of a folder.
+
+    Args:
+        folder: with ``preprocessor_config.json``, or ``processor_config.json`` with an
+            ``image_processor``.
+        config: the model's configuration, which names the processor where the file does not.
+
+    Raises:
+        FolderError: there is none, or it is not plain data.
+    """
+    import transformers
+
+    name, given = _image_settings(folder)
+    found: dict[str, Any] = admitted(given, IMAGES, str(folder / name), strict=False)
+    kind = given.get("image_processor_type") or given.get("feature_extractor_type")
+    if kind is not None:
+        found["image_processor_type"] = _processor_class(kind, f"{folder / name}")
+    with refusing(folder / name), TemporaryDirectory() as home:
+        _write(Path(home), "preprocessor_config.json", found)
+        return transformers.AutoImageProcessor.from_pretrained(
+            home, config=config, local_files_only=True, trust_remote_code=False
+        )
+
+
+def _image_settings(folder: Path) -> tuple[str, dict[str, Any]]:
+    name = "preprocessor_config.json"
+    if not has(folder, name) and has(folder, "processor_config.json"):
+        found = read_json(folder, "processor_config.json").get("image_processor")
+        if isinstance(found, dict):
+            return "processor_config.json", found
+    if not has(folder, name):
+        raise FolderError(f"{folder} is not a complete model: {name} is missing")
+    return name, read_json(folder, name)
+
+
+def _processor_class(kind: object, where: str) -> str:
+    """The name of an image processor of transformers; never another name."""
+    import transformers
+
+    name = kind if isinstance(kind, str) else ""
+    name = re.sub(r"FeatureExtractor$", "ImageProcessor", name)
+    if not re.fullmatch(r"[A-Za-z0-9]+ImageProcessor(Fast|Pil)?", name):
+        raise FolderError(f"{where}: {short(kind)} names no image processor of transformers")
+    found = getattr(transformers, re.sub(r"(Fast|Pil)$", "", name), None)
+    if not isinstance(found, type) or not found.__module__.startswith("transformers.models."):
+        raise FolderError(f"{where}: {short(kind)} names no image processor of transformers")
+    return name
+
+
+def tokenizer(folder: Path, config: Any) -> Any:
+    """The tokenizer of a folder.
+
+    Raises:
+        FolderError: there is none, or it is not plain data.
+    """
+    import transformers
+
+    with TemporaryDirectory() as home:
+        _copy_words(folder, Path(home))
+        with refusing(f"{folder} has no tokenizer that can be read"):
+            found = transformers.AutoTokenizer.from_pretrained(
+                home, config=config, local_files_only=True, trust_remote_code=False
+            )
+    found.name_or_path = str(folder)
+    file = getattr(found, "vocab_file", None)
+    if isinstance(file, str):  # copies of a tokenizer in Python read it again
+        found.vocab_file = str(folder / Path(file).name)
+    return found
+
+
+def _copy_words(folder: Path, home: Path) -> None:
+    """What a tokenizer is read from, checked, in a folder of its own."""
+    rewritten: tuple[tuple[str, Mapping[str, Rule] | None], ...] = (
+        ("tokenizer_config.json", WORDS),
+        ("special_tokens_map.json", _SPECIAL),
+        ("added_tokens.json", None),
+    )
+    for name, rules in rewritten:
+        if not has(folder, name):
+            continue
+        given, where = read_json(folder, name), str(folder / name)
+        if rules is None:  # the numbers of words
+            rules = dict.fromkeys(given, whole(0, MAX_NUMBER))
+        _write(home, name, admitted(given, rules, where, strict=False))
+    for name in VOCABULARIES:
+        if has(folder, name):
+            file = inside(folder, name)
+            if file.stat().st_size > MAX_VOCABULARY:
+                raise FolderError(f"{folder / name} has more than {MAX_VOCABULARY} bytes")
+            shutil.copyfile(file, home / name)
+
+
+def _write(home: Path, name: str, entries: Mapping[str, Any]) -> None:
+    (home / name).write_text(json.dumps(entries), encoding="utf-8")
