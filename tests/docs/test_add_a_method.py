@@ -101,7 +101,7 @@ def test_the_page_names_what_is_there():
     import captum_ib.attr._explain
     import captum_ib.attr._settings
 
-    import captum_ib.baselines._layers
+    import captum_ib.baselines.one_layer
     import captum_ib.forward.call
     import captum_ib.hooks
     import captum_ib.models
@@ -111,7 +111,7 @@ def test_the_page_names_what_is_there():
         captum_ib.forward.call,
         captum_ib.attr._explain,
         captum_ib.attr._settings,
-        captum_ib.baselines._layers,
+        captum_ib.baselines.one_layer,
         captum_ib.hooks,
         captum_ib.models,
     )
