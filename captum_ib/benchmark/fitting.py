@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 
 from captum_ib import methods
 from captum_ib.benchmark.catalogue import DATA, METRICS, Kind
@@ -69,8 +68,9 @@ def kind_of(model: str) -> Kind | None:
     >>> kind_of("zoo:clip-scenes"), kind_of("timm:vit_tiny_patch16_224")
     ('dual', None)
     """
-    zoo = import_module("captum_ib.zoo.architectures")
+    from captum_ib.zoo.architectures import SPECS, config_of
+
     name = model.removeprefix("zoo:")
-    if name not in zoo.SPECS:
+    if name not in SPECS:
         return None
-    return "dual" if zoo.config_of(name).get("model_type") == "clip" else "classifier"
+    return "dual" if config_of(name).get("model_type") == "clip" else "classifier"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +87,8 @@ def _clip_of_words(folder: Path, config: dict[str, Any], options: Options) -> Lo
     """A transformers CLIP with a vocabulary of whole words, as the zoo's."""
     from transformers import CLIPConfig, CLIPModel
 
+    from captum_ib.zoo.tokenizer import WordTokenizer
+
     if config["model_type"] != "clip":
         raise ValueError(
             f"{folder}: words.json goes with model_type clip, not {config['model_type']}"
@@ -96,9 +97,7 @@ def _clip_of_words(folder: Path, config: dict[str, Any], options: Options) -> Lo
     _fill(model, folder, options)
     mean, std = _normalisation(folder, config, options)
     size = _pair(config["vision_config"]["image_size"])
-    # Imported late and by name: the zoo is built on models/, not the other way round.
-    tokenizer = import_module("captum_ib.zoo.tokenizer").WordTokenizer
-    words = tokenizer.from_file(
+    words = WordTokenizer.from_file(
         folder / "words.json", config["text_config"]["max_position_embeddings"]
     )
     return checked(

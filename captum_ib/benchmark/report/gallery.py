@@ -43,7 +43,7 @@ def gallery(table: Table, count: int = 50, seed: int = 0) -> str:
         seed: of that choice.
     """
     data = gallery_data(table, count, seed)
-    home = files("captum_ib.benchmark.report")
+    home = files(__package__)
     style, maps, rest, page = (
         (home / name).read_text(encoding="utf-8")
         for name in ("gallery.css", "maps.js", "gallery.js", "gallery.html")
