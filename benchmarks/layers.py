@@ -23,7 +23,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from captum_ib import IBA, M2IB, NIB, CoIBA, DualEncoder, zoo
-from captum_ib.layer_choice import LayerRanking, default_candidates, rank_layers
+from captum_ib.metrics import LayerRanking, default_candidates, rank_layers
 from captum_ib.metrics.funnybirds.data import FunnyBirds
 
 DRAWS: dict[str, Any] = {"n_samples": 4, "antithetic": True}

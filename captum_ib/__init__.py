@@ -30,9 +30,9 @@ if TYPE_CHECKING:  # every name of _HOMES and _ROOMS, for type checkers
     from captum_ib.attr import *  # noqa: F403
     from captum_ib.baselines import *  # noqa: F403
     from captum_ib.bottleneck.statistics import ActivationStatistics as ActivationStatistics
-    from captum_ib.layer_choice.rank import rank_layers as rank_layers
     from captum_ib.layout import TokenLayout as TokenLayout
     from captum_ib.loading.load import load as load
+    from captum_ib.metrics.layer_ranking import rank_layers as rank_layers
     from captum_ib.models.dual_encoder import DualEncoder as DualEncoder
     from captum_ib.models.dual_encoder import TowerView as TowerView
     from captum_ib.models.dual_encoder import ZeroShotClassifier as ZeroShotClassifier
@@ -53,7 +53,7 @@ _HOMES = {
     "TowerView": "captum_ib.models.dual_encoder",
     "ZeroShotClassifier": "captum_ib.models.dual_encoder",
     "load": "captum_ib.loading.load",
-    "rank_layers": "captum_ib.layer_choice.rank",
+    "rank_layers": "captum_ib.metrics.layer_ranking",
 }
 _ROOMS = (
     "attr",

@@ -1,53 +1,10 @@
-"""What modules say about the axes of their activations: channels, patches, prefix tokens."""
+"""What a model says of itself: patch sizes, grids, prefix tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from torch import Tensor, nn
-
-
-def channels_second(layer: nn.Module, shape: tuple[int, int]) -> bool:
-    """Whether a 3-D activation has its channels before its positions, as behind a ``Conv1d``."""
-    for part in layer.modules():
-        if isinstance(part, nn.Conv1d) and part.out_channels == shape[0]:
-            return True
-        # LeViT normalises flattened tokens: their channels are still last.
-        if isinstance(part, nn.BatchNorm1d) and part.num_features == shape[0] != shape[1]:
-            return True
-    return False
-
-
-def channel_order(module: nn.Module, shape: tuple[int, ...]) -> str | None:
-    """``"nchw"`` or ``"nhwc"`` of a 4-D activation, from the channels its modules produce."""
-    first: list[bool] = []
-    for width, channels_first in _widths(module):
-        if shape[1] == width and shape[3] != width:
-            return "nchw"
-        if shape[3] == width and shape[1] != width:
-            return "nhwc"
-        if shape[1] == shape[3] == width:
-            first.append(channels_first)
-    if first and all(flag == first[0] for flag in first):
-        return "nchw" if first[0] else "nhwc"
-    if not first and shape[2] == shape[3] != shape[1]:
-        return "nchw"
-    if not first and shape[1] == shape[2] != shape[3]:
-        return "nhwc"
-    return None
-
-
-def _widths(module: nn.Module) -> Iterator[tuple[int, bool]]:
-    """Output widths of the modules inside, last first, and whether they come first there."""
-    for part in reversed(list(module.modules())):
-        if isinstance(part, nn.Conv2d):
-            yield part.out_channels, True
-        elif isinstance(part, (nn.BatchNorm2d, nn.GroupNorm)):
-            yield part.num_features if isinstance(part, nn.BatchNorm2d) else part.num_channels, True
-        elif isinstance(part, nn.LayerNorm) and len(part.normalized_shape) == 1:
-            yield part.normalized_shape[0], type(part).__name__.endswith("2d")
-        elif isinstance(part, nn.Linear):
-            yield part.out_features, False
 
 
 def patch_grid(model: nn.Module, patches: int, image: Tensor) -> tuple[int, int] | None:

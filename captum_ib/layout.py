@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from captum_ib.evidence import (
-    channel_order,
-    channels_second,
-    declared_prefixes,
-    grid_of_patches,
-)
+from captum_ib.evidence import declared_prefixes, grid_of_patches
+
+
+class Axis(NamedTuple):
+    """What an axis holds.
+
+    Attributes:
+        role: ``"samples"``, ``"channels"``, ``"rows"``, ``"columns"`` or ``"positions"``.
+        grid: of positions: rows and columns that were put one behind the other.
+        prefix: positions before the grid.
+        suffix: positions behind it.
+    """
+
+    role: str
+    grid: tuple[int, int] | None = None
+    prefix: int = 0
+    suffix: int = 0
+
+    def fits(self, size: int) -> bool:
+        """Whether an axis of that size can hold it."""
+        if self.grid is None:
+            return True
+        return size == self.prefix + self.grid[0] * self.grid[1] + self.suffix
+
+
+Axes = tuple[Axis | None, ...]
+"""What each axis of a tensor holds; ``None``: unknown."""
 
 KINDS = ("tokens", "sequence", "nchw", "nhwc", "ncl", "flat")
 
@@ -156,8 +178,13 @@ class TokenLayout:
         activation: Tensor,
         inputs: tuple[Tensor, ...],
         name: str = "",
+        axes: Axes = (),
     ) -> TokenLayout:
         """Find the layout of ``layer``'s activation.
+
+        What the operations of a pass say of its axes goes first. Where they say that tokens hold
+        channels last, but not where these lie, the model's own statements count: patch size and
+        number of prefix tokens.
 
         Args:
             model: the whole model, where known: its patch size and prefix tokens.
@@ -165,38 +192,63 @@ class TokenLayout:
             activation: ``(N, …)``.
             inputs: what the model was called with; the image's size gives the grid.
             name: the layer's name, for the message.
+            axes: what its axes hold, as far as a pass with
+                :class:`~captum_ib.hooks.AxisTracker` shows.
 
         Raises:
             ValueError: when it can't tell, with what to pass as ``layout=``.
         """
-        found = _infer(model, layer, activation, inputs)
+        found = TokenLayout.of_axes(axes) or _declared(model, activation, inputs, axes)
         if found is None:
+            known = ", ".join(axis.role if axis else "?" for axis in axes) or "nothing"
             raise ValueError(
-                f"can't tell the layout of layer {name or type(layer).__name__} from its "
-                f"activation's shape {tuple(activation.shape)} and inputs of shape "
-                f"{[tuple(value.shape) for value in inputs]}; pass layout=, for example "
+                f"can't tell the layout of layer {name or type(layer).__name__}: its activation "
+                f"has shape {tuple(activation.shape)}, and the operations around it show of its "
+                f"axes: {known}; pass layout=, for example "
                 "TokenLayout('tokens', prefix=1, grid=(14, 14)), TokenLayout('nchw'), "
-                "TokenLayout('nhwc') or TokenLayout('sequence')"
+                "TokenLayout('nhwc') or TokenLayout('sequence'); for windows or blocks of an image "
+                "choose another layer"
             )
         found.check(activation, name)
         return found
 
+    @staticmethod
+    def of_axes(axes: Axes) -> TokenLayout | None:
+        """The layout that the axes of an activation show, where they show one.
 
-def _infer(
-    model: nn.Module | None, layer: nn.Module, activation: Tensor, inputs: tuple[Tensor, ...]
+        >>> N, C, P = Axis("samples"), Axis("channels"), Axis("positions", (2, 3), prefix=1)
+        >>> TokenLayout.of_axes((N, P, C))
+        TokenLayout(kind='tokens', prefix=1, grid=(2, 3), suffix=0, fold=None)
+        """
+        roles = tuple(axis.role if axis else None for axis in axes)
+        if roles[1:] in _KINDS:
+            return TokenLayout(_KINDS[roles[1:]])
+        if roles[1:] != ("positions", "channels"):
+            return None
+        tokens = axes[1]
+        if tokens is None or tokens.grid is None:
+            return TokenLayout("sequence")
+        return TokenLayout("tokens", tokens.prefix, tokens.grid, tokens.suffix)
+
+
+_KINDS = {
+    ("channels",): "flat",
+    ("channels", "positions"): "ncl",
+    ("channels", "rows", "columns"): "nchw",
+    ("rows", "columns", "channels"): "nhwc",
+}
+
+
+def _declared(
+    model: nn.Module | None, activation: Tensor, inputs: tuple[Tensor, ...], axes: Axes
 ) -> TokenLayout | None:
+    """By what the model says of its patches; only for tokens whose channels are last."""
     if activation.ndim == 2:
         return TokenLayout("flat")
-    if activation.ndim == 4:
-        kind = channel_order(layer, tuple(activation.shape)) or (
-            channel_order(model, tuple(activation.shape)) if model is not None else None
-        )
-        return TokenLayout(kind) if kind else None
-    if activation.ndim != 3:
+    roles = [axis.role if axis else None for axis in axes] or [None, None, "channels"]
+    if activation.ndim != 3 or roles[2] != "channels" or roles[1] is not None:
         return None
-    if channels_second(layer, (int(activation.shape[1]), int(activation.shape[2]))):
-        return TokenLayout("ncl")
-    image = next((value for value in inputs if value.is_floating_point() and value.ndim == 4), None)
+    image = next((value for value in inputs if value.ndim == 4), None)
     if image is None:
         return TokenLayout("sequence")
     return _token_grid(model, int(activation.shape[1]), (int(image.shape[2]), int(image.shape[3])))

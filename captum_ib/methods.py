@@ -25,6 +25,8 @@ __all__ = ["METHODS", "Kind", "MethodSpec", "for_kind", "get", "settings_for"]
 class MethodSpec:
     """One row of the table.
 
+    What its facts say can be asked of the row itself: ``row.unit`` is ``row.facts.unit``.
+
     Attributes:
         cls_path: module and class, ``"captum_ib.attr.coiba:CoIBA"``; imported on first use.
         name: how it is asked for, e.g. ``"coiba"``; default: the class's, in small letters.

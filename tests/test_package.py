@@ -13,7 +13,10 @@ import pytest
 
 import captum_ib
 
-HEAVY = ("torch", "captum", "transformers", "timm", "torchvision", "matplotlib", "quantus", "numpy")
+HEAVY = (
+    "torch", "captum", "transformers", "timm", "torchvision", "matplotlib", "quantus", "numpy",
+    "pandas", "jinja2", "tabulate", "pyarrow",
+)  # fmt: skip
 
 
 def _python(code: str) -> str:

@@ -22,10 +22,9 @@ ROOT = Path(captum_ib.__file__).parent
 
 FLOORS = (
     "cli",
-    "app",
+    "app report",
     "benchmark",
     "explaining",
-    "layer_choice",
     "loading metrics methods",
     "attr baselines",
     "forward",

@@ -38,7 +38,7 @@ from captum_ib.forward import (
     session_of,
     statistics_of,
 )
-from captum_ib.hooks import Session
+from captum_ib.hooks import Session, untouched
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import NamedLayer
 
@@ -316,6 +316,7 @@ class BottleneckAttribution(Named, LayerAttribution):
         self.statistics: ActivationStatistics | None = None
         LayerAttribution.__init__(self, forward_func, self.sites[0][0][1])
 
+    @untouched
     def estimate(
         self, loader: Iterable[Any], attribute_to_layer_input: bool = False
     ) -> ActivationStatistics:

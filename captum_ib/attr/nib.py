@@ -259,7 +259,7 @@ class NIB(Named, LayerAttribution, GradientAttribution):
         if not return_convergence_delta:
             return maps
         deltas = tuple(delta for _, delta in found)
-        return maps, deltas if len(deltas) > 1 else deltas[0]
+        return maps, deltas if len(deltas) > 1 else found[0][1]
 
 
 def baseline_at(start: Start, z: Tensor, name: str) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from captum_ib.checks import require_count, require_finite
 from captum_ib.forward import Call, output_tensor
-from captum_ib.hooks import CompositeHook, borrowed, roots
+from captum_ib.hooks import CompositeHook, Undo, before_layer, borrowed, roots
 
 
 class EmbeddingView(nn.Module):
@@ -26,7 +26,7 @@ class EmbeddingView(nn.Module):
     def __init__(self, forward_func: Callable[..., Any], layer: nn.Module, ids: Tensor) -> None:
         super().__init__()
         self.forward_func, self.layer, self.ids = forward_func, layer, ids
-        self.train(layer.training)
+        self.training = layer.training  # the flags inside are the user's
 
     def forward(self, embedded: Tensor, *rest: Any) -> Any:
         """The output for embeddings in the place of those that the layer would give."""
@@ -44,21 +44,15 @@ def token_embedding(call: Call) -> nn.Module:
     """
     found: list[nn.Module] = []
 
-    def see(layer: nn.Module, args: tuple) -> None:
+    def see(layer: nn.Module, args: tuple, kwargs: dict) -> None:
         if args and args[0].shape == call.inputs[0].shape and torch.equal(args[0], call.inputs[0]):
             found.append(layer)
 
-    handles = []
-    modules = roots(call.forward_func, call.run)
-    try:
+    with borrowed(modules := roots(call.forward_func, call.run)), torch.no_grad(), Undo() as undo:
         for layer in (part for root in modules for part in root.modules()):
             if isinstance(layer, nn.Embedding):
-                handles.append(layer.register_forward_pre_hook(see))
-        with borrowed(modules), torch.no_grad():
-            call.run()
-    finally:
-        for handle in handles:
-            handle.remove()
+                before_layer(undo, layer, see)
+        call.run()
     if not found:
         raise ValueError(
             f"inputs of {call.inputs[0].dtype} can only be explained as token ids, but no "
@@ -182,7 +176,7 @@ class Scorer:
 
 def _embed(call: Call, layer: nn.Module, ids: Tensor) -> Tensor:
     found: list[Tensor] = []
-    hook = CompositeHook([layer], lambda _, activation: found.append(activation.detach()))
+    hook = CompositeHook([layer], lambda _, activation: found.append(activation.detach().clone()))
     with borrowed(roots(call.forward_func, call.run)), torch.no_grad(), hook, hook.one_pass():
         call.run()
     return found[0]

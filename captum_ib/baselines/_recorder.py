@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from captum_ib.hooks.undo import Undo, keep_function_modes
+
 SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
 MATMUL = (torch.matmul, torch.bmm, Tensor.matmul, Tensor.bmm, Tensor.__matmul__)
 
@@ -78,6 +80,19 @@ class AttentionRecorder(TorchFunctionMode):
 
     def __post_init__(self) -> None:
         super().__init__()
+        self._undo = Undo()
+
+    def __enter__(self) -> AttentionRecorder:
+        self._undo.__enter__()
+        try:
+            keep_function_modes(self._undo)
+            return super().__enter__()
+        except BaseException:
+            self._undo.__exit__()
+            raise
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._undo.__exit__(*exc_info)
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict | None = None

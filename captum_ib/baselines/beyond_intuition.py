@@ -21,7 +21,7 @@ from captum_ib.baselines._tokens import (
 from captum_ib.checks import require_count, require_finite
 from captum_ib.facts import Facts
 from captum_ib.forward import Call, Named, log_usage
-from captum_ib.hooks import CompositeHook, samples_axis_of
+from captum_ib.hooks import CompositeHook, borrowed, roots, samples_axis_of
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import blocks_of
 from captum_ib.models.view import ModelView
@@ -142,11 +142,14 @@ def _by_tokens(call: Call, start_layer: int) -> tuple[AttentionMaps, list[Tensor
     entering: dict[int, Tensor] = {}
 
     def see(index: int, activation: Tensor) -> None:
-        entering[index] = activation.detach().float()
+        entering[index] = activation.detach().clone().float()
 
     names, modules = zip(*_blocks(call), strict=True)
     axis = samples_axis_of(call.forward_func)
-    with CompositeHook(modules, see, True, names, axis):
+    with (
+        borrowed(roots(call.forward_func, call.run)),
+        CompositeHook(modules, see, True, names, axis),
+    ):
         maps = attention_maps(call)
     if len(entering) != len(maps.layers):
         raise ValueError(

@@ -23,7 +23,7 @@ from captum_ib.forward import (
     samples_at_once,
     sequence_mask,
 )
-from captum_ib.hooks import CompositeHook, borrowed, roots, samples_axis_of
+from captum_ib.hooks import AxisTracker, CompositeHook, borrowed, roots, samples_axis_of
 from captum_ib.layout import TokenLayout
 from captum_ib.models.architectures import FIRST_NORMS
 from captum_ib.models.layers import LayerLike, NamedLayer, blocks_of
@@ -165,19 +165,23 @@ def layer_state(
     """
     name, module = layer
     found: list[Tensor] = []
+    passed: list[Tensor] = []
 
     def see(_: int, activation: Tensor) -> Tensor:
         # Not a leaf: models may add to a layer's output in place.
         found.append(activation.detach().clone().requires_grad_(gradient))
-        return found[0].clone()
+        passed.append(found[0].clone())
+        return passed[0]
 
+    tracker = AxisTracker()
     hook = CompositeHook([module], see, to_input, [name], samples_axis_of(call.forward_func))
-    with borrowed([module]), borrowed(roots(call.forward_func, call.run)):
-        with torch.set_grad_enabled(gradient), hook, hook.one_pass():
+    with borrowed([*roots(call.forward_func, call.run), module]):
+        with torch.set_grad_enabled(gradient), hook, hook.one_pass(), tracker:
             output = call.run()
         (activation,) = found
         require_finite(activation, f"the activation of layer {name}")
-        known = layout_of(call, module, activation, name, layout)
+        axes = tracker.completed(tracker.of(passed[0]), activation)
+        known = layout_of(call, module, activation, name, layout, axes)
         slope = _slope(call, output, activation, name) if gradient else torch.empty(0)
     activation = activation.detach()
     return LayerState(activation, slope, known, sequence_mask(call, activation, known))

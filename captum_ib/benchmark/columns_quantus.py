@@ -159,7 +159,7 @@ class Single(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.train(model.training)
+        self.training = model.training
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits ``(N, classes)``, float32."""

@@ -177,7 +177,7 @@ class _Logits(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.train(model.training)
+        self.training = model.training
 
     def forward(self, pixels: Tensor) -> Tensor:
         output = self.model(pixels)

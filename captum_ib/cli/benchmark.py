@@ -66,8 +66,8 @@ def run(request: Request) -> None:
                 typer.echo(f"{config.title}:")
             typer.echo(str(estimate(config)))
         return
-    from captum_ib.benchmark.report import summary as tables
     from captum_ib.benchmark.run import run as carry_out
+    from captum_ib.report import summary as tables
 
     execute = None
     if request.ray is not None:

@@ -11,7 +11,7 @@ import typer
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asked for; see ``captum_ib.benchmark.report.make_report``."""
+    """What the command line asked for; see ``captum_ib.report.make_report``."""
 
     runs: Sequence[Path]
     out: Path
@@ -27,7 +27,7 @@ def run(request: Request) -> None:
     Raises:
         ValueError, OSError, RuntimeError: a folder holds no run, or can't be read or written.
     """
-    from captum_ib.benchmark.report import FORMATS, make_report
+    from captum_ib.report import FORMATS, make_report
 
     text, files = make_report(
         request.runs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch import Tensor
 from captum_ib.checks import require_finite
 from captum_ib.forward.target import output_tensor, part_of_target, select, target_index
 from captum_ib.models.dual_encoder import TowerEmbedding
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass
@@ -47,7 +50,9 @@ class Call:
         """The output tensor for the samples repeated so many times, draw by draw."""
         if repeats not in self._repeated:
             self._repeated = {repeats: tuple(self._repeat(repeats))}
-        return output_tensor(self.forward_func(*self._repeated[repeats]))
+        # Fresh copies: a model may write its inputs in place, and they are handed out again.
+        given = [v.clone() if isinstance(v, Tensor) else v for v in self._repeated[repeats]]
+        return output_tensor(self.forward_func(*given))
 
     def index(self, output: Tensor) -> Tensor | None:
         """The target as indices ``(N, k)`` into an output with a multiple of N rows."""
@@ -65,7 +70,7 @@ class Call:
             output = output.float().softmax(dim=1)
         return select(output, index)
 
-    def part(self, start: int, stop: int) -> Call:
+    def part(self, start: int, stop: int) -> Self:
         """The call for some of the samples."""
         stop = min(stop, self.n)
         return replace(
@@ -78,7 +83,7 @@ class Call:
             _repeated={},
         )
 
-    def at(self, forward_func: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Call:
+    def at(self, forward_func: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Self:
         """The same samples as other inputs of another forward function."""
         return replace(self, forward_func=forward_func, inputs=inputs, _repeated={})
 

@@ -18,7 +18,7 @@ from captum_ib.hooks import (
     roots,
     samples_axis_of,
 )
-from captum_ib.layout import TokenLayout
+from captum_ib.layout import Axes, TokenLayout
 from captum_ib.models.layers import CHOICES, LayerLike, NamedLayer, default_layers, resolve_layer
 from captum_ib.models.view import ModelView
 
@@ -53,9 +53,10 @@ def layout_of(
     activation: Tensor,
     name: str,
     layout: TokenLayout | None = None,
+    axes: Axes = (),
 ) -> TokenLayout:
-    """The axes of a layer's activation: as given, as the forward function knows them (a tower
-    does), else from the model's modules.
+    """The axes of a layer's activation: as given, as the forward function knows them, as the
+    operations of a pass show, or as the model states.
 
     Raises:
         ValueError: no sample axis, a layout that does not fit, or one that can't be told.
@@ -71,10 +72,10 @@ def layout_of(
         layout.check(activation, name)
         return layout
     forward = call.forward_func
-    if isinstance(forward, ModelView):
+    if isinstance(forward, ModelView) and forward.knows_layouts:
         return forward.layout(layer, activation, call.inputs, name)
     model = forward if isinstance(forward, nn.Module) else None
-    return TokenLayout.infer(model, layer, activation, call.inputs, name)
+    return TokenLayout.infer(model, layer, activation, call.inputs, name, axes)
 
 
 @contextmanager
@@ -97,8 +98,13 @@ def session_layouts(
     if layout is not None and not isinstance(layout, TokenLayout) and len(layout) != n:
         raise ValueError(f"given {len(layout)} layouts for {n} layers")
     given = [layout] * n if layout is None or isinstance(layout, TokenLayout) else layout
-    parts = zip(session.layers, session.activations, session.names, given, strict=True)
-    return [layout_of(call, layer, R, name, one) for layer, R, name, one in parts]
+    parts = zip(
+        session.layers, session.activations, session.names, given, session.axes, strict=True
+    )
+    return [
+        layout_of(call, layer, R, name, one, session.tracker.completed(axes, R))
+        for layer, R, name, one, axes in parts
+    ]
 
 
 def sequence_mask(call: Call, activation: Tensor, layout: TokenLayout) -> Tensor | None:
@@ -114,11 +120,12 @@ def activations(
     found: dict[str, Tensor] = {}
 
     def keep(index: int, activation: Tensor) -> None:
-        found[names[index]] = activation.detach()
+        found[names[index]] = activation.detach().clone()  # layers behind may write it
 
     axis = samples_axis_of(call.forward_func)
     hook = CompositeHook(modules, keep, to_input, names, axis)
-    with borrowed(roots(call.forward_func, call.run)), torch.no_grad(), hook, hook.one_pass():
+    every = [*roots(call.forward_func, call.run), *modules]
+    with borrowed(every), torch.no_grad(), hook, hook.one_pass():
         call.run()
     return found
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar, cast
 from captum import log as captum_log
 
 from captum_ib.facts import Facts
+from captum_ib.hooks import untouched
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -28,9 +29,9 @@ class Named:
 
 
 def log_usage() -> Callable[[_Function], _Function]:
-    """Captum's decorator of ``attribute``, which keeps the function's type.
+    """Captum's decorator of ``attribute``, around the net that leaves a model untouched.
 
-    ``NoiseTunnel`` needs the ``__wrapped__`` that it leaves.
+    It keeps the function's type. ``NoiseTunnel`` needs the ``__wrapped__`` that it leaves.
     """
     decorator: Any = captum_log.log_usage  # pyright: ignore[reportAttributeAccessIssue]
-    return cast(Callable[[_Function], _Function], decorator())
+    return lambda function: cast(_Function, decorator()(untouched(function)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from captum_ib.forward.target import cosine
 from captum_ib.hooks import borrowed
 from captum_ib.models.dual_encoder import DualEncoder, TowerEmbedding
 from captum_ib.models.layers import CHOICES, LayerLike, NamedLayer, depths_of, resolve_layer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass
@@ -34,11 +37,9 @@ class TowerCall(Call):
         """The cosine similarity of each row's embedding to e'; there are no classes."""
         return cosine(output, self.other)
 
-    def part(self, start: int, stop: int) -> TowerCall:
+    def part(self, start: int, stop: int) -> Self:
         """The call for some of the samples."""
-        part = super().part(start, stop)
-        assert isinstance(part, TowerCall)
-        return replace(part, other=self.other[start:stop])
+        return replace(super().part(start, stop), other=self.other[start:stop])
 
 
 def calls_of(
@@ -167,7 +168,8 @@ def one_layer_each(
     model = forward_func if isinstance(forward_func, nn.Module) else None
     if layer is None and model is not None and default is not None:
         return [default(model, None)]
-    layers = named_layers(model, layer, method)
+    given: Any = layer
+    layers = named_layers(model, given, method)
     if len(layers) != 1:
         raise ValueError(f"{method} takes one layer, given {len(layers)}")
     return layers

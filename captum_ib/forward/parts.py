@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from captum_ib.checks import require_size
 from captum_ib.forward.call import Call
 from captum_ib.hooks import check_stop
+
+CallT = TypeVar("CallT", bound=Call)
 
 Tick = Callable[..., object]
 """To be called after every step, with the number of steps done (default 1)."""
@@ -23,7 +26,7 @@ def samples_at_once(n: int, internal_batch_size: int | None, rows_per_sample: in
     return n if size is None else min(n, max(1, size // rows_per_sample))
 
 
-def in_parts(call: Call, size: int) -> Iterator[Call]:
+def in_parts(call: CallT, size: int) -> Iterator[CallT]:
     """A call's samples, at most ``size`` at a time; each part looks whether to stop."""
     for start in range(0, call.n, size):
         check_stop()

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from captum_ib.hooks.values import locate, locate_input
+from captum_ib.hooks.claims import claim
+from captum_ib.hooks.register import after_layer, before_layer
+from captum_ib.hooks.undo import Undo
+from captum_ib.hooks.values import locate, locate_input, writable
 
 LayerFunction = Callable[[int, Tensor], Tensor | None]
-"""(index of the layer, its activation) → the activation to go on with, or ``None`` to leave it."""
+"""(index of the layer, its activation) → the activation to go on with, or ``None`` to leave it.
+
+The activation is the model's own tensor, which a layer behind may write in place: a function that
+keeps it keeps a ``clone``. What it returns the model may write, too; it is given a copy where the
+tensor is not the model's to write."""
 
 
 class CompositeHook:
@@ -20,7 +28,8 @@ class CompositeHook:
 
     The result goes back to the place the activation came from: a tensor, the first tensor of a
     tuple, a list or a ``ModelOutput``, or a keyword argument. All hooks are removed on leaving,
-    however the context is left.
+    however the context is left. They are blind to other threads, and calls of other threads on
+    the layers wait.
 
     Args:
         layers: the layers, in the order of their indices.
@@ -57,20 +66,27 @@ class CompositeHook:
         self.to_input = to_input
         self.names = list(names) if names is not None else [_describe(layer) for layer in layers]
         self._calls = [0] * len(self.layers)
-        self._handles: list[RemovableHandle] = []
+        self._thread = threading.get_ident()
+        self._undo = Undo()
 
     def __enter__(self) -> CompositeHook:
         self._calls = [0] * len(self.layers)
+        self._thread = threading.get_ident()
+        self._undo.__enter__()
         try:
+            claim(self._undo, self.layers)
             for index, layer in enumerate(self.layers):
-                self._handles.append(self._register(index, layer))
+                if self.to_input:
+                    before_layer(self._undo, layer, partial(self._before, index))
+                else:
+                    after_layer(self._undo, layer, partial(self._after, index))
         except BaseException:
-            self._remove()
+            self._undo.__exit__()
             raise
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._remove()
+        self._undo.__exit__(*exc_info)
 
     @contextmanager
     def one_pass(self) -> Iterator[None]:
@@ -88,22 +104,15 @@ class CompositeHook:
                 "that forward_func calls (as modules, not through their .forward)"
             )
 
-    def _remove(self) -> None:
-        while self._handles:
-            self._handles.pop().remove()
+    def _before(self, index: int, module: nn.Module, args: tuple, kwargs: dict) -> tuple | None:
+        if threading.get_ident() != self._thread:
+            return None
+        return self._apply(index, locate_input(args, kwargs), "input")
 
-    def _register(self, index: int, layer: nn.Module) -> RemovableHandle:
-        if self.to_input:
-
-            def before(module: nn.Module, args: tuple, kwargs: dict) -> tuple | None:
-                return self._apply(index, locate_input(args, kwargs), "input")
-
-            return layer.register_forward_pre_hook(before, with_kwargs=True)
-
-        def after(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
-            return self._apply(index, locate(output), "output")
-
-        return layer.register_forward_hook(after, with_kwargs=True)
+    def _after(self, index: int, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
+        if threading.get_ident() != self._thread:
+            return None
+        return self._apply(index, locate(output), "output")
 
     def _apply(self, index: int, found: tuple[Tensor, Callable] | None, side: str) -> Any:
         name = self.names[index]
@@ -122,7 +131,7 @@ class CompositeHook:
             )
         activation, put = found
         new = self.fn(index, activation.transpose(0, self.samples_axis))
-        return None if new is None else put(new.transpose(0, self.samples_axis))
+        return None if new is None else put(writable(new).transpose(0, self.samples_axis))
 
 
 def _describe(layer: nn.Module) -> str:

@@ -2,84 +2,137 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from captum_ib.hooks.claims import claim
+from captum_ib.hooks.switches import shortcuts_off
+from captum_ib.hooks.undo import Undo, leave_inference_mode, set_gradients
+
+LARGEST_BUFFER = 2**26
+"""Bytes (64 MiB) of a buffer up to which its values are kept, to be put back if ``forward`` changes
+them; larger ones are quantised weights and tables, which nothing writes."""
 
 
 @contextmanager
 def borrowed(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Freeze all parameters and switch to evaluation mode; restore each flag of each module.
+    """Freeze all parameters and switch to evaluation mode; all comes back as it was.
+
+    The ``training`` flag of each module, ``requires_grad`` of each parameter, buffers that
+    ``forward`` writes, what ``torch.compile`` put in the place of ``forward``. Calls of other
+    threads on the same modules wait.
 
     Inside, gradients are enabled and inference mode is off, whatever the caller's context:
     a fit needs gradients also where the caller (Captum's ``sensitivity_max``) disabled them.
+
+    Raises:
+        RuntimeError: another thread has the modules and waits for modules of this thread.
     """
-    training = [(module, module.training) for root in modules for module in root.modules()]
-    flags = [
-        (parameter, parameter.requires_grad) for root in modules for parameter in root.parameters()
-    ]
-    try:
-        for module, _ in training:
+    with Undo() as undo:
+        borrow(undo, modules)
+        leave_inference_mode(undo)
+        set_gradients(undo, True)
+        yield
+
+
+def borrow(undo: Undo, modules: Sequence[nn.Module]) -> None:
+    """As :func:`borrowed`, until ``undo`` puts things back; modes of the thread stay."""
+    claim(undo, modules)
+    shortcuts_off(undo)
+    replaced: dict[int, Tensor] = {}
+    every = {id(part): part for module in modules for part in module.modules()}
+    for module in every.values():
+        if getattr(module, "training", False):  # frozen scripted models have no such flag
+            undo.note(partial(setattr, module, "training", True))
             module.training = False
-        for parameter, _ in flags:
+        _uncompile(undo, module)
+        _keep_buffers(undo, module, replaced)
+        _freeze(undo, module, replaced)
+
+
+def _freeze(undo: Undo, module: nn.Module, replaced: dict[int, Tensor]) -> None:
+    for name, parameter in list(module.named_parameters(recurse=False)):
+        if parameter.is_inference():
+            _replace(undo, module._parameters, name, parameter, replaced)
+        elif parameter.requires_grad:
+            undo.note(partial(parameter.requires_grad_, True))
             parameter.requires_grad_(False)
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        for module, flag in training:
-            module.training = flag
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
 
 
-def roots(forward_func: Callable[..., Any], run: Callable[[], Any]) -> list[nn.Module]:
-    """The modules behind a forward function: itself, or the outermost ones that it calls.
+def _replace(
+    undo: Undo, entries: dict[str, Any], name: str, value: Tensor, replaced: dict[int, Tensor]
+) -> None:
+    """Put a plain copy in the place of a tensor made under ``inference_mode``.
 
-    To find them, ``run`` is called once, without gradients and in evaluation mode.
-
-    Args:
-        forward_func: a module, or any callable.
-        run: calls it; only used when it is no module.
+    Autograd saves no such tensor, and its ``requires_grad`` can't be switched on again.
     """
-    if isinstance(forward_func, nn.Module):
-        return [forward_func]
-    found: dict[int, nn.Module] = {}
-    training: list[nn.Module] = []
-    depth = 0
-    thread = threading.get_ident()
+    undo.note(partial(entries.__setitem__, name, value))
+    if id(value) not in replaced:
+        with torch.inference_mode(False):
+            copy = value.detach().clone()
+            is_parameter = isinstance(value, nn.Parameter)
+            replaced[id(value)] = nn.Parameter(copy, False) if is_parameter else copy
+    entries[name] = replaced[id(value)]
 
-    def enter(module: nn.Module, args: tuple) -> None:
-        nonlocal depth
-        if threading.get_ident() == thread:
-            if depth == 0:
-                found[id(module)] = module
-            depth += 1
-            if module.training:
-                training.append(module)
-                module.training = False
 
-    def leave(module: nn.Module, args: tuple, output: Any) -> None:
-        nonlocal depth
-        if threading.get_ident() == thread:
-            depth -= 1
+def _keep_buffers(undo: Undo, module: nn.Module, replaced: dict[int, Tensor]) -> None:
+    """Keep the module's buffers, and their values."""
+    entries = module._buffers
+    if not isinstance(entries, dict) or not entries:  # a scripted module has its own
+        return
+    undo.note(partial(_put_entries, entries, dict(entries)))
+    for name, buffer in entries.items():
+        if buffer is None or is_lazy(buffer):
+            continue
+        if buffer.is_inference():
+            _replace(undo, entries, name, buffer, replaced)
+            continue
+        version = buffer._version
+        if buffer.numel() * buffer.element_size() > LARGEST_BUFFER:
+            undo.note(partial(_warn_of, f"{type(module).__name__}.{name}", buffer, version))
+        else:
+            with torch.inference_mode(False):
+                value = buffer.detach().clone()
+            undo.note(partial(_put_value, buffer, version, value))
 
-    handles = []
-    try:
-        handles.append(register_module_forward_pre_hook(enter))
-        handles.append(register_module_forward_hook(leave))
+
+def _put_entries(entries: dict[str, Any], before: dict[str, Any]) -> None:
+    for name in [name for name in entries if name not in before]:
+        entries.pop(name, None)
+    entries.update(before)
+
+
+def _put_value(buffer: Tensor, version: int, value: Tensor) -> None:
+    if buffer._version != version:
         with torch.no_grad():
-            run()
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module in training:
-            module.training = True
-    return list(found.values())
+            buffer.copy_(value)
+
+
+def _warn_of(name: str, buffer: Tensor, version: int) -> None:
+    if buffer._version != version:
+        warnings.warn(
+            f"forward wrote the buffer {name} of {buffer.numel() * buffer.element_size()} bytes, "
+            "too large for a copy to be kept; it stays as forward left it",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _uncompile(undo: Undo, module: nn.Module) -> None:
+    """Run a compiled module as it is written: hooks can't be traced."""
+    own = module.__dict__
+    children = own.get("_modules")
+    original = children.get("_orig_mod") if isinstance(children, dict) else None
+    if original is not None and "forward" in own:  # torch.compile(module)
+        undo.note(partial(own.__setitem__, "forward", own["forward"]))
+        own["forward"] = original.__call__
+    if own.get("_compiled_call_impl") is not None:  # module.compile()
+        undo.note(partial(own.__setitem__, "_compiled_call_impl", own["_compiled_call_impl"]))
+        own["_compiled_call_impl"] = None

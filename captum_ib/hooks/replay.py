@@ -11,15 +11,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
 from torch.utils._pytree import tree_flatten, tree_map
+
+from captum_ib.hooks.register import around_modules
+from captum_ib.hooks.undo import Undo
 
 PLAIN = (Tensor, type(None), bool, int, float, str, torch.dtype, torch.device, torch.Size)
 
@@ -84,10 +84,12 @@ class Replay:
         put back on leaving.
         """
         position = dict.fromkeys(self.schedule, 0)
-        original: list[tuple[nn.Module, bool, Any]] = []
+        thread = threading.get_ident()
 
         def play(module: nn.Module, run: Callable[..., Any]) -> Callable[..., Any]:
             def forward(*args: Any, **kwargs: Any) -> Any:
+                if threading.get_ident() != thread:
+                    return run(*args, **kwargs)
                 calls = self.schedule[module]
                 index = position[module]
                 if index >= len(calls):
@@ -100,18 +102,15 @@ class Replay:
 
             return forward
 
-        try:
+        with Undo() as undo:
             for module in self.schedule:
-                own = "forward" in module.__dict__
-                original.append((module, own, module.forward))
-                module.__dict__["forward"] = play(module, module.forward)
-            yield
-        finally:
-            for module, own, forward in original:
-                if own:
-                    module.__dict__["forward"] = forward
+                own = module.__dict__
+                if "forward" in own:
+                    undo.note(partial(own.__setitem__, "forward", own["forward"]))
                 else:
-                    module.__dict__.pop("forward", None)
+                    undo.note(partial(own.pop, "forward", None))
+                own["forward"] = play(module, module.forward)
+            yield
 
 
 class ReplayMismatch(RuntimeError):
@@ -141,14 +140,9 @@ class Recorder:
     @contextmanager
     def recording(self) -> Iterator[Recorder]:
         """Record the module calls made inside."""
-        handles = []
-        try:
-            handles.append(register_module_forward_pre_hook(self._enter))
-            handles.append(register_module_forward_hook(self._leave, with_kwargs=True))
+        with Undo() as undo:
+            around_modules(undo, self._enter, self._leave)
             yield self
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def replay(self) -> Replay:
         """What was recorded."""

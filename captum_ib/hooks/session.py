@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from captum_ib.checks import require_finite
+from captum_ib.hooks.axes import AxisTracker
 from captum_ib.hooks.composite import CompositeHook, LayerFunction
-from captum_ib.hooks.isolate import borrowed, roots
+from captum_ib.hooks.isolate import borrowed
 from captum_ib.hooks.replay import Recorder, Replay
+from captum_ib.hooks.roots import roots
+from captum_ib.layout import Axes
 
 Run = Callable[[int], Tensor]
 """Forward pass of the model on its inputs repeated so many times, draw by draw → its output."""
@@ -30,6 +33,8 @@ class Session:
     Attributes:
         layers, names: the layers in the order in which they run, and their names.
         activations: their activations in the plain pass, ``(N, …)``, detached.
+        axes: what their axes hold, as far as the operations of the plain pass show.
+        tracker: what else these operations show.
         output: the model's output in the plain pass, detached.
         replay: what need not be computed again; ``None`` when there is nothing to replay or a
             replayed pass did not equal the plain one.
@@ -48,6 +53,8 @@ class Session:
         self.to_input = to_input
         self.samples_axis = samples_axis
         self.activations: list[Tensor] = []
+        self.axes: list[Axes] = []
+        self.tracker = AxisTracker()
         self.replay: Replay | None = None
         self.output = torch.empty(0)
         self._run = run
@@ -61,14 +68,16 @@ class Session:
 
     def _record(self, n: int) -> None:
         found: dict[int, Tensor] = {}
+        passed: dict[int, Tensor] = {}
 
         def capture(index: int, activation: Tensor) -> Tensor:
             found[index] = activation.detach().clone()
             # Not a leaf: models may add to a layer's output in place.
-            return activation.detach().requires_grad_().clone()
+            passed[index] = activation.detach().requires_grad_().clone()
+            return passed[index]
 
         recorder = Recorder(n, self.samples_axis)
-        with recorder.recording():
+        with recorder.recording(), self.tracker:
             output = self.run(1, capture)
         for index, activation in found.items():
             require_finite(activation, f"the activation of layer {self.names[index]}")
@@ -77,6 +86,8 @@ class Session:
         self.layers = [self.layers[index] for index in order]
         self.names = [self.names[index] for index in order]
         self.activations = [found[index] for index in order]
+        # Of what was passed on, since operations behind the layer show something, too.
+        self.axes = [self.tracker.of(passed[index]) for index in order]
         self.output = output.detach()
         if not output.requires_grad:
             raise RuntimeError(
@@ -150,7 +161,8 @@ def open_session(
         replay: compute only once what does not depend on the layers.
     """
     session = Session(run, layers, names, to_input, samples_axis_of(forward_func))
-    with borrowed(list(layers)), borrowed(roots(forward_func, lambda: run(1))):
+    # At once: a call that holds the layers and waits for the rest could wait for ever.
+    with borrowed([*roots(forward_func, lambda: run(1)), *layers]):
         session._record(n)
         if replay:
             session._check_replay()

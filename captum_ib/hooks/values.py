@@ -12,6 +12,19 @@ Put = Callable[[Tensor], Any]
 """Activation → the whole value with that activation in the place of the old one."""
 
 
+def writable(value: Tensor) -> Tensor:
+    """The tensor, or a copy where layers behind could not write it in place, or should not.
+
+    Not writable are leaves (a caller's own tensor, or one that gradients are taken to), views of
+    them, and expanded tensors, of which several elements are one.
+    """
+    owner = value if value._base is None else value._base
+    expanded = any(
+        stride == 0 and size > 1 for stride, size in zip(value.stride(), value.shape, strict=True)
+    )
+    return value.clone() if owner.is_leaf or expanded else value
+
+
 def is_activation(value: object) -> bool:
     """A floating-point tensor with a sample axis."""
     return isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 0

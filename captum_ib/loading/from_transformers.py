@@ -16,7 +16,7 @@ from captum_ib.loading.loaded import LoadedModel, Options, Resize, Triple, tripl
 
 
 def load_transformers(name: str, options: Options) -> LoadedModel:
-    """A transformers model by hub id or folder; errors as in :func:`captum_ib.loading.load.load`."""
+    """A transformers model by hub id or folder; errors as in :func:`captum_ib.load`."""
     spec = f"hf:{name}"
     if Path(name).is_dir():
         if options.pretrained:

@@ -1,4 +1,4 @@
-"""Judging attributions: metrics that Quantus lacks, and bridges to those it has.
+"""Judging attributions: metrics that Quantus lacks, bridges to those it has, layers ranked.
 
 Names are loaded when first used: importing this package does not import Quantus.
 """
@@ -28,9 +28,12 @@ if TYPE_CHECKING:
     from captum_ib.metrics.insertion_deletion import (
         InsertionMinusDeletion as InsertionMinusDeletion,
     )
+    from captum_ib.metrics.layer_ranking import default_candidates as default_candidates
+    from captum_ib.metrics.layer_ranking import rank_layers as rank_layers
     from captum_ib.metrics.localization import LocalizationIoU as LocalizationIoU
     from captum_ib.metrics.plots import plot_curves as plot_curves
     from captum_ib.metrics.quantus_bridge import explain_func as explain_func
+    from captum_ib.metrics.ranking_result import LayerRanking as LayerRanking
     from captum_ib.metrics.road import ROAD as ROAD
     from captum_ib.metrics.roar import ROARPlus as ROARPlus
 
@@ -43,10 +46,12 @@ _HOMES = {
     "FunnyBirds": ".funnybirds",
     "Insertion": ".insertion_deletion",
     "InsertionMinusDeletion": ".insertion_deletion",
+    "LayerRanking": ".ranking_result",
     "LocalizationIoU": ".localization",
     "ROAD": ".road",
     "ROARPlus": ".roar",
     "certify": ".certificate",
+    "default_candidates": ".layer_ranking",
     "difficulty_bins": ".difficulty",
     "evaluate_funnybirds": ".funnybirds",
     "explain_func": ".quantus_bridge",
@@ -56,6 +61,7 @@ _HOMES = {
     "plot_curves": ".plots",
     "plot_difficulty": ".difficulty",
     "plot_radar": ".funnybirds",
+    "rank_layers": ".layer_ranking",
     "ssim": ".agreement",
 }
 

@@ -25,16 +25,16 @@ def ssim(first: Array, second: Array, *, window: int = 7, data_range: float = 1.
     """Structural similarity (Wang et al., IEEE TIP 2004, eq. 13) of pairs of maps.
 
     Uniform window, sample (co)variances, mean over the windows that lie inside the map; K₁ = 0.01,
-    K₂ = 0.03. These are the defaults of `skimage.metrics.structural_similarity`.
+    K₂ = 0.03. These are the defaults of ``skimage.metrics.structural_similarity``.
 
     Args:
-        first: `(N, H, W)`.
-        second: `(N, H, W)`.
+        first: ``(N, H, W)``.
+        second: ``(N, H, W)``.
         window: odd side of the window in pixels, at most the smaller side of the maps.
         data_range: the span of possible values; 1 for maps scaled to [0, 1].
 
     Returns:
-        `(N,)` float64, 1 for equal maps, at least −1.
+        ``(N,)`` float64, 1 for equal maps, at least −1.
 
     Raises:
         ValueError: maps of other or different shapes, NaN, an even or too large window.
@@ -49,7 +49,7 @@ def ssim(first: Array, second: Array, *, window: int = 7, data_range: float = 1.
     if window < 1 or window % 2 == 0 or window > min(one.shape[1:]):
         raise ValueError(
             f"window must be odd and at most the maps' smaller side ({min(one.shape[1:])}), "
-            f"got {window}; upsample small maps or take a smaller window"
+            f"given {window}; upsample small maps or take a smaller window"
         )
     if window == 1 or data_range <= 0:
         raise ValueError("SSIM needs a window of at least 3 pixels and a data_range above 0")
@@ -71,8 +71,8 @@ def linear_cka(first: Array, second: Array) -> float:
     rotation and isotropic scaling of either side.
 
     Args:
-        first: `(N, …)`, one row per sample.
-        second: `(N, …)`, the same samples; its other sizes may differ.
+        first: ``(N, …)``, one row per sample.
+        second: ``(N, …)``, the same samples; its other sizes may differ.
 
     Returns:
         A number in [0, 1]; NaN where one side is the same for all samples.
@@ -87,7 +87,7 @@ def linear_cka(first: Array, second: Array) -> float:
     one, two = _finite(first, "first").flatten(1), _finite(second, "second").flatten(1)
     if len(one) != len(two) or len(one) < 2:
         raise ValueError(
-            f"CKA compares two or more samples on both sides; got {len(one)} and {len(two)}"
+            f"CKA compares two or more samples on both sides; given {len(one)} and {len(two)}"
         )
     one, two = one - one.mean(0), two - two.mean(0)
     # Gram matrices over samples: N×N instead of P×P, and ‖YᵀX‖² = Σ (XXᵀ ∘ YYᵀ).
@@ -102,8 +102,8 @@ class LayerAgreement:
 
     Attributes:
         names: the L layers.
-        ssim: `(L, L)`, SSIM between min–max-scaled maps, mean over samples with neither constant.
-        cka: `(L, L)`, linear CKA over the samples.
+        ssim: ``(L, L)``, SSIM between min–max-scaled maps, mean over samples with neither constant.
+        cka: ``(L, L)``, linear CKA over the samples.
     """
 
     names: tuple[str, ...]
@@ -131,7 +131,7 @@ def layer_agreement(maps: Mapping[str, Array], *, window: int = 7) -> LayerAgree
     """SSIM and linear CKA between the maps that different layers give for the same samples.
 
     Args:
-        maps: layer name → `(N, H, W)` or `(N, 1, H, W)`, all of one shape (upsample first).
+        maps: layer name → ``(N, H, W)`` or ``(N, 1, H, W)``, all of one shape (upsample first).
         window: SSIM's window in pixels.
 
     Returns:
@@ -141,7 +141,7 @@ def layer_agreement(maps: Mapping[str, Array], *, window: int = 7) -> LayerAgree
         ValueError: fewer than two layers; shapes that differ; NaN.
     """
     if len(maps) < 2:
-        raise ValueError(f"agreement needs at least two layers, got {list(maps)}")
+        raise ValueError(f"agreement needs at least two layers, given {list(maps)}")
     raw = {name: _maps(values, name) for name, values in maps.items()}
     scaled = {name: min_max(values) for name, values in raw.items()}
     names, size = tuple(raw), len(raw)
@@ -163,8 +163,8 @@ class LayerWinners:
 
     Attributes:
         names: the L layers.
-        winner: `(N,)` index of the best layer; −1 where no layer has a score.
-        share: `(L,)` share of the samples with a winner that each layer wins.
+        winner: ``(N,)`` index of the best layer; −1 where no layer has a score.
+        share: ``(L,)`` share of the samples with a winner that each layer wins.
     """
 
     names: tuple[str, ...]
@@ -188,7 +188,7 @@ def layer_winners(scores: Mapping[str, Array], *, higher_is_better: bool = True)
     """Which layer wins per sample; ties go to the layer that comes first.
 
     Args:
-        scores: layer name → `(N,)` scores of any metric, NaN where it has none.
+        scores: layer name → ``(N,)`` scores of any metric, NaN where it has none.
         higher_is_better: the metric's direction.
 
     Raises:
@@ -200,7 +200,7 @@ def layer_winners(scores: Mapping[str, Array], *, higher_is_better: bool = True)
     rows = [np.asarray(values, dtype=float) for values in scores.values()]
     if not rows or any(row.ndim != 1 or len(row) != len(rows[0]) for row in rows):
         raise ValueError(
-            "give one score per sample and layer, the same samples for every layer; got shapes "
+            "give one score per sample and layer, the same samples for every layer; given shapes "
             f"{ {name: np.shape(values) for name, values in scores.items()} }"
         )
     table = np.stack(rows) * (1 if higher_is_better else -1)

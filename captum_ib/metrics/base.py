@@ -9,36 +9,39 @@ import numpy as np
 import torch
 from quantus.helpers.enums import DataType, ModelType
 from quantus.metrics.base import Metric
-from torch import Tensor
+from torch import Tensor, nn
 
 Undefined = Literal["raise", "nan"]
 
 
 class TorchMetric(Metric[list[float]]):
-    """A `quantus.Metric` for PyTorch models: batched, with one score per sample.
+    """A ``quantus.Metric`` for PyTorch models: batched, with one score per sample.
 
     Args:
         undefined: what happens to a sample for which the metric has no value (a constant map, an
-            empty mask, …): `"raise"` a `ValueError` that names the samples, or score them `"nan"`.
+            empty mask, …): ``"raise"`` a ``ValueError`` that names the samples, or score them
+            ``"nan"``.
         abs: take the absolute attribution first.
-        normalise: apply `normalise_func` to the attributions first; ranks, and so every metric here
-            that takes a quantile, don't depend on it.
-        normalise_func: Quantus' `normalise_by_max` unless given.
-        normalise_func_kwargs: keywords for `normalise_func`.
+        normalise: apply ``normalise_func`` to the attributions first; ranks, and so every metric
+            here that takes a quantile, don't depend on it.
+        normalise_func: Quantus' ``normalise_by_max`` unless given.
+        normalise_func_kwargs: keywords for ``normalise_func``.
         return_aggregate: return one number in a list instead of one per sample.
         aggregate_func: how to; the mean over the samples that have a score unless given.
-        default_plot_func: what `metric.plot()` calls.
+        default_plot_func: what ``metric.plot()`` calls.
         disable_warnings: Quantus' flag; nothing here prints.
         display_progressbar: one bar over the batches.
 
-    Calling a metric takes Quantus' arguments: `model`, `x_batch`, `y_batch`, then `a_batch` or
-    `explain_func`, `s_batch` where masks are needed, `device`, `batch_size`, `softmax`,
-    `channel_first`, `explain_func_kwargs`, `model_predict_kwargs`. Arrays in, a list of scores out.
+    Calling a metric takes Quantus' arguments: ``model``, ``x_batch``, ``y_batch``, then ``a_batch``
+    or ``explain_func``, ``s_batch`` where masks are needed, ``device``, ``batch_size``,
+    ``softmax``, ``channel_first``, ``explain_func_kwargs``, ``model_predict_kwargs``. Arrays in, a
+    list of scores out.
 
     Raises:
-        TypeError: `x_batch` or `a_batch` is no array; neither `a_batch` nor `explain_func` given.
-        ValueError: NaN or infinity in `x_batch` or `a_batch`; attributions that don't fit the
-            inputs; samples for which the metric is undefined (with `undefined="raise"`).
+        TypeError: ``x_batch`` or ``a_batch`` is no array; neither ``a_batch`` nor ``explain_func``
+            given.
+        ValueError: NaN or infinity in ``x_batch`` or ``a_batch``; attributions that don't fit the
+            inputs; samples for which the metric is undefined (with ``undefined="raise"``).
         RuntimeError: the model is in training mode.
     """
 
@@ -60,7 +63,7 @@ class TorchMetric(Metric[list[float]]):
         display_progressbar: bool = False,
     ) -> None:
         if undefined not in ("raise", "nan"):
-            raise ValueError(f'undefined is "raise" or "nan", got {undefined!r}')
+            raise ValueError(f'undefined is "raise" or "nan", given {undefined!r}')
         super().__init__(
             abs=abs,
             normalise=normalise,
@@ -74,9 +77,9 @@ class TorchMetric(Metric[list[float]]):
         )
         self.undefined = undefined
 
-    def __call__(  # type: ignore[override]  # Quantus' own metrics add defaults in the same way
+    def __call__(
         self,
-        model,
+        model: nn.Module | None,
         x_batch: np.ndarray,
         y_batch: np.ndarray,
         a_batch: np.ndarray | None = None,
@@ -89,12 +92,12 @@ class TorchMetric(Metric[list[float]]):
         device: str | None = None,
         batch_size: int = 64,
         custom_batch: Any = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> list[float]:
         """Score a batch of explanations; see the class for the arguments.
 
         Returns:
-            One score per sample, or one number with `return_aggregate=True`.
+            One score per sample, or one number with ``return_aggregate=True``.
         """
         check_array("x_batch", x_batch)
         if a_batch is not None:
@@ -124,7 +127,7 @@ class TorchMetric(Metric[list[float]]):
             **kwargs,
         )
 
-    def custom_preprocess(self, *, x_batch: np.ndarray, **kwargs) -> dict[str, Any] | None:
+    def custom_preprocess(self, *, x_batch: np.ndarray, **kwargs: Any) -> dict[str, Any] | None:
         """Put given attributions in, past Quantus' assertions.
 
         Quantus refuses a batch that is constant or negative throughout; here that is for each
@@ -143,7 +146,7 @@ class TorchMetric(Metric[list[float]]):
         """Called once before the batches of a call; for metrics that collect curves."""
 
     def _undefined(self, where: Tensor, why: str) -> None:
-        """Refuse the samples marked in `where` (N,) unless the user asked for NaN."""
+        """Refuse the samples marked in ``where`` (N,) unless the user asked for NaN."""
         if self.undefined == "raise" and bool(where.any()):
             rows = torch.nonzero(where).flatten().tolist()
             raise ValueError(
@@ -165,7 +168,7 @@ def check_array(name: str, array: np.ndarray) -> None:
     """
     if not isinstance(array, np.ndarray):
         raise TypeError(
-            f"{name} must be a numpy array, as everywhere in Quantus; got {type(array).__name__} "
+            f"{name} must be a numpy array, as everywhere in Quantus; given {type(array).__name__} "
             "(a tensor becomes one with .detach().cpu().numpy())"
         )
     if array.size == 0:
@@ -198,30 +201,32 @@ def check_fits(attributions: np.ndarray, inputs: np.ndarray) -> None:
 
 
 def pixel_maps(attributions: np.ndarray, inputs: np.ndarray, metric: str) -> Tensor:
-    """Attributions as `(N, H, W)` float64: one number per pixel, channels summed.
+    """Attributions as ``(N, H, W)`` float64: one number per pixel, channels summed.
 
     Raises:
-        ValueError: the inputs are no images `(N, C, H, W)`, or the attributions are not finite.
+        ValueError: the inputs are no images ``(N, C, H, W)``, or the attributions are not finite.
     """
     if inputs.ndim != 4:
-        raise ValueError(f"{metric} needs images (N, C, H, W), got x_batch of shape {inputs.shape}")
+        raise ValueError(
+            f"{metric} needs images (N, C, H, W), given x_batch of shape {inputs.shape}"
+        )
     check_array("the attribution", attributions)
     if attributions.ndim != 4 or attributions.shape[2:] != inputs.shape[2:]:
         raise ValueError(
             f"{metric} needs one value per pixel: expected (N, 1, H, W) or (N, C, H, W) with "
-            f"(H, W) = {inputs.shape[2:]}, got an attribution of shape {attributions.shape}"
+            f"(H, W) = {inputs.shape[2:]}, given an attribution of shape {attributions.shape}"
         )
     return torch.from_numpy(np.asarray(attributions, dtype=np.float64)).sum(1)
 
 
 def constant(maps: Tensor) -> Tensor:
-    """Which samples of `(N, …)` have the same value everywhere; `(N,)` of bool."""
+    """Which samples of ``(N, …)`` have the same value everywhere; ``(N,)`` of bool."""
     flat = maps.flatten(1)
     return flat.amax(1) == flat.amin(1)
 
 
 def per_channel(values: float | Sequence[float], like: Tensor, name: str) -> Tensor:
-    """A number or one per channel as a tensor that broadcasts over `(N, C, H, W)`.
+    """A number or one per channel as a tensor that broadcasts over ``(N, C, H, W)``.
 
     Raises:
         ValueError: neither one number nor one per channel.

@@ -1,4 +1,4 @@
-"""A check that only bits allow: is what got few of them really not needed?"""
+"""A check that only bits allow: is what has few of them really not needed?"""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ from captum_ib.models.layers import NamedLayer
 
 @dataclass(frozen=True)
 class Certificate:
-    """What happened when everything below `bits` became noise, per sample (N).
+    """What happened when everything below ``bits`` became noise, per sample (N).
 
     Attributes:
         bits: the threshold.
         level: confidence level of the intervals.
         n_draws: noise draws per sample.
-        replaced: `(N,)`, share of the positions (or elements) that were replaced.
-        moves: `(N,)`, draws in which the prediction moved: another class for a classifier, a change
-            of more than `tolerance` for a scalar output.
-        rate: `(N,)`, moves / n_draws.
-        low: `(N,)`, lower end of the Wilson interval of the rate.
-        high: `(N,)`, its upper end.
-        change: `(N,)`, mean absolute change of the target's probability (or of the scalar output).
-        change_error: `(N,)`, its standard error over the draws.
+        replaced: ``(N,)``, share of the positions (or elements) that were replaced.
+        moves: ``(N,)``, draws in which the prediction moved: another class for a classifier, a
+            change of more than ``tolerance`` for a scalar output.
+        rate: ``(N,)``, moves / n_draws.
+        low: ``(N,)``, lower end of the Wilson interval of the rate.
+        high: ``(N,)``, its upper end.
+        change: ``(N,)``, mean absolute change of the target's probability (or of the scalar
+            output).
+        change_error: ``(N,)``, its standard error over the draws.
     """
 
     bits: float
@@ -87,16 +88,16 @@ class _Settings:
 
     def __post_init__(self) -> None:
         if not self.bits > 0:
-            raise ValueError(f"bits must be above 0 (nothing has fewer than 0), got {self.bits}")
+            raise ValueError(f"bits must be above 0 (nothing has fewer than 0), given {self.bits}")
         if self.n_draws < 2 or self.draws_per_pass < 1:
             raise ValueError(
-                "a certificate needs n_draws ≥ 2 and draws_per_pass ≥ 1, got "
+                "a certificate needs n_draws ≥ 2 and draws_per_pass ≥ 1, given "
                 f"{self.n_draws} and {self.draws_per_pass}"
             )
         if not 0 < self.level < 1:
-            raise ValueError(f"level is a probability between 0 and 1, got {self.level}")
+            raise ValueError(f"level is a probability between 0 and 1, given {self.level}")
         if self.tolerance < 0:
-            raise ValueError(f"tolerance must not be negative, got {self.tolerance}")
+            raise ValueError(f"tolerance must not be negative, given {self.tolerance}")
 
 
 def certify(
@@ -118,35 +119,35 @@ def certify(
     min_std: float = MIN_STD,
     layout: TokenLayout | Sequence[TokenLayout] | None = None,
 ) -> Certificate | tuple[Certificate, ...]:
-    """Replace what got fewer than `bits` by noise at the bottleneck, and see what the model says.
+    """Replace what has fewer than ``bits`` by noise at the bottleneck, and see what the model says.
 
     A bottleneck's promise is that a position with 0 bits is not needed for the prediction. Here it
     is put to the test: at the method's layer(s) every such position becomes ε ~ N(μ, σ²), all
-    others stay exactly as they are, `n_draws` times. Prefix tokens (class token, registers), which
-    a spatial map leaves out, stay; a map from `reduce="none"` decides on every element instead.
-    With several layers (CoIBA, IBA*) all of them are cut, at the same positions.
+    others stay exactly as they are, ``n_draws`` times. Prefix tokens (class token, registers),
+    which a spatial map leaves out, stay; a map from ``reduce="none"`` decides on every element
+    instead. With several layers (CoIBA, IBA*) all of them are cut, at the same positions.
 
     Args:
-        method: an IBA, CoIBA or M2IB, as it was used for `attr` (same layers, same statistics).
-        inputs: as given to its `attribute()`, N samples.
-        attr: what `attribute()` returned, in bits and of the layer's size (not upsampled).
+        method: an IBA, CoIBA or M2IB, as it was used for ``attr`` (same layers, same statistics).
+        inputs: as given to its ``attribute()``, N samples.
+        attr: what ``attribute()`` returned, in bits and of the layer's size (not upsampled).
         bits: the threshold, above 0; positions with fewer bits are replaced.
         target: class whose probability is followed; unless given, the predicted one.
-        baselines: as given to `attribute()`: where μ and σ come from.
-        additional_forward_args: as given to `attribute()`.
-        attribute_to_layer_input: as given to `attribute()`.
-        prior: `"estimated"` noise N(μ, σ²) of the layer, or `"standard"` N(0, 1). Unless given:
+        baselines: as given to ``attribute()``: where μ and σ come from.
+        additional_forward_args: as given to ``attribute()``.
+        attribute_to_layer_input: as given to ``attribute()``.
+        prior: ``"estimated"`` noise N(μ, σ²) of the layer, or ``"standard"`` N(0, 1). Unless given:
             standard for pairs (M2IB's default), else estimated.
         n_draws: noise draws per sample, the same for every sample.
         draws_per_pass: how many of them go through the model at once.
         level: confidence level of the Wilson intervals.
         tolerance: for scalar outputs, the change that counts as a move (0.05).
         seed: of the noise.
-        min_std: lower bound of σ, as given to `attribute()`.
-        layout: as given to `attribute()`.
+        min_std: lower bound of σ, as given to ``attribute()``.
+        layout: as given to ``attribute()``.
 
     Returns:
-        A `Certificate`; for a dual encoder a pair of them, one per tower.
+        A ``Certificate``; for a dual encoder a pair of them, one per tower.
 
     Raises:
         TypeError: a method without bottleneck; attributions that are no tensor.
@@ -162,7 +163,7 @@ def certify(
     [1.0, 1.0]
     """
     if prior not in (None, "estimated", "standard"):
-        raise ValueError(f'prior is "estimated", "standard" or None, got {prior!r}')
+        raise ValueError(f'prior is "estimated", "standard" or None, given {prior!r}')
     settings = _Settings(bits, n_draws, draws_per_pass, level, tolerance, seed)
     if not isinstance(method, BottleneckAttribution):
         raise TypeError(
@@ -174,7 +175,9 @@ def certify(
     if pair and (not isinstance(attr, tuple) or len(attr) != 2):
         raise TypeError("a pair's attr is the tuple (first, second) that attribute() returned")
     if not pair:
-        attr = attr if isinstance(attr, tuple) and len(attr) == 1 else (attr,)
+        given = attr if isinstance(attr, tuple) and len(attr) == 1 else (attr,)
+    else:
+        given = attr
     standard = prior == "standard" or (pair and prior is None)
     noise = Noise(
         None if standard else method.statistics_for(calls, baselines, attribute_to_layer_input),
@@ -185,13 +188,13 @@ def certify(
     layouts = per_call(layout, "layout", calls)
     found = [
         _certify(call, layers, one, noise, settings, attribute_to_layer_input, own)
-        for call, layers, one, own in zip(calls, sites, attr, layouts, strict=True)
+        for call, layers, one, own in zip(calls, sites, given, layouts, strict=True)
     ]
     return tuple(found) if pair else found[0]
 
 
 def wilson(moves: Tensor, n_draws: int, level: float) -> tuple[Tensor, Tensor]:
-    """Wilson's interval (1927) for a rate seen as `moves` of `n_draws`, lower and upper end.
+    """Wilson's interval (1927) for a rate seen as ``moves`` of ``n_draws``, lower and upper end.
 
     Unlike the normal interval it is right at 0 and n: no move in 100 draws does not prove a rate
     of 0, but one below 3.7 %.

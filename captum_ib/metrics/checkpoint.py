@@ -17,7 +17,7 @@ Optimizers = Sequence[torch.optim.Optimizer]
 def save(
     path: Path, header: Mapping[str, str], models: Sequence[nn.Module], optimizers: Optimizers
 ) -> None:
-    """Write weights and optimiser states, with `header` as the file's metadata.
+    """Write weights and optimiser states, with ``header`` as the file's metadata.
 
     The file is written beside and then renamed: an interrupted save leaves the last whole one.
     """
@@ -40,10 +40,10 @@ def save(
 def load(
     path: Path, fingerprint: str, models: Sequence[nn.Module], optimizers: Optimizers
 ) -> dict[str, str]:
-    """Put what `save` wrote back into models and optimisers, and return the header.
+    """Put what ``save`` wrote back into models and optimisers, and return the header.
 
     Raises:
-        ValueError: the file's `"fingerprint"` is another one; nothing is changed then.
+        ValueError: the file's ``"fingerprint"`` is another one; nothing is changed then.
     """
     with safe_open(path, framework="pt") as file:
         header = file.metadata() or {}

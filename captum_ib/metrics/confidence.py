@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,33 +19,33 @@ from captum_ib.metrics.selection import content_tokens, min_max, top_tokens
 class Confidence(TorchMetric):
     """What ConfidenceDrop and ConfidenceIncrease share: the scores before and after distilling.
 
-    One modality of a pair is distilled, the other stays: an image (or any `(N, C, H, W)` input)
+    One modality of a pair is distilled, the other stays: an image (or any ``(N, C, H, W)`` input)
     becomes image × min–max-normalised map; a caption keeps its best tokens, its special tokens
-    stay, the others become the blank token. In a call, `x_batch` is the distilled modality,
-    `a_batch` its attribution, and `y_batch` the other modality's inputs; so the same arrays serve
-    all metrics of a `quantus.evaluate` call. With a classifier instead of a dual encoder `y_batch`
-    holds class indices and the score is the target's softmax probability.
+    stay, the others become the blank token. In a call, ``x_batch`` is the distilled modality,
+    ``a_batch`` its attribution, and ``y_batch`` the other modality's inputs; so the same arrays
+    serve all metrics of a ``quantus.evaluate`` call. With a classifier instead of a dual encoder
+    ``y_batch`` holds class indices and the score is the target's softmax probability.
 
     Args:
-        modality: the distilled modality, `"image"`, `"text"`, … (the dual encoder's first).
+        modality: the distilled modality, ``"image"``, ``"text"``, … (the dual encoder's first).
         special_tokens: ids that always stay and never count (begin, end, padding); needed for text.
         blank_token: id that replaces a removed token; needed for text.
         pad_token: id of padding, for dual encoders that can't tell it from the ids themselves
             (CLIP can).
         keep: share of the content tokens that stay, ⌈keep · n⌉ of n (0.5).
-        mean: per-channel mean of the preprocessing; with `std`, the map multiplies the picture in
+        mean: per-channel mean of the preprocessing; with ``std``, the map multiplies the picture in
             pixel space (what it darkens turns black). Unless given it multiplies the model's input,
             as pytorch-grad-cam's confidence-change metric does (towards the mean colour).
         std: per-channel standard deviation of the preprocessing.
-        kwargs: see `TorchMetric`.
+        kwargs: see ``TorchMetric``.
 
     Attributes:
-        before: `(N,)`, the scores of the last call's pairs.
-        after: `(N,)`, the scores after distilling; NaN for undefined samples.
+        before: ``(N,)``, the scores of the last call's pairs.
+        after: ``(N,)``, the scores after distilling; NaN for undefined samples.
 
     Raises:
-        ValueError: a constant map, or a text without content tokens (see `undefined`); text without
-            `special_tokens` and `blank_token`.
+        ValueError: a constant map, or a text without content tokens (see ``undefined``); text
+            without ``special_tokens`` and ``blank_token``.
     """
 
     data_applicability = {DataType.IMAGE, DataType.TEXT}  # noqa: RUF012
@@ -60,13 +61,13 @@ class Confidence(TorchMetric):
         keep: float = 0.5,
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if (mean is None) != (std is None):
             raise ValueError("mean and std belong together: give both or neither")
         if not 0 < keep <= 1:
-            raise ValueError(f"keep is the share of tokens that stay, in (0, 1]; got {keep}")
+            raise ValueError(f"keep is the share of tokens that stay, in (0, 1]; given {keep}")
         self.modality, self.keep, self.mean, self.std = modality, keep, mean, std
         self.special_tokens, self.blank_token = special_tokens, blank_token
         self.pad_token = pad_token
@@ -75,8 +76,14 @@ class Confidence(TorchMetric):
     def _begin(self) -> None:
         self.before, self.after = np.empty(0), np.empty(0)
 
-    def _scores(self, model: ModelInterface, x_batch, y_batch, a_batch) -> tuple[Tensor, Tensor]:
-        """Scores before and after distilling, `(N,)` each; NaN after for undefined samples."""
+    def _scores(
+        self,
+        model: ModelInterface,
+        x_batch: np.ndarray,
+        y_batch: np.ndarray,
+        a_batch: np.ndarray,
+    ) -> tuple[Tensor, Tensor]:
+        """Scores before and after distilling, ``(N,)`` each; NaN after for undefined samples."""
         module = model.get_model()
         text = is_dual(module) and sides(module, self.modality)[0] == "text"
         scorer = Scorer(model, y_batch, self.modality, x_batch, self.pad_token)
@@ -91,7 +98,9 @@ class Confidence(TorchMetric):
         self.after = np.concatenate([self.after, after.numpy()])
         return before, after
 
-    def _distilled_image(self, inputs: Tensor, x_batch, a_batch) -> tuple[Tensor, Tensor]:
+    def _distilled_image(
+        self, inputs: Tensor, x_batch: np.ndarray, a_batch: np.ndarray
+    ) -> tuple[Tensor, Tensor]:
         maps = pixel_maps(a_batch, x_batch, self.name).to(inputs.device)
         undefined = constant(maps)
         self._undefined(undefined, "a constant attribution")
@@ -101,7 +110,9 @@ class Confidence(TorchMetric):
         mean, std = per_channel(self.mean, inputs, "mean"), per_channel(self.std, inputs, "std")
         return ((inputs * std + mean) * scaled - mean) / std, undefined
 
-    def _distilled_text(self, ids: Tensor, a_batch, scorer: Scorer) -> tuple[Tensor, Tensor]:
+    def _distilled_text(
+        self, ids: Tensor, a_batch: np.ndarray, scorer: Scorer
+    ) -> tuple[Tensor, Tensor]:
         if self.special_tokens is None or self.blank_token is None:
             raise ValueError(
                 f"{self.name} on text needs special_tokens= (ids that always stay) and "
@@ -125,14 +136,19 @@ class ConfidenceDrop(Confidence):
     """100 · max(0, o − s), o and s the score before and after distilling; lower is better.
 
     One score per sample. M2IB's and CA-M2IB's metric: the absolute drop, not Grad-CAM++'s relative
-    one. See `Confidence`.
+    one. See ``Confidence``.
     """
 
     name = "Confidence Drop"
     score_direction = ScoreDirection.LOWER
 
-    def evaluate_batch(  # type: ignore[override]
-        self, model: ModelInterface, x_batch, y_batch, a_batch, **kwargs
+    def evaluate_batch(
+        self,
+        model: ModelInterface,
+        x_batch: np.ndarray,
+        y_batch: np.ndarray,
+        a_batch: np.ndarray,
+        **kwargs: Any,
     ) -> list[float]:
         """Scores of one batch; called by Quantus."""
         before, after = self._scores(model, x_batch, y_batch, a_batch)
@@ -142,14 +158,19 @@ class ConfidenceDrop(Confidence):
 class ConfidenceIncrease(Confidence):
     """100 where the score rises by distilling, else 0; higher is better. The mean is a percentage.
 
-    See `Confidence`.
+    See ``Confidence``.
     """
 
     name = "Confidence Increase"
     score_direction = ScoreDirection.HIGHER
 
-    def evaluate_batch(  # type: ignore[override]
-        self, model: ModelInterface, x_batch, y_batch, a_batch, **kwargs
+    def evaluate_batch(
+        self,
+        model: ModelInterface,
+        x_batch: np.ndarray,
+        y_batch: np.ndarray,
+        a_batch: np.ndarray,
+        **kwargs: Any,
     ) -> list[float]:
         """Scores of one batch; called by Quantus."""
         before, after = self._scores(model, x_batch, y_batch, a_batch)

@@ -21,7 +21,7 @@ def cut_outputs(
     draws_per_pass: int,
     seed: int,
 ) -> Tensor:
-    """Outputs `(n_draws, N, …)`, float32, with ε ~ N(μ, σ²) wherever `replace` is true.
+    """Outputs ``(n_draws, N, …)``, float32, with ε ~ N(μ, σ²) wherever ``replace`` is true.
 
     Args:
         session: the borrowed model.
@@ -29,7 +29,7 @@ def cut_outputs(
         priors: per layer, mean and standard deviation of the noise.
         n_draws: noise draws, the same for every sample.
         draws_per_pass: how many go through the model at once.
-        seed: of the noise; the result does not depend on `draws_per_pass`.
+        seed: of the noise; the result does not depend on ``draws_per_pass``.
     """
     n = session.activations[0].shape[0]
     shapes = [tuple(activation.shape[1:]) for activation in session.activations]
@@ -40,7 +40,9 @@ def cut_outputs(
         passes = [noise.draw() for _ in range(count)]
         draws = [torch.cat(layer).unsqueeze(1) for layer in zip(*passes, strict=True)]
 
-        def put(index: int, activation: Tensor, draws=draws, count=count) -> Tensor:
+        def put(
+            index: int, activation: Tensor, draws: list[Tensor] = draws, count: int = count
+        ) -> Tensor:
             signal = activation.float().unflatten(0, (count, n))
             noisy = priors[index].mean + priors[index].std * draws[index]
             mixed = torch.where(replace[index], noisy, signal)

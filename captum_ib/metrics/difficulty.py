@@ -20,11 +20,11 @@ class DifficultyBins:
     """Scores by the model's confidence, from hard to easy.
 
     Attributes:
-        edges: `(B + 1,)`, the bins' borders in confidence.
-        mean: `(B,)`, mean score per bin; NaN for an empty bin.
-        error: `(B,)`, standard error of that mean; NaN with fewer than two samples.
-        count: `(B,)`, samples per bin that have a score.
-        bin: `(N,)`, each sample's bin.
+        edges: ``(B + 1,)``, the bins' borders in confidence.
+        mean: ``(B,)``, mean score per bin; NaN for an empty bin.
+        error: ``(B,)``, standard error of that mean; NaN with fewer than two samples.
+        count: ``(B,)``, samples per bin that have a score.
+        bin: ``(N,)``, each sample's bin.
     """
 
     edges: np.ndarray
@@ -44,15 +44,15 @@ def difficulty_bins(
     """Difficulty-aware evaluation (CoIBA, Hong et al., CVPR 2025): 20 bins of confidence.
 
     Args:
-        scores: `(N,)` of any metric; NaN (undefined samples) are left out.
-        confidence: `(N,)`, the model's probability of the target, or whatever says how easy a
+        scores: ``(N,)`` of any metric; NaN (undefined samples) are left out.
+        confidence: ``(N,)``, the model's probability of the target, or whatever says how easy a
             sample is; low is hard.
         bins: number of bins.
-        binning: `"width"`: equal parts of [0, 1]; `"quantile"`: as many samples in each, for
+        binning: ``"width"``: equal parts of [0, 1]; ``"quantile"``: as many samples in each, for
             confidences that crowd at one end or are no probabilities.
 
     Raises:
-        ValueError: lengths that differ; NaN confidence; confidence outside [0, 1] with `"width"`;
+        ValueError: lengths that differ; NaN confidence; confidence outside [0, 1] with ``"width"``;
             fewer than one bin.
 
     >>> result = difficulty_bins(np.array([1.0, 2.0, 6.0]), np.array([0.1, 0.2, 0.9]), bins=2)
@@ -62,10 +62,10 @@ def difficulty_bins(
     scores, confidence = np.asarray(scores, dtype=float), np.asarray(confidence, dtype=float)
     if scores.ndim != 1 or scores.shape != confidence.shape or not len(scores):
         raise ValueError(
-            f"one score and one confidence per sample, got {scores.shape} and {confidence.shape}"
+            f"one score and one confidence per sample, given {scores.shape} and {confidence.shape}"
         )
     if bins < 1:
-        raise ValueError(f"bins must be at least 1, got {bins}")
+        raise ValueError(f"bins must be at least 1, given {bins}")
     if not np.isfinite(confidence).all():
         raise ValueError("confidence holds NaN or infinity")
     edges = _edges(confidence, bins, binning)
@@ -90,7 +90,7 @@ def plot_difficulty(
     """Mean score per bin and method over confidence, with one standard error as error bars.
 
     Args:
-        results: legend entry → result of `difficulty_bins`.
+        results: legend entry → result of ``difficulty_bins``.
         path: where to save; None: nothing is saved.
         ylabel: the metric's name.
 
@@ -126,7 +126,7 @@ def _edges(confidence: np.ndarray, bins: int, binning: str) -> np.ndarray:
     if binning == "quantile":
         return np.quantile(confidence, np.linspace(0, 1, bins + 1))
     if binning != "width":
-        raise ValueError(f'binning is "width" or "quantile", got {binning!r}')
+        raise ValueError(f'binning is "width" or "quantile", given {binning!r}')
     if confidence.min() < 0 or confidence.max() > 1:
         raise ValueError(
             "confidence lies outside [0, 1]; give probabilities, or use binning='quantile'"

@@ -32,7 +32,7 @@ class Schedule:
         weight_decay: AdamW's decoupled decay.
         batch_size: samples per step.
         seed: order of the batches and of dropout.
-        max_steps: stop after this many steps in all; None: after `epochs`.
+        max_steps: stop after this many steps in all; None: after ``epochs``.
         max_seconds: stop this call after so many seconds; None: never.
     """
 
@@ -48,7 +48,7 @@ class Schedule:
         for name in ("epochs", "lr", "batch_size", "max_steps", "max_seconds"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
+                raise ValueError(f"{name} must be above 0, given {value}")
 
 
 @dataclass
@@ -75,10 +75,10 @@ class SideBySide:
 
     Args:
         model: the model; deep-copied once per data set.
-        train: data sets of equal length, each a tuple of tensors `(N, …)`.
+        train: data sets of equal length, each a tuple of tensors ``(N, …)``.
         validation: one data set for all copies.
-        loss: `(model, batch) → scalar`, the mean over the batch.
-        schedule: see `Schedule`.
+        loss: ``(model, batch) → scalar``, the mean over the batch.
+        schedule: see ``Schedule``.
         checkpoint: file to resume from and to save to, at every epoch and when the budget ends.
         show_progress: a bar over the steps.
 
@@ -102,7 +102,7 @@ class SideBySide:
         if len(lengths) != 1 or min(lengths) < 2 or len(validation[0]) < 2:
             raise ValueError(
                 "fine-tuning needs at least two training and two validation samples, the same "
-                f"number in every data set; got {sorted(lengths)} and {len(validation[0])}"
+                f"number in every data set; given {sorted(lengths)} and {len(validation[0])}"
             )
         self._train, self._validation, self._loss = train, validation, loss
         self._schedule, self._checkpoint, self._show = schedule, checkpoint, show_progress
@@ -212,8 +212,8 @@ def contrastive_loss(first: Tensor, second: Tensor, scale: Tensor | float) -> Te
     """CLIP's training loss (Radford et al., ICML 2021, Fig. 3): every pair against its batch.
 
     Args:
-        first: `(N, d)`, L2-normalised.
-        second: `(N, d)`, L2-normalised, row i the partner of row i of `first`.
+        first: ``(N, d)``, L2-normalised.
+        second: ``(N, d)``, L2-normalised, row i the partner of row i of ``first``.
         scale: what multiplies the cosines, 1/temperature.
 
     Returns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ class PerturbationCurve(TorchMetric):
     the trapezoid rule over the share of pixels, times 100.
 
     Args:
-        mean: per-channel mean that preprocessing subtracted; with `std`, it tells what black is.
+        mean: per-channel mean that preprocessing subtracted; with ``std``, it tells what black is.
         std: per-channel standard deviation that preprocessing divided by.
         baseline: what deleted pixels become, in units of the model's input: a number or one per
             channel. Unless given: black in pixel space, −mean/std.
@@ -31,17 +32,17 @@ class PerturbationCurve(TorchMetric):
         kernel: side of the Gaussian blur that insertion starts from, in pixels (51); cut to
             2·side − 1 for images smaller than that.
         sigma: its standard deviation in pixels (50).
-        return_curves: return the curves `(steps + 1,)` per sample instead of their areas.
+        return_curves: return the curves ``(steps + 1,)`` per sample instead of their areas.
         modality: for a dual encoder, which of its modalities the images are (its first).
-        kwargs: see `TorchMetric`.
+        kwargs: see ``TorchMetric``.
 
     Attributes:
-        curves: `(N, steps + 1)`, the scores along the last call's steps, both ends included; NaN
+        curves: ``(N, steps + 1)``, the scores along the last call's steps, both ends included; NaN
             rows for undefined samples.
 
     Raises:
-        ValueError: images with negative values while neither `mean` and `std` nor `baseline` say
-            what black is; a constant map (see `undefined`).
+        ValueError: images with negative values while neither ``mean`` and ``std`` nor ``baseline``
+            say what black is; a constant map (see ``undefined``).
     """
 
     evaluation_category = EvaluationCategory.FAITHFULNESS
@@ -57,7 +58,7 @@ class PerturbationCurve(TorchMetric):
         sigma: float = 50.0,
         return_curves: bool = False,
         modality: str | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if (mean is None) != (std is None):
@@ -65,10 +66,10 @@ class PerturbationCurve(TorchMetric):
         if mean is not None and baseline is not None:
             raise ValueError("give either mean and std (black) or baseline, not both")
         if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
+            raise ValueError(f"steps must be at least 1, given {steps}")
         if kernel < 1 or kernel % 2 == 0 or sigma <= 0:
             raise ValueError(
-                f"a blur needs an odd kernel and a sigma above 0, got {kernel} and {sigma}"
+                f"a blur needs an odd kernel and a sigma above 0, given {kernel} and {sigma}"
             )
         if return_curves and self.return_aggregate:
             raise ValueError("return_curves and return_aggregate exclude each other")
@@ -80,12 +81,12 @@ class PerturbationCurve(TorchMetric):
     def _begin(self) -> None:
         self._rows: list[np.ndarray] = []
 
-    def custom_postprocess(self, **kwargs) -> None:
+    def custom_postprocess(self, **kwargs: Any) -> None:
         """Join the batches' curves."""
         self.curves = np.concatenate(self._rows)
 
     def _walk(self, scorer: Scorer, ranks: Tensor, start: Tensor, end: Tensor) -> Tensor:
-        """Scores `(N, steps + 1)` while `start` turns into `end`, best-ranked pixels first."""
+        """Scores ``(N, steps + 1)`` while ``start`` turns into ``end``, best pixels first."""
         n_pixels = ranks[0].numel()
         scores = [scorer(start)]
         for step in range(1, len(self._shares(n_pixels)) - 1):
@@ -112,7 +113,13 @@ class PerturbationCurve(TorchMetric):
         self._rows.append(rows)
         return list(rows) if self.return_curves else areas.tolist()
 
-    def _prepare(self, model, x_batch, y_batch, a_batch) -> tuple[Scorer, Tensor, Tensor, Tensor]:
+    def _prepare(
+        self,
+        model: ModelInterface,
+        x_batch: np.ndarray,
+        y_batch: np.ndarray,
+        a_batch: np.ndarray,
+    ) -> tuple[Scorer, Tensor, Tensor, Tensor]:
         maps = pixel_maps(a_batch, x_batch, self.name)
         undefined = constant(maps)
         self._undefined(undefined, "a constant attribution, which ranks no pixel")
@@ -138,7 +145,7 @@ class Deletion(PerturbationCurve):
     """Area under the score while pixels turn black, most important first; lower is better.
 
     Score: softmax probability of the target, in percent (a dual encoder: 100 · cosine).
-    Arguments: see `PerturbationCurve`.
+    Arguments: see ``PerturbationCurve``.
 
     >>> import numpy as np, torch
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)).eval()
@@ -152,8 +159,13 @@ class Deletion(PerturbationCurve):
     name = "Deletion"
     score_direction = ScoreDirection.LOWER
 
-    def evaluate_batch(  # type: ignore[override]
-        self, model: ModelInterface, x_batch, y_batch, a_batch, **kwargs
+    def evaluate_batch(
+        self,
+        model: ModelInterface,
+        x_batch: np.ndarray,
+        y_batch: np.ndarray,
+        a_batch: np.ndarray,
+        **kwargs: Any,
     ) -> list:
         """Scores of one batch; called by Quantus."""
         scorer, images, ranks, undefined = self._prepare(model, x_batch, y_batch, a_batch)
@@ -165,14 +177,19 @@ class Insertion(PerturbationCurve):
     """Area under the score while pixels come into focus, most important first; higher is better.
 
     Starts from a Gaussian blur of the image. Score: softmax probability of the target, in percent
-    (a dual encoder: 100 · cosine). Arguments: see `PerturbationCurve`.
+    (a dual encoder: 100 · cosine). Arguments: see ``PerturbationCurve``.
     """
 
     name = "Insertion"
     score_direction = ScoreDirection.HIGHER
 
-    def evaluate_batch(  # type: ignore[override]
-        self, model: ModelInterface, x_batch, y_batch, a_batch, **kwargs
+    def evaluate_batch(
+        self,
+        model: ModelInterface,
+        x_batch: np.ndarray,
+        y_batch: np.ndarray,
+        a_batch: np.ndarray,
+        **kwargs: Any,
     ) -> list:
         """Scores of one batch; called by Quantus."""
         scorer, images, ranks, undefined = self._prepare(model, x_batch, y_batch, a_batch)
@@ -184,12 +201,12 @@ class Insertion(PerturbationCurve):
 class InsertionMinusDeletion(PerturbationCurve):
     """ΔInsDel = Insertion − Deletion, per sample; higher is better.
 
-    Arguments: see `PerturbationCurve`; with `return_curves=True` a sample's curve is the
+    Arguments: see ``PerturbationCurve``; with ``return_curves=True`` a sample's curve is the
     difference of the two.
 
     Attributes:
-        insertion: `(N,)`, the insertion areas of the last call.
-        deletion: `(N,)`, its deletion areas.
+        insertion: ``(N,)``, the insertion areas of the last call.
+        deletion: ``(N,)``, its deletion areas.
     """
 
     name = "Insertion minus Deletion"
@@ -199,8 +216,13 @@ class InsertionMinusDeletion(PerturbationCurve):
         super()._begin()
         self.insertion, self.deletion = np.empty(0), np.empty(0)
 
-    def evaluate_batch(  # type: ignore[override]
-        self, model: ModelInterface, x_batch, y_batch, a_batch, **kwargs
+    def evaluate_batch(
+        self,
+        model: ModelInterface,
+        x_batch: np.ndarray,
+        y_batch: np.ndarray,
+        a_batch: np.ndarray,
+        **kwargs: Any,
     ) -> list:
         """Scores of one batch; called by Quantus."""
         scorer, images, ranks, undefined = self._prepare(model, x_batch, y_batch, a_batch)
@@ -218,10 +240,10 @@ def rank_pixels(maps: Tensor) -> Tensor:
     """0 for the pixel with the largest attribution, 1 for the next …; ties in reading order.
 
     Args:
-        maps: `(N, H, W)`.
+        maps: ``(N, H, W)``.
 
     Returns:
-        `(N, H, W)` of int64.
+        ``(N, H, W)`` of int64.
 
     >>> rank_pixels(torch.tensor([[[1.0, 3.0], [3.0, 2.0]]]))
     tensor([[[3, 0],
@@ -236,12 +258,12 @@ def gaussian_blur(images: Tensor, kernel: int = 51, sigma: float = 50.0) -> Tens
     """Gaussian blur with mirrored borders (the border pixel itself not repeated).
 
     Args:
-        images: `(N, C, H, W)`.
+        images: ``(N, C, H, W)``.
         kernel: odd side in pixels; cut to 2·side − 1 along a side shorter than that allows.
         sigma: standard deviation in pixels.
 
     Returns:
-        `(N, C, H, W)`.
+        ``(N, C, H, W)``.
     """
     rows = _blur_matrix(images.shape[-2], kernel, sigma).to(images)
     columns = _blur_matrix(images.shape[-1], kernel, sigma).to(images)
@@ -250,7 +272,7 @@ def gaussian_blur(images: Tensor, kernel: int = 51, sigma: float = 50.0) -> Tens
 
 
 def _blur_matrix(size: int, kernel: int, sigma: float) -> Tensor:
-    """`(size, size)`: row i holds the weights of every pixel in the blurred pixel i."""
+    """``(size, size)``: row i holds the weights of every pixel in the blurred pixel i."""
     reach = min(kernel // 2, size - 1)
     offsets = torch.arange(-reach, reach + 1)
     weights = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)

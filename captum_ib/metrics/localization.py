@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from quantus.helpers.enums import EvaluationCategory, ScoreDirection
+from quantus.helpers.model.model_interface import ModelInterface
 from torch import Tensor
 
 from captum_ib.metrics.base import TorchMetric, constant, pixel_maps
@@ -14,8 +17,9 @@ from captum_ib.metrics.selection import above_quantile
 class LocalizationIoU(TorchMetric):
     """Intersection over union of {attribution above a threshold} with the mask; higher is better.
 
-    `s_batch` holds the mask(s): `(N, H, W)` or `(N, K, H, W)`, nonzero on the object; the K masks
-    of a sample are united. Score: IoU in [0, 1]. `model` may be None where `a_batch` is given.
+    ``s_batch`` holds the mask(s): ``(N, H, W)`` or ``(N, K, H, W)``, nonzero on the object; the K
+    masks of a sample are united. Score: IoU in [0, 1]. ``model`` may be None where ``a_batch`` is
+    given.
 
     The expectation for a map of i.i.d. noise is that of X/(k + m − X), X hypergeometric, k selected
     and m marked pixels: about pf/(p + f − pf) for shares p = k/P and f = m/P, for instance 0.111 at
@@ -23,14 +27,14 @@ class LocalizationIoU(TorchMetric):
 
     Args:
         quantile: the threshold is this quantile of the sample's own map (0.75, the default, unless
-            `value` is given). Where the quantile equals the map's maximum, the positions that reach
-            the maximum are taken: an attribution equal to its mask always has IoU 1.
+            ``value`` is given). Where the quantile equals the map's maximum, the positions that
+            reach the maximum are taken: an attribution equal to its mask always has IoU 1.
         value: the threshold is this number, for every sample; nothing above it is an IoU of 0.
-        kwargs: see `TorchMetric`.
+        kwargs: see ``TorchMetric``.
 
     Raises:
         ValueError: no masks or masks of another size; an empty mask or a constant map (see
-            `undefined`); both `quantile` and `value`.
+            ``undefined``); both ``quantile`` and ``value``.
 
     >>> import numpy as np
     >>> mask = np.zeros((1, 1, 4, 4)); mask[..., :2, :] = 1
@@ -44,18 +48,24 @@ class LocalizationIoU(TorchMetric):
     evaluation_category = EvaluationCategory.LOCALISATION
 
     def __init__(
-        self, *, quantile: float | None = None, value: float | None = None, **kwargs
+        self, *, quantile: float | None = None, value: float | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         if quantile is not None and value is not None:
             raise ValueError("the threshold is either a quantile or a value, not both")
         self.quantile = 0.75 if quantile is None else quantile
         if not 0 <= self.quantile < 1:
-            raise ValueError(f"a quantile lies in [0, 1), got {quantile}")
+            raise ValueError(f"a quantile lies in [0, 1), given {quantile}")
         self.value = value
 
-    def evaluate_batch(  # type: ignore[override]
-        self, model, x_batch, y_batch, a_batch, s_batch=None, **kwargs
+    def evaluate_batch(
+        self,
+        model: ModelInterface | None,
+        x_batch: np.ndarray,
+        y_batch: np.ndarray,
+        a_batch: np.ndarray,
+        s_batch: np.ndarray | None = None,
+        **kwargs: Any,
     ) -> list[float]:
         """Scores of one batch; called by Quantus."""
         maps = pixel_maps(a_batch, x_batch, self.name)

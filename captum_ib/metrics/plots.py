@@ -70,8 +70,8 @@ def plot_curves(
     """Mean insertion or deletion curve per method, with a band of one standard error.
 
     Args:
-        curves: legend entry → `(N, steps + 1)` curves, as `Insertion.curves` holds them; rows of
-            NaN (samples without a score) are left out.
+        curves: legend entry → ``(N, steps + 1)`` curves, as ``Insertion.curves`` holds them; rows
+            of NaN (samples without a score) are left out.
         path: where to save; None: nothing is saved.
         xlabel: label of the abscissa, which runs from 0 to 1.
         ylabel: label of the ordinate.

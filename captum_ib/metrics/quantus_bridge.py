@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_ib.metrics.scorer import is_dual, model_device, model_input, sides, token_mask
+from captum_ib.metrics.scorer import Pair, is_dual, model_device, model_input, sides, token_mask
 
 
 def explain_func(
@@ -27,38 +27,39 @@ def explain_func(
 ) -> ExplainFunc:
     """Make a Quantus explain_func of a Captum or captum_ib attribution method.
 
-    The result is called as `f(model=, inputs=, targets=, device=…)` with numpy arrays and returns a
-    numpy array whose axes match the inputs.
+    The result is called as ``f(model=, inputs=, targets=, device=…)`` with numpy arrays and returns
+    a numpy array whose axes match the inputs.
 
     Args:
         method: how to get the method.
 
             - A class: constructed on the model of each call, so that metrics which change the model
-              (MPRT) explain the changed one. Settings that its constructor takes (`layer`, …) go
-              there, the others to `attribute()`. Give layers by dotted name: a module belongs to
+              (MPRT) explain the changed one. Settings that its constructor takes (``layer``, …) go
+              there, the others to ``attribute()``. Give layers by dotted name: a module belongs to
               one model only.
-            - A function `model → method`, for methods that need more (`NoiseTunnel`, statistics).
+            - A function ``model → method``, for methods that need more (``NoiseTunnel``,
+            statistics).
             - An instance: only for the model that it was built on; any other model is refused.
-        channels: `"sum"` an image's attribution over its channels, as Quantus' own bridge does and
-            its localisation metrics require, or `"keep"` them.
-        interpolation: how layer maps `(N, c, h, w)` grow to the inputs' `(H, W)`, as in
-            `captum.attr.LayerAttribution.interpolate`.
+        channels: ``"sum"`` an image's attribution over its channels, as Quantus' own bridge does
+            and its localisation metrics require, or ``"keep"`` them.
+        interpolation: how layer maps ``(N, c, h, w)`` grow to the inputs' ``(H, W)``, as in
+            ``captum.attr.LayerAttribution.interpolate``.
         conserve: divide upsampled maps by how many pixels each position became, so that their sum
             stays (completeness).
-        modality: for a dual encoder, which modality `inputs` are; `targets` are then the other
+        modality: for a dual encoder, which modality ``inputs`` are; ``targets`` are then the other
             modality's inputs. Its first unless given. Captum's own methods explain the first only.
         pad_token: for a dual encoder that can't tell padding from the token ids themselves, its id.
-        settings: for the constructor and `attribute()`; tensors and arrays are moved to the model's
-            device. `target=` replaces Quantus' targets.
+        settings: for the constructor and ``attribute()``; tensors and arrays are moved to the
+            model's device. ``target=`` replaces Quantus' targets.
 
     Returns:
-        A callable for Quantus. What Quantus passes in `explain_func_kwargs` is added to the
-        settings, except `device` (where to compute) and `method`, a name that `quantus.evaluate`
-        adds on its own.
+        A callable for Quantus. What Quantus passes in ``explain_func_kwargs`` is added to the
+        settings, except ``device`` (where to compute) and ``method``, a name that
+        ``quantus.evaluate`` adds on its own.
 
     Raises:
-        TypeError: `method` is none of the three.
-        ValueError: `channels` is neither "sum" nor "keep".
+        TypeError: ``method`` is none of the three.
+        ValueError: ``channels`` is neither "sum" nor "keep".
         ValueError: when called: an instance and another model; maps that don't fit the inputs, hold
             NaN, or are constant over the whole batch (Quantus would refuse with an assertion; for a
             bottleneck this means that it collapsed).
@@ -71,12 +72,12 @@ def explain_func(
     (5, 1, 2, 2)
     """
     if channels not in ("sum", "keep"):
-        raise ValueError(f'channels is "sum" or "keep", got {channels!r}')
+        raise ValueError(f'channels is "sum" or "keep", given {channels!r}')
     return ExplainFunc(method, channels, interpolation, conserve, modality, pad_token, settings)
 
 
 class ExplainFunc:
-    """What `explain_func` returns; see there."""
+    """What ``explain_func`` returns; see there."""
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class ExplainFunc:
         device: str | torch.device | None = None,
         **kwargs: Any,
     ) -> np.ndarray:
-        """Attributions of `inputs`, as Quantus asks for them."""
+        """Attributions of ``inputs``, as Quantus asks for them."""
         kwargs.pop("method", None)
         where = model_device(model, device)
         settings = {
@@ -125,14 +126,23 @@ class ExplainFunc:
         _check(fitted, name)
         return fitted.float().cpu().numpy()
 
-    def _explain_pair(self, method, dual, tensor: Tensor, targets, settings) -> Any:
+    def _explain_pair(
+        self,
+        method: Any,
+        dual: nn.Module,
+        tensor: Tensor,
+        targets: np.ndarray | None,
+        settings: dict[str, Any],
+    ) -> Any:
         this, other = sides(dual, self._modality)
+        if targets is None:
+            raise ValueError(f"to explain the {this} of pairs, give the {other} of each as targets")
         partner = model_input(targets, dual, tensor.device)
         masks = {
             side: token_mask(dual, side, values, self._pad_token)
             for side, values in ((this, tensor), (other, partner))
         }
-        first, second = tuple(dual.modalities)[:2]
+        first, second = tuple(cast(Pair, dual).modalities)[:2]
         given = tuple(masks[side] for side in (first, second) if masks[side] is not None)
         if not _is_captums(type(method)):
             pair = (tensor, partner) if this == first else (partner, tensor)
@@ -190,7 +200,7 @@ def _builder(method: Any) -> Builder:
         return lambda model, settings: (_made(method, model), settings)
     raise TypeError(
         "explain_func takes an attribution class, an instance, or a function model → instance; "
-        f"got {method!r}"
+        f"given {method!r}"
     )
 
 

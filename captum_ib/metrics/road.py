@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import quantus
+from quantus.helpers.model.model_interface import ModelInterface
 
 from captum_ib.metrics.base import pixel_maps
 
 
-class ROAD(quantus.ROAD):  # type: ignore[misc]  # Quantus marks it final, for type checkers only
-    """Remove and debias (Rong et al., ICML 2022) as `quantus.ROAD` computes it; lower is better.
+class ROAD(quantus.ROAD):  # pyright: ignore[reportGeneralTypeIssues]  # final, in name only
+    """Remove and debias (Rong et al., ICML 2022) as ``quantus.ROAD`` computes it; lower is better.
 
     All arguments and the result are Quantus'. Two things of Quantus 0.6 are mended: there, a map of
     one value per pixel is repeated over the channels and its flat indices are taken for pixels,
@@ -24,11 +27,18 @@ class ROAD(quantus.ROAD):  # type: ignore[misc]  # Quantus marks it final, for t
     [25, 50]
     """
 
-    def custom_batch_preprocess(self, a_batch: np.ndarray, **kwargs) -> None:
+    def custom_batch_preprocess(self, a_batch: np.ndarray, **kwargs: Any) -> None:
         """A percentage is one of the pixels, not of all channels' values."""
         self.a_size = int(np.prod(a_batch.shape[2:]))
 
-    def evaluate_batch(self, model, x_batch, y_batch, a_batch, **kwargs):  # type: ignore[override]
+    def evaluate_batch(
+        self,
+        model: ModelInterface,
+        x_batch: np.ndarray,
+        y_batch: np.ndarray,
+        a_batch: np.ndarray,
+        **kwargs: Any,
+    ) -> Any:
         """Scores of one batch; called by Quantus."""
         maps = pixel_maps(a_batch, x_batch, self.name).numpy()[:, None]
         # Pixel order in the first channel, nothing of interest in the others: now the flat indices
@@ -39,7 +49,7 @@ class ROAD(quantus.ROAD):  # type: ignore[misc]  # Quantus marks it final, for t
             model=model, x_batch=x_batch, y_batch=y_batch, a_batch=ordered
         )
 
-    def custom_postprocess(self, **kwargs) -> None:
+    def custom_postprocess(self, **kwargs: Any) -> None:
         """Accuracy over all samples, not over the first batch only."""
         # Quantus 0.6 gives one table per batch, 0.5 one row per sample.
         rows = [np.atleast_2d(np.asarray(entry, dtype=float)) for entry in self.evaluation_scores]

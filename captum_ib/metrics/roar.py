@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,13 +14,8 @@ from quantus.helpers.model.model_interface import ModelInterface
 from torch import Tensor, nn
 
 from captum_ib.metrics.base import TorchMetric, check_array, constant, pixel_maps
-from captum_ib.metrics.finetune import (
-    Batch,
-    Schedule,
-    SideBySide,
-    contrastive_loss,
-)
-from captum_ib.metrics.scorer import is_dual, model_input, sides, token_mask
+from captum_ib.metrics.finetune import Batch, Loss, Schedule, SideBySide, contrastive_loss
+from captum_ib.metrics.scorer import Pair, is_dual, model_input, sides, token_mask
 from captum_ib.metrics.selection import above_quantile, content_tokens
 
 
@@ -54,10 +50,10 @@ class ROARPlus(TorchMetric):
     score = 100 · (l_c − l_o)/l_o with l_c, l_o their losses. A dual encoder is trained as CLIP was,
     with the symmetric contrastive loss within the batch; a classifier with cross-entropy.
 
-    `x_batch` and `a_batch` are one modality and its attribution, `y_batch` the other modality (or
-    class indices). Pass the other modality's attribution as `custom_batch` to degrade both. Images:
-    pixels above the 75th percentile become the channel mean of the training images. Text: content
-    tokens above the 50th percentile become the blank token.
+    ``x_batch`` and ``a_batch`` are one modality and its attribution, ``y_batch`` the other modality
+    (or class indices). Pass the other modality's attribution as ``custom_batch`` to degrade both.
+    Images: pixels above the 75th percentile become the channel mean of the training images. Text:
+    content tokens above the 50th percentile become the blank token.
 
     The model itself is not touched. Both copies take every step in lockstep, so a budget stops them
     at the same step.
@@ -70,26 +66,27 @@ class ROARPlus(TorchMetric):
         seeds: one run, and one score, for each.
         image_quantile: pixels above it are removed (0.75).
         text_quantile: tokens above it are removed (0.5).
-        modality: which modality of a dual encoder `x_batch` is (its first).
+        modality: which modality of a dual encoder ``x_batch`` is (its first).
         special_tokens: ids that are never removed; needed to degrade text.
         blank_token: id that replaces a removed token; needed to degrade text.
         pad_token: id of padding, for dual encoders that can't tell it from the ids themselves
             (CLIP can).
-        temperature: of the contrastive loss where the model has no `logit_scale` of its own (0.07,
-            where CLIP's starts); a `logit_scale` is used, and trained, instead.
+        temperature: of the contrastive loss where the model has no ``logit_scale`` of its own
+            (0.07, where CLIP's starts); a ``logit_scale`` is used, and trained, instead.
         max_steps: budget per run, in steps.
         max_seconds: budget per run and call, in seconds.
         checkpoint_dir: folder for one safetensors file per seed, saved after every epoch and at the
             end of the budget; the same call continues from it.
-        kwargs: see `TorchMetric`; with `undefined="nan"`, samples with a constant map or without
-            content tokens are trained on as they are, and a validation loss l_o of 0 scores NaN.
+        kwargs: see ``TorchMetric``; with ``undefined="nan"``, samples with a constant map or
+            without content tokens are trained on as they are, and a validation loss l_o of 0 scores
+            NaN.
 
     Attributes:
-        runs: the last call's `RoarRun` per seed.
+        runs: the last call's ``RoarRun`` per seed.
 
     Raises:
         ValueError: too few samples for the split; a validation loss l_o of 0; text without
-            `special_tokens` and `blank_token`; a checkpoint of another run.
+            ``special_tokens`` and ``blank_token``; a checkpoint of another run.
         RuntimeError: the training diverged.
     """
 
@@ -116,15 +113,15 @@ class ROARPlus(TorchMetric):
         max_steps: int | None = None,
         max_seconds: float | None = None,
         checkpoint_dir: str | Path | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if not 0 < train_fraction < 1:
-            raise ValueError(f"train_fraction lies between 0 and 1, got {train_fraction}")
+            raise ValueError(f"train_fraction lies between 0 and 1, given {train_fraction}")
         if not seeds:
             raise ValueError("give at least one seed")
         if temperature <= 0:
-            raise ValueError(f"temperature must be above 0, got {temperature}")
+            raise ValueError(f"temperature must be above 0, given {temperature}")
         self.schedules = [
             Schedule(epochs, lr, 0.0, train_batch_size, seed, max_steps, max_seconds)
             for seed in seeds
@@ -139,15 +136,28 @@ class ROARPlus(TorchMetric):
     def _begin(self) -> None:
         self.runs, self._maps = [], []
 
-    def evaluate_batch(  # type: ignore[override]
-        self, model: ModelInterface, x_batch, y_batch, a_batch, **kwargs
+    def evaluate_batch(
+        self,
+        model: ModelInterface,
+        x_batch: np.ndarray,
+        y_batch: np.ndarray,
+        a_batch: np.ndarray,
+        **kwargs: Any,
     ) -> list[float]:
-        """Keep the batch's attributions; the training needs all samples (`custom_postprocess`)."""
+        """Keep the batch's attributions; the training needs all samples, at the end."""
         check_array("the attribution", a_batch)
         self._maps.append(a_batch)
         return []
 
-    def custom_postprocess(self, *, model, x_batch, y_batch, custom_batch=None, **kwargs) -> None:
+    def custom_postprocess(
+        self,
+        *,
+        model: ModelInterface,
+        x_batch: np.ndarray,
+        y_batch: np.ndarray,
+        custom_batch: np.ndarray | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Fine-tune and score, once all attributions are there."""
         module = model.get_model()
         maps = np.concatenate(self._maps)
@@ -173,7 +183,12 @@ class ROARPlus(TorchMetric):
         return order[:train], order[train:]
 
     def _run(
-        self, module: nn.Module, sets: list[Batch], held: Batch, schedule: Schedule, names
+        self,
+        module: nn.Module,
+        sets: list[Batch],
+        held: Batch,
+        schedule: Schedule,
+        names: tuple[str, str],
     ) -> RoarRun:
         path = None
         if self.checkpoint_dir is not None:
@@ -228,7 +243,11 @@ class ROARPlus(TorchMetric):
 
 
 def _tensors(
-    module: nn.Module, x_batch, y_batch, modality: str | None, pad_token: int | None
+    module: nn.Module,
+    x_batch: np.ndarray,
+    y_batch: np.ndarray,
+    modality: str | None,
+    pad_token: int | None,
 ) -> Batch:
     """(inputs, other side or classes, text mask where the model has one), on the CPU."""
     inputs = model_input(x_batch, module, "cpu")
@@ -242,13 +261,14 @@ def _tensors(
     return inputs, other
 
 
-def _pair_loss(names: tuple[str, str], temperature: float):
+def _pair_loss(names: tuple[str, str], temperature: float) -> Loss:
     """The contrastive loss of a batch (inputs, other side, mask of the text)."""
 
     def loss(dual: nn.Module, batch: Batch) -> Tensor:
+        pair = cast(Pair, dual)
         mask = batch[2] if len(batch) > 2 else None
         first, second = [
-            dual.encode(name, values, mask if name == "text" else None)  # type: ignore[operator]
+            pair.encode(name, values, mask if name == "text" else None)
             for name, values in zip(names, batch[:2], strict=True)
         ]
         return contrastive_loss(first, second, _scale(dual, temperature))

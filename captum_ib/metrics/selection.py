@@ -12,22 +12,22 @@ def above_quantile(values: Tensor, quantile: float, among: Tensor | None = None)
     """The positions of each sample whose value is above the sample's quantile.
 
     "Above" is strict. Where the quantile is the sample's maximum itself (a plateau wider than
-    1 − `quantile`), nothing would be above it, and the plateau is taken instead: a map that is 1 on
-    an object and 0 elsewhere selects the object, however large the object is.
+    1 − ``quantile``), nothing would be above it, and the plateau is taken instead: a map that is 1
+    on an object and 0 elsewhere selects the object, however large the object is.
 
     Args:
-        values: `(N, P)`.
+        values: ``(N, P)``.
         quantile: in [0, 1), linear between order statistics.
-        among: `(N, P)` of bool; only these positions are ranked and can be selected.
+        among: ``(N, P)`` of bool; only these positions are ranked and can be selected.
 
     Returns:
-        `(N, P)` of bool. A sample with nothing to rank selects nothing.
+        ``(N, P)`` of bool. A sample with nothing to rank selects nothing.
 
     >>> above_quantile(torch.tensor([[0.0, 1.0, 2.0, 3.0]]), 0.5)
     tensor([[False, False,  True,  True]])
     """
     if not 0 <= quantile < 1:
-        raise ValueError(f"a quantile lies in [0, 1), got {quantile}")
+        raise ValueError(f"a quantile lies in [0, 1), given {quantile}")
     ranked = values if among is None else values.masked_fill(~among, torch.nan)
     level = torch.nanquantile(ranked, quantile, dim=1, keepdim=True)
     highest = ranked.nan_to_num(-torch.inf).amax(1, keepdim=True)
@@ -35,20 +35,20 @@ def above_quantile(values: Tensor, quantile: float, among: Tensor | None = None)
 
 
 def content_tokens(ids: Tensor, special: Sequence[int], mask: Tensor | None = None) -> Tensor:
-    """`(N, T)` of bool: the tokens that are neither special nor masked out."""
+    """``(N, T)`` of bool: the tokens that are neither special nor masked out."""
     content = ~torch.isin(ids, torch.as_tensor(list(special), dtype=ids.dtype, device=ids.device))
     return content if mask is None else content & mask.bool()
 
 
 def top_tokens(values: Tensor, share: float, among: Tensor) -> Tensor:
-    """The ⌈share · n⌉ best of the n positions in `among`, per sample; ties go to the earlier one.
+    """The ⌈share · n⌉ best of the n positions in ``among``, per sample; ties go to the earlier one.
 
     >>> content = torch.tensor([[False, True, True, True]])
     >>> top_tokens(torch.tensor([[9.0, 1.0, 3.0, 2.0]]), 0.5, content)
     tensor([[False, False,  True,  True]])
     """
     if not 0 < share <= 1:
-        raise ValueError(f"the share of tokens that stay lies in (0, 1], got {share}")
+        raise ValueError(f"the share of tokens that stay lies in (0, 1], given {share}")
     order = values.masked_fill(~among, -torch.inf).argsort(dim=1, descending=True, stable=True)
     ranks = torch.empty_like(order).scatter_(
         1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)

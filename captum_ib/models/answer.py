@@ -65,7 +65,7 @@ class AnswerLogProbability(ModelView):
         if self.answer_ids.shape[1] == 0 or not bool((self.answer_ids[:, 0] != IGNORED).all()):
             raise ValueError("the answer is empty; pass the ids of at least one token")
         self.image_tokens = _placeholders(model, self.prompt_ids)
-        self.training = model.training  # its own flag, not the model's
+        self.training = model.training  # the flags inside are the user's
 
     def forward(
         self,

@@ -45,7 +45,7 @@ class DualEncoder(nn.Module):
             )
         self.model = model
         self._towers = {tower.name: tower for tower in towers}
-        self.training = model.training  # its own flag: the model's are the user's
+        self.training = model.training  # the flags inside are the user's
 
     @staticmethod
     def from_model(model: nn.Module) -> DualEncoder:
@@ -155,12 +155,17 @@ class TowerEmbedding(ModelView):
         self.dual = dual
         self.modality = modality
         self.samples_axis = self.tower.samples_axis
-        self.training = dual.training
+        self.training = dual.training  # the flags inside are the user's
 
     @property
     def tower(self) -> Tower:
         """The tower itself; a property, so that its modules have one name: ``dual.model. …``."""
         return self.dual.tower(self.modality)
+
+    @property
+    def knows_layouts(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the tower has a rule of its own."""
+        return self.tower.knows_layouts
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Embedding per row."""

@@ -96,6 +96,11 @@ class Tower(nn.Module):
             return self._infer_layout(layer, activation, inputs, name)
         return TokenLayout.infer(self.module, layer, activation, inputs, name)
 
+    @property
+    def knows_layouts(self) -> bool:
+        """Whether :meth:`layout` is a rule of its own, given or of a subclass."""
+        return self._infer_layout is not None or type(self).layout is not Tower.layout
+
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[object, ...]:
         """What copying and pickling start with.
 

@@ -15,9 +15,11 @@ class ModelView(nn.Module):
 
     Attributes:
         samples_axis: 1 where its layers take the sequence first, ``(T, N, C)``.
+        knows_layouts: whether :meth:`layout` goes before what the operations of a pass show.
     """
 
     samples_axis: int = 0
+    knows_layouts: bool = True
 
     def layout(
         self, layer: nn.Module, activation: Tensor, inputs: tuple[Tensor, ...], name: str

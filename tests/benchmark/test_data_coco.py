@@ -1,4 +1,4 @@
-"""COCO annotations: regions, the index of a large file, and samples per image and category."""
+"""COCO annotations: regions, samples per image and category, and the phrases of MS-CXR."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from captum_ib import extras
 from captum_ib.benchmark import DataConfig, UnreadableSampleError, open_data
-from captum_ib.benchmark.data import json_spans
-from captum_ib.benchmark.data.json_spans import find_lists
-from captum_ib.benchmark.data.regions import box_mask, polygon_mask, run_length_mask, unpack
+from captum_ib.benchmark.data.regions import region_mask
 from tests.benchmark.data_models import model
 
 SIZE = (6, 7)
@@ -21,6 +20,14 @@ SQUARE = [2, 1, 4, 1, 4, 4, 2, 4]  # the same block: x, y of its corners
 
 # pycocotools 2.0.11: mask.encode(np.asfortranarray(BLOCK.astype(np.uint8)))["counts"]
 PACKED = "=330a0"
+
+
+PLAIN = [13, 3, 3, 3, 20]
+ALL = [-9, -9, 99, -9, 99, 99, -9, 99]
+
+
+def mask(**annotation):
+    return region_mask(annotation, SIZE)
 
 
 def region(image, category, **shape):
@@ -194,90 +201,100 @@ def test_options_that_do_not_fit(home):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty"),
-        (b'{"images": [{"id": 1}', "ends too early: 2 brackets are open"),
-        (b'{"images": [}', "a wrong bracket at byte 12"),
-        (b"}", "a wrong bracket at byte 0"),
-        (b'{"images": [], "images": []}', "has the key 'images' twice"),
+        (b"", r"no JSON that can be used: Expecting value: line 1 column 1 \(char 0\)"),
+        (b'{"images": [{"id": 1}', r"no JSON .*: Expecting ',' delimiter: .*char 21"),
+        (b'{"images": [}', r"no JSON .*: Expecting value: line 1 column 13 \(char 12\)"),
+        (b"}", r"no JSON .*: Expecting value: .*char 0"),
+        (b'{"images": [], "images": []}', "it has the key 'images' twice in one object"),
+        (b'{"images": ["\xff"]}', "no JSON .*: 'utf-8' codec can't decode byte 0xff"),
+        (b"[" * 100_000, "no JSON .*"),
+        (b"[1]", "has no list images and no list annotations and no list categories"),
+        (b'{"images": {}, "annotations": [], "categories": []}', "has no list images"),
     ],
 )
-def test_files_that_are_no_json(tmp_path, content, message):
-    path = tmp_path / "a.json"
-    path.write_bytes(content)
+def test_files_that_are_no_json(home, content, message):
+    (home / "instances.json").write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        find_lists(path, ["images"])
-
-
-def test_lists_are_found_where_they_are(tmp_path):
-    path = tmp_path / "a.json"
-    path.write_text(
-        '{"x": {"a": [{"no": 1}]}, "b": "a", "a" : [{"y": "} \\" ]"}, {"z": [{"w": {}}]}], "c": []}'
-    )
-    lists = find_lists(path, ["a", "c", "d"])
-    assert {key: len(spans) for key, spans in lists.items()} == {"a": 2, "c": 0}
-    assert lists["a"].read(0) == {"y": '} " ]'}
-    assert lists["a"].read(1) == {"z": [{"w": {}}]}
-
-
-def test_files_larger_than_what_is_held(tmp_path, monkeypatch):
-    monkeypatch.setattr(json_spans, "_HELD", 1000)
-    path = tmp_path / "a.json"
-    path.write_text(json.dumps({"a": [{"n": n, "text": "x" * 90} for n in range(200)]}))
-    entries = find_lists(path, ["a"])["a"]
-    assert [entries.read(index)["n"] for index in range(len(entries))] == list(range(200))
-
-
-def test_an_entry_that_is_no_json(tmp_path):
-    path = tmp_path / "a.json"
-    path.write_bytes(b'{"a": [{"x": 1,}, {"y": "\xff"}]}')
-    entries = find_lists(path, ["a"])["a"]
-    for index in range(2):
-        with pytest.raises(ValueError):
-            entries.read(index)
+        coco(home)
 
 
 def test_run_lengths():
-    assert np.array_equal(run_length_mask({"size": SIZE, "counts": PACKED}, SIZE), BLOCK)
-    plain = {"size": [6, 7], "counts": [13, 3, 3, 3, 20]}
-    assert np.array_equal(run_length_mask(plain, SIZE), BLOCK)
-    assert unpack(PACKED) == [13, 3, 3, 3, 20]
+    assert np.array_equal(mask(segmentation={"size": [6, 7], "counts": PACKED}), BLOCK)
+    assert np.array_equal(mask(segmentation={"size": [6, 7], "counts": PLAIN}), BLOCK)
+    assert mask(segmentation={"size": [6, 7], "counts": [0, 42]}).all()
 
 
-def test_packed_numbers_by_hand():
-    # 1000 = 8 + 31 * 32: its low five bits (8) with "more follow" (32), then 31 with the same, then
-    # 0, for bit 4 of the last one would be the sign.
-    assert unpack(chr(48 + 8 + 32) + chr(48 + 31 + 32) + chr(48)) == [1000]
-    assert unpack(chr(48 + 31)) == [-1]
-    with pytest.raises(ValueError, match="can't hold '!'"):
-        unpack("!")
-    with pytest.raises(ValueError, match="end in the middle of a number"):
-        unpack("X")
-    with pytest.raises(ValueError, match="can't hold"):
-        unpack("o" * 20)
+@pytest.mark.parametrize("counts", ["", "=330", "!", "X", "o" * 20, "=330a0a0a0", "=\u20ac"])
+def test_packed_run_lengths_that_do_not_cover_the_image(counts):
+    # Of the first two, pycocotools makes a mask whose rest is whatever memory held before.
+    with pytest.raises(ValueError, match="packed run lengths do not cover|Invalid RLE"):
+        mask(segmentation={"size": [6, 7], "counts": counts})
 
 
-def test_boxes_take_pixels_by_their_centres():
-    assert np.array_equal(box_mask([2, 1, 2, 3], SIZE), BLOCK)
-    assert np.array_equal(box_mask([1.6, 0.7, 2.3, 3.2], SIZE), BLOCK)
-    assert not box_mask([2.6, 1, 0.3, 3], SIZE).any()
-    assert box_mask([-5, -5, 100, 100], SIZE).all()
-
-
-def test_polygons_take_pixels_by_their_centres():
-    assert np.array_equal(polygon_mask([SQUARE], SIZE), BLOCK)
+def test_boxes():
+    assert np.array_equal(mask(bbox=[2, 1, 2, 3]), BLOCK)
+    assert np.array_equal(mask(bbox=[1.6, 0.7, 2.3, 3.2]), BLOCK)
+    assert not mask(bbox=[2.6, 1, 0.3, 3]).any()
+    assert mask(bbox=[-5, -5, 100, 100]).all()
     assert np.array_equal(
-        polygon_mask([SQUARE[::-1]], SIZE[::1]), polygon_mask([[4, 2, 4, 4, 1, 4, 1, 2]], SIZE)
+        region_mask({"bbox": [2, 1, 2, 3], "segmentation": [ALL]}, SIZE, True), BLOCK
     )
-    assert polygon_mask([[-9, -9, 99, -9, 99, 99, -9, 99]], SIZE).all()
-    # Against the definition, for a triangle: inside of all three edges.
-    rows, columns = np.mgrid[0:20, 0:30] + 0.5
-    corners = [(3.2, 1.7), (27.4, 8.1), (9.9, 18.6)]
-    inside = np.ones((20, 30), dtype=bool)
-    for (x0, y0), (x1, y1) in zip(corners, corners[1:] + corners[:1], strict=True):
-        inside &= (x1 - x0) * (rows - y0) - (y1 - y0) * (columns - x0) > 0
-    assert np.array_equal(polygon_mask([np.ravel(corners).tolist()], (20, 30)), inside)
+
+
+def test_polygons():
+    assert np.array_equal(mask(segmentation=[SQUARE]), BLOCK)
+    assert np.array_equal(mask(segmentation=[[2, 4, 4, 4, 4, 1, 2, 1]]), BLOCK)  # the other way
+    assert mask(segmentation=[ALL]).all()
+    # A triangle of 181.8 pixels, of which 183 have their centres inside and pycocotools takes 179.
+    triangle = region_mask({"segmentation": [[3.2, 1.7, 27.4, 8.1, 9.9, 18.6]]}, (20, 30))
+    assert triangle.sum() == 179
 
 
 def test_several_polygons_are_one_region():
     left, right = [0, 0, 2, 0, 2, 2, 0, 2], [1, 0, 4, 0, 4, 2, 1, 2]
-    assert polygon_mask([left, right], SIZE).sum() == 8  # where they overlap counts once
+    assert mask(segmentation=[left, right]).sum() == 8  # where they overlap counts once
+
+
+def test_coordinates_too_large_to_draw():
+    with pytest.raises(ValueError, match="a polygon must be a list of numbers"):
+        mask(segmentation=[[0, 0, 1e9, 0, 1e9, 1e9]])
+
+
+def test_without_pycocotools(home, monkeypatch):
+    def without(name):
+        raise ModuleNotFoundError("No module named 'pycocotools'", name="pycocotools")
+
+    data = coco(home)
+    monkeypatch.setattr(extras, "import_module", without)
+    with pytest.raises(ImportError, match="COCO's regions needs the package pycocotools: pip inst"):
+        data.read(0)
+
+
+def phrases():
+    """As MS-CXR has them: a phrase for each box, several boxes of one phrase, a path below root."""
+    box = {"bbox": [2, 1, 2, 3], "segmentation": []}
+    return change(
+        images=[{"id": 10, "file_name": "x.png", "path": "files/p10/a.png"}],
+        annotations=[
+            region(10, 2, label_text="opacity at the left base", **box),
+            region(10, 1, label_text="small effusion", **box),
+            region(10, 2, label_text="opacity at the left base", bbox=[0, 0, 1, 1]),
+            region(10, 2, bbox=[5, 5, 2, 1]),
+        ],
+    )
+
+
+def test_phrases_of_boxes(home):
+    (home / "files" / "p10").mkdir(parents=True)
+    (home / "a.png").rename(home / "files" / "p10" / "a.png")
+    data = coco(home, phrases(), model("dual"))
+    samples = [data.read(index) for index in range(len(data))]
+    assert [(sample.id, sample.label, sample.caption) for sample in samples] == [
+        ("10/cat/small effusion", "cat", "small effusion"),
+        ("10/dog", "dog", "a photo of a dog"),
+        ("10/dog/opacity at the left base", "dog", "opacity at the left base"),
+    ]
+    assert [int(sample.mask.sum()) for sample in samples] == [6, 2, 7]
+    data = coco(home, loaded=model("dual"), caption="a {label}")
+    assert [data.read(index).caption for index in range(len(data))] == ["a cat", "a dog"]
+    assert [coco(home).read(index).mask.sum() for index in range(2)] == [6, 9]

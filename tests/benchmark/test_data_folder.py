@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from timm.data.imagenet_info import ImageNetInfo
+from torch import nn
+from torchvision.models import ResNet18_Weights
 
 from captum_ib.benchmark import DataConfig, UnreadableSampleError, open_data
-from captum_ib.benchmark.data.folder import class_indices
+from captum_ib.benchmark.data.labels import class_indices
 from tests.benchmark.data_models import model
 
 
@@ -65,8 +71,8 @@ def test_folders_in_order(tmp_path):
     [
         (["2", "0"], "auto", [2, 0]),
         (["great_ape", "dog"], "names", [2, 1]),
-        (["dog", "cat"], "order", [0, 1]),
-        (["x", "y"], "order", [0, 1]),
+        (["dog", "cat", "x"], "order", [0, 1, 2]),
+        (["x", "y", "z"], "order", [0, 1, 2]),
     ],
 )
 def test_which_class_a_folder_is(classes, rule, expected):
@@ -82,6 +88,7 @@ def test_classes_without_names():
     ("classes", "rule", "message"),
     [
         (["x", "y"], "auto", "there are 2 folders for the 3 classes of a model, and no folder"),
+        (["x", "y"], "order", "there are 2 folders for the 3 classes of a model"),
         (["x"], "names", "folder 'x' is no class of a model"),
         (["cat", "5"], "auto", "folder '5' is no class"),
         (["ape", "great_ape"], "auto", "'ape' and 'great_ape' are the same class of a model, 2"),
@@ -166,3 +173,98 @@ def test_a_limit_of_pixels(tmp_path):
         folder(tmp_path, max_pixels=5).read(0)
     with pytest.raises(ValueError, match="max_pixels must be within"):
         folder(tmp_path, max_pixels=0)
+
+
+IMAGENET = ImageNetInfo("imagenet-1k")
+# By torchvision's list: 1 goldfish, 134 the bird, 517 the machine, 1000 - 1 toilet tissue.
+SOME_IDS = {"n01443537": 1, "n02012849": 134, "n03126707": 517, "n15075141": 999}
+TORCHVISION = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
+
+
+@pytest.mark.parametrize("labels", [IMAGENET.label_descriptions(), TORCHVISION])
+def test_wordnet_ids_of_some_of_a_thousand_classes(labels):
+    assert class_indices(list(SOME_IDS), model(labels=labels)) == list(SOME_IDS.values())
+
+
+def test_wordnet_ids_of_all_classes_are_in_order():
+    ids = sorted(IMAGENET.label_names())
+    loaded = model(labels=IMAGENET.label_descriptions())
+    assert class_indices(ids, loaded) == class_indices(ids, loaded, "order") == list(range(1000))
+
+
+def test_wordnet_ids_of_a_model_with_classes_of_its_own():
+    loaded = model(labels=["tench", "English springer", "a building", "goldfish"])
+    assert class_indices(["n01440764", "n01443537", "n02102040"], loaded) == [0, 3, 1]
+    for rest in ("n02012849", "n99999999"):
+        with pytest.raises(ValueError, match=f"folder '{rest}' is no class of a model"):
+            class_indices(["n01440764", rest], loaded)
+
+
+def test_wordnet_ids_of_labels_in_another_order():
+    labels = IMAGENET.label_descriptions()[::-1]
+    assert class_indices(["n01440764", "n01443537"], model(labels=labels)) == [999, 998]
+    with pytest.raises(ValueError, match="folder 'n02012849' is no class"):  # which crane?
+        class_indices(["n01440764", "n02012849"], model(labels=labels))
+
+
+def test_some_classes_in_order_are_the_wrong_ones():
+    ids = list(SOME_IDS)
+    with pytest.raises(ValueError, match="there are 4 folders for the 1000 classes of a model"):
+        class_indices(ids, model(labels=IMAGENET.label_descriptions()), "order")
+    unnamed = replace(model(labels=None), model=Mean(1000))
+    with pytest.raises(ValueError, match="there are 4 folders for the 1000 classes of a model"):
+        class_indices(ids, unnamed, "order")
+    with pytest.raises(
+        ValueError, match="WordNet ids, and a model does not name its classes; call"
+    ):
+        class_indices(ids, unnamed)
+    assert class_indices(ids, replace(unnamed, model=Mean(4))) == [0, 1, 2, 3]
+
+
+class Mean(nn.Module):
+    """Logits for some classes, as a model of transformers gives them."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.head = nn.Linear(3, classes, dtype=torch.bfloat16)
+
+    def forward(self, pixels):
+        return SimpleNamespace(logits=self.head(pixels.mean(dim=(2, 3))))
+
+
+def test_pictures_of_a_folder_of_wordnet_ids(tmp_path):
+    fill(tmp_path, "n01443537/a.png", "n03126707/a.png")
+    data = folder(tmp_path, model(labels=IMAGENET.label_descriptions()), shuffle=None)
+    assert [data.read(index).label for index in range(2)] == [1, 517]
+    data = folder(tmp_path, model("dual"), shuffle=None, caption="a photo of a {label}")
+    captions = [data.read(index).caption for index in range(2)]
+    assert captions == ["a photo of a goldfish", "a photo of a crane"]
+
+
+def test_names_that_are_not_utf8_in_reasons_and_captions(tmp_path):
+    fill(tmp_path, "cat/a.png")
+    (tmp_path / "cat" / "a.png").write_bytes(b"no")
+    os.rename(bytes(tmp_path / "cat" / "a.png"), bytes(tmp_path) + b"/cat/\xff.png")
+    data = folder(tmp_path)
+    with pytest.raises(UnreadableSampleError) as caught:
+        data.read(0)
+    told = r"cat/\xff.png: image \xff.png can't be read: it is no picture that Pillow knows"
+    assert str(caught.value) == told
+    os.unlink(bytes(tmp_path) + b"/cat/\xff.png")
+    with pytest.raises(UnreadableSampleError) as caught:
+        data.read(0)
+    assert caught.value.reason == rf"image {tmp_path}/cat/\xff.png is missing"
+    fill(tmp_path, "dog/a.png")
+    os.rename(tmp_path / "dog", bytes(tmp_path) + b"/dog\xe9")
+    sample = folder(tmp_path, model("dual"), caption="a {label}").read(0)
+    assert (sample.id, sample.label, sample.caption) == (r"dog\xe9/a.png", r"dog\xe9", r"a dog\xe9")
+    with pytest.raises(ValueError) as caught:
+        folder(tmp_path, labels="names")
+    assert str(caught.value).encode()  # can be printed
+
+
+def test_linked_folders_of_images(tmp_path):
+    fill(tmp_path / "elsewhere", "a.png")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "cat").symlink_to(tmp_path / "elsewhere")
+    assert folder(tmp_path / "root").id(0) == "cat/a.png"

@@ -48,7 +48,7 @@ def huge_png(path, side):
 
 
 def test_a_picture_as_it_is(tmp_path, noise):
-    image = read_picture("a", save(tmp_path, "a.png", noise))
+    image = read_picture(save(tmp_path, "a.png", noise))
     assert image.mode == "RGB"
     assert np.array_equal(np.asarray(image), noise)
 
@@ -57,33 +57,33 @@ def test_every_mode_becomes_rgb(tmp_path):
     path = tmp_path / "a.png"
     for mode in ("1", "L", "LA", "P", "RGBA"):
         Image.fromarray(GREY).convert(mode).save(path)
-        assert read_picture("a", path).mode == "RGB"
+        assert read_picture(path).mode == "RGB"
 
 
 def test_upright(tmp_path, noise):
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
     path = save(tmp_path, "a.png", noise, exif=exif)
-    assert np.array_equal(np.asarray(read_picture("a", path)), np.rot90(noise, -1))
-    assert np.array_equal(np.asarray(read_picture("a", path, upright=False)), noise)
+    assert np.array_equal(np.asarray(read_picture(path)), np.rot90(noise, -1))
+    assert np.array_equal(np.asarray(read_picture(path, upright=False)), noise)
 
 
 @pytest.mark.parametrize("side", [10_000, 50_000])
 def test_decompression_bombs(tmp_path, side):
     path = huge_png(tmp_path / "a.png", side)
     assert path.stat().st_size < 200
-    with pytest.raises(UnreadableSampleError, match="a.png can't be read: Image size .* exceeds"):
-        read_picture("a", path)
+    with pytest.raises(ValueError, match="a.png can't be read: Image size .* exceeds"):
+        read_picture(path)
 
 
 def test_a_limit_of_ones_own(tmp_path, noise):
     path = save(tmp_path, "a.png", noise)
-    assert read_picture("a", path, 2000).size == (50, 40)
-    with pytest.raises(UnreadableSampleError, match="it has 2000 pixels, more than 1999"):
-        read_picture("a", path, 1999)
+    assert read_picture(path, 2000).size == (50, 40)
+    with pytest.raises(ValueError, match="it has 2000 pixels, more than 1999"):
+        read_picture(path, 1999)
     # The size is looked at first: this file has no pixels that could be decoded.
-    with pytest.raises(UnreadableSampleError, match="it has 250000 pixels, more than 1999"):
-        read_picture("a", huge_png(tmp_path / "b.png", 500), 1999)
+    with pytest.raises(ValueError, match="it has 250000 pixels, more than 1999"):
+        read_picture(huge_png(tmp_path / "b.png", 500), 1999)
 
 
 def test_the_limit_is_pillows_at_most():
@@ -101,8 +101,8 @@ def test_truncated_files(tmp_path, noise, ending):
     whole = path.read_bytes()
     for share in (0, 0.01, 0.5, 0.9):
         path.write_bytes(whole[: int(share * len(whole))])
-        with pytest.raises(UnreadableSampleError, match=rf"^a: image a.{ending} can't be read: \S"):
-            read_picture("a", path)
+        with pytest.raises(ValueError, match=rf"^image a.{ending} can't be read: \S"):
+            read_picture(path)
 
 
 def test_changed_bytes_are_a_reason_and_no_crash(tmp_path, noise):
@@ -116,9 +116,9 @@ def test_changed_bytes_are_a_reason_and_no_crash(tmp_path, noise):
             path = tmp_path / f"b.{ending}"
             path.write_bytes(content)
             try:
-                read_picture("b", path, 10_000)
+                read_picture(path, 10_000)
                 read += 1
-            except UnreadableSampleError:
+            except ValueError:
                 refused += 1
     assert read > 10 and refused > 10  # both happen, nothing else does
 
@@ -127,23 +127,22 @@ def test_changed_bytes_are_a_reason_and_no_crash(tmp_path, noise):
 def test_what_is_no_picture(tmp_path, content):
     path = tmp_path / "a.png"
     path.write_bytes(content)
-    with pytest.raises(UnreadableSampleError, match="it is no picture that Pillow knows") as caught:
-        read_picture("sample 3", path)
-    assert caught.value.id == "sample 3"
-    assert caught.value.reason == "image a.png can't be read: it is no picture that Pillow knows"
+    with pytest.raises(ValueError, match="it is no picture that Pillow knows") as caught:
+        read_picture(path)
+    assert str(caught.value) == "image a.png can't be read: it is no picture that Pillow knows"
 
 
 def test_what_is_no_file(tmp_path):
-    with pytest.raises(UnreadableSampleError, match="image .*a.png is missing"):
-        read_picture("a", tmp_path / "a.png")
-    with pytest.raises(UnreadableSampleError, match="is no file"):
-        read_picture("a", tmp_path)
+    with pytest.raises(ValueError, match="image .*a.png is missing"):
+        read_picture(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="is no file"):
+        read_picture(tmp_path)
     (tmp_path / "link.png").symlink_to("nowhere.png")
-    with pytest.raises(UnreadableSampleError, match="is missing"):
-        read_picture("a", tmp_path / "link.png")
+    with pytest.raises(ValueError, match="is missing"):
+        read_picture(tmp_path / "link.png")
     os.mkfifo(tmp_path / "pipe.png")  # opening it would wait for ever
-    with pytest.raises(UnreadableSampleError, match="is no file"):
-        read_picture("a", tmp_path / "pipe.png")
+    with pytest.raises(ValueError, match="is no file"):
+        read_picture(tmp_path / "pipe.png")
 
 
 def test_the_error_crosses_processes():
@@ -161,21 +160,21 @@ def test_masks_of_every_mode(tmp_path, mode):
     else:
         picture = Image.fromarray(truth.astype(np.uint8) * 255).convert(mode)
     picture.save(path)
-    assert np.array_equal(read_mask("a", path, (6, 4)), truth)
+    assert np.array_equal(read_mask(path, (6, 4)), truth)
 
 
 def test_masks_of_small_numbers_and_transparent_ones(tmp_path):
     labels = np.arange(24, dtype=np.uint8).reshape(4, 6)
-    assert np.array_equal(read_mask("a", save(tmp_path, "a.png", labels), (6, 4)), labels > 0)
+    assert np.array_equal(read_mask(save(tmp_path, "a.png", labels), (6, 4)), labels > 0)
     opaque = np.zeros((4, 6, 4), dtype=np.uint8)
     opaque[..., 3] = 255
-    assert not read_mask("b", save(tmp_path, "b.png", opaque), (6, 4)).any()
+    assert not read_mask(save(tmp_path, "b.png", opaque), (6, 4)).any()
 
 
 def test_masks_that_do_not_fit(tmp_path):
-    with pytest.raises(UnreadableSampleError, match="it is 6 x 4 pixels large, the image 4 x 6"):
-        read_mask("a", save(tmp_path, "a.png", GREY), (4, 6))
-    with pytest.raises(UnreadableSampleError, match="JPEG smears the edges of a mask"):
-        read_mask("a", save(tmp_path, "a.jpg", GREY), (6, 4))
-    with pytest.raises(UnreadableSampleError, match="mask .*b.png is missing"):
-        read_mask("a", tmp_path / "b.png", (6, 4))
+    with pytest.raises(ValueError, match="it is 6 x 4 pixels large, the image 4 x 6"):
+        read_mask(save(tmp_path, "a.png", GREY), (4, 6))
+    with pytest.raises(ValueError, match="JPEG smears the edges of a mask"):
+        read_mask(save(tmp_path, "a.jpg", GREY), (6, 4))
+    with pytest.raises(ValueError, match="mask .*b.png is missing"):
+        read_mask(tmp_path / "b.png", (6, 4))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
+import tempfile
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +17,7 @@ from PIL import Image
 from captum_ib import extras
 from captum_ib.benchmark import DataConfig, UnreadableSampleError, open_data
 from captum_ib.benchmark.data import table
-from captum_ib.benchmark.data.rows import ParquetRows
+from captum_ib.benchmark.data.rows import Held, open_table
 from tests.benchmark.data_models import model
 
 ROWS = [
@@ -110,7 +113,7 @@ def test_ids_that_are_there_twice(home, ending):
 
 
 def test_ids_whose_hashes_agree_only(home, monkeypatch):
-    monkeypatch.setattr(table, "_digest", lambda name: 7)
+    monkeypatch.setattr(table, "hash", lambda name: 7, raising=False)
     rows = [{**row, "key": key} for row, key in zip(ROWS, "xyz", strict=True)]
     assert read(write(home, "csv", rows), id="key").id(2) == "z"
 
@@ -314,22 +317,23 @@ def test_columns_of_parquet_that_nobody_asked_for_are_not_read(home):
         "label": pa.array(["1", "2", "0"], pa.large_string()),
     }
     pq.write_table(pa.table(rows), path, row_group_size=2)
-    rows = ParquetRows(path)
+    columns, read_rows = open_table(path)
+    assert columns == ["image", "large", "label"]
+    rows = Held(read_rows(["image", "label"]))
     assert len(rows) == 3
-    rows.select(["image", "label"])
-    assert rows.row(2) == {"image": "a.png", "label": "0"}
+    assert rows[2] == {"image": "a.png", "label": "0"}
     assert [read(path).read(index).label for index in range(3)] == [1, 2, 0]
 
 
-def test_parquet_without_pyarrow(home, monkeypatch):
+@pytest.mark.parametrize("ending", FORMATS)
+def test_tables_without_pyarrow(home, ending, monkeypatch):
     def without(name):
         raise ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow")
 
-    path = write(home, "parquet")
+    path = write(home, ending)
     monkeypatch.setattr(extras, "import_module", without)
-    with pytest.raises(ImportError, match="reading Parquet needs the package pyarrow: pip install"):
+    with pytest.raises(ImportError, match="reading .* needs the package pyarrow: pip install"):
         read(path)
-    assert len(read(write(home, "csv"))) == 3
     assert sys.modules["pyarrow"] is pa
 
 
@@ -347,3 +351,87 @@ def test_shuffled_tables(home):
 def test_rows_that_are_not_there(home, ending, index):
     with pytest.raises(IndexError, match=f"sample {index} of 3"):
         read(write(home, ending)).read(index)
+
+
+def opened(home, ending, count):
+    """Bytes that a table of so many rows holds once it is open and half its rows were read."""
+    rows = [{"image": "a.png", "caption": f"{number}" * 200} for number in range(count)]
+    path = write(home, ending, rows)
+    read(path).id(0)  # what is imported on the way does not count
+    del rows
+    gc.collect()
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    data = read(path)
+    for number in range(0, count, 2):
+        data.read(number)
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0] + pa.total_allocated_bytes() - before
+    tracemalloc.stop()
+    assert data.read(count - 1).caption.endswith(str(count - 1))
+    return held
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_memory_is_flat_over_ten_times_the_rows(home, ending, monkeypatch):
+    monkeypatch.setattr(table, "read_picture", lambda *_: Image.new("RGB", (1, 1)))
+    few, many = opened(home, ending, 300), opened(home, ending, 3000)
+    assert many - few < 100_000  # the rows grow by 2 MB
+    assert many < 400_000
+
+
+def test_nothing_is_left_in_the_temporary_folder(home, tmp_path_factory, monkeypatch):
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    before = sorted(home.iterdir())
+    path = write(home, "csv")
+    data = read(path)
+    path.unlink()  # what was opened stays as it was
+    assert [data.read(index).label for index in range(3)] == [1, 2, 2]
+    assert not list(temporary.iterdir()) and sorted(home.iterdir()) == before
+    with pytest.raises(ValueError, match="never closed"):
+        path.write_text('image\na.png\n"b.png\n')
+        read(path)
+    assert not list(temporary.iterdir())
+
+
+def test_images_whose_names_no_file_can_have(home):
+    rows = [{"image": "a\0.png"}, {"image": "a" * 5000}, {"image": "a.png"}]
+    data = read(write(home, "jsonl", rows))
+    with pytest.raises(UnreadableSampleError, match="^row-0: image .* is missing"):
+        data.read(0)
+    with pytest.raises(UnreadableSampleError, match="^row-1: image .* is missing"):
+        data.read(1)
+    assert data.read(2).image.size == (3, 2)
+
+
+def test_captions_and_urls_without_a_header(home):
+    """Conceptual Captions' file: quotes mean nothing, and pictures are called by their row."""
+    lines = [
+        'a "very" typical station\thttp://x.org/a.jpg?imgmax=800',
+        '"black friday" sale\thttp://x.org/b.jpg',
+        "no picture\thttp://x.org/c.jpg",
+        "no url",
+        '"an open quote\thttps://x.org/d.jpg',
+    ]
+    path = home / "Train_GCC-training.tsv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    root = home / "pictures"
+    (root / "00000").mkdir(parents=True)
+    (home / "a.png").rename(root / "0.png")
+    (home / "b.png").rename(root / "000000001.png")
+    (home / "m.png").rename(root / "00000" / "000000004.png")
+    data = read(path, model("dual"), root=str(root))
+    assert [data.read(index).caption for index in (0, 1, 4)] == [
+        'a "very" typical station',
+        '"black friday" sale',
+        '"an open quote',
+    ]
+    assert [int(np.asarray(data.read(index).image).max()) for index in (0, 1)] == [0, 1]
+    with pytest.raises(UnreadableSampleError) as caught:
+        data.read(2)
+    names = "2.jpg, 000000002.jpg, 00000/000000002.jpg (or .png, .webp)"
+    assert caught.value.reason == f"its picture is not below {root}: {names}"
+    with pytest.raises(UnreadableSampleError, match="^row-3: no caption and URL$"):
+        data.read(3)
+    assert read(path, model("dual"), root=str(root), id="url").id(1) == "http://x.org/b.jpg"

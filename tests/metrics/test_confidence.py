@@ -103,7 +103,7 @@ class TestBadInput:
 
     def test_modality(self, dual):
         with pytest.raises(
-            ValueError, match=r"modality is one of \('image', 'text'\), got 'audio'"
+            ValueError, match=r"modality is one of \('image', 'text'\), given 'audio'"
         ):
             ConfidenceDrop(modality="audio")(
                 dual, halves(1, 0), np.array([[BEGIN, RED, END]]), halves(1, 0)

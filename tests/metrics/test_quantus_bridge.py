@@ -141,6 +141,11 @@ def test_captum_on_a_pair_explains_its_first_side(dual):
         explain_func(Saliency, modality="text")(model=dual, inputs=ids, targets=x)
 
 
+def test_a_pair_without_its_other_half_is_refused(dual):
+    with pytest.raises(ValueError, match="to explain the image of pairs, give the text of each"):
+        explain_func(Saliency)(model=dual, inputs=np.ones((1, 1, 2, 2), "float32"), targets=None)
+
+
 class TestBadInput:
     def test_channels(self):
         with pytest.raises(ValueError, match='"sum" or "keep"'):

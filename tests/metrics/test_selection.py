@@ -49,7 +49,7 @@ def test_scaled_maps():
 
 
 def test_bad_shares():
-    with pytest.raises(ValueError, match=r"\[0, 1\), got 1"):
+    with pytest.raises(ValueError, match=r"\[0, 1\), given 1"):
         above_quantile(torch.zeros(1, 2), 1.0)
-    with pytest.raises(ValueError, match=r"\(0, 1\], got 0"):
+    with pytest.raises(ValueError, match=r"\(0, 1\], given 0"):
         top_tokens(torch.zeros(1, 2), 0.0, torch.ones(1, 2, dtype=torch.bool))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from captum_ib.hooks import borrowed
 from captum_ib.layout import TokenLayout
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import NamedLayer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 QUERIES = ("early", "layer")
 KEYS = ("contributions", "tokens")
@@ -65,13 +69,11 @@ class FacingCall(TowerCall):
     keys: Tensor = field(default_factory=lambda: torch.empty(0))
     keys_count: Tensor = field(default_factory=lambda: torch.empty(0))
 
-    def part(self, start: int, stop: int) -> FacingCall:
+    def part(self, start: int, stop: int) -> Self:
         """The call for some of the samples."""
         names = ("queries", "counts", "keys", "keys_count")
         tokens = {name: getattr(self, name)[start:stop] for name in names}
-        part = super().part(start, stop)
-        assert isinstance(part, FacingCall)
-        return replace(part, **tokens)
+        return replace(super().part(start, stop), **tokens)
 
 
 def facing(

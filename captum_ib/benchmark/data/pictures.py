@@ -1,4 +1,4 @@
-"""Pictures and masks from files; whatever is wrong with one becomes the reason for skipping it."""
+"""Pictures and masks from files; whatever is wrong with one is a ``ValueError`` that says it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
-
-from captum_ib.benchmark.data.samples import UnreadableSampleError
 
 T = TypeVar("T")
 
@@ -41,39 +39,37 @@ _BROKEN = (
 
 
 def read_picture(
-    id: str, path: str | os.PathLike[str], most: int = MAX_PIXELS, *, upright: bool = True
+    path: str | os.PathLike[str], most: int = MAX_PIXELS, *, upright: bool = True
 ) -> Image.Image:
     """A picture in RGB; transparency is dropped, of several frames the first is taken.
 
     Args:
-        id: of the sample, for the error.
         path: of the file.
         most: pixels; more are refused before they are decoded.
         upright: turned as the EXIF data say. Not where a mask's coordinates mean the file's own.
 
     Raises:
-        UnreadableSampleError: no file, no picture, a broken or a huge one.
+        ValueError: no file, no picture, a broken or a huge one.
     """
 
     def convert(picture: Image.Image) -> Image.Image:
         return (ImageOps.exif_transpose(picture) if upright else picture).convert("RGB")
 
-    return _read(id, path, most, "image", convert)
+    return _read(path, most, "image", convert)
 
 
 def read_mask(
-    id: str, path: str | os.PathLike[str], size: tuple[int, int], most: int = MAX_PIXELS
+    path: str | os.PathLike[str], size: tuple[int, int], most: int = MAX_PIXELS
 ) -> np.ndarray:
     """``(H, W)`` bool, ``True`` where a picture is not 0 in some channel; alpha does not count.
 
     Args:
-        id: of the sample, for the error.
         path: of the file; not JPEG, which blurs the edge of 0.
         size: (width, height) that it must have.
         most: pixels.
 
     Raises:
-        UnreadableSampleError: as :func:`read_picture`; a JPEG; another size than the image's.
+        ValueError: as :func:`read_picture`; a JPEG; another size than the image's.
     """
 
     def convert(picture: Image.Image) -> np.ndarray:
@@ -82,27 +78,22 @@ def read_mask(
         if picture.size != size:
             own, wanted = ("{} x {}".format(*pair) for pair in (picture.size, size))
             raise ValueError(f"it is {own} pixels large, the image {wanted}")
-        bands = picture.getbands()
         values = np.asarray(picture) != 0
         if values.ndim == 3:
-            values = values[..., [band != "A" for band in bands]].any(axis=-1)
+            values = values[..., [band != "A" for band in picture.getbands()]].any(axis=-1)
         return values
 
-    return _read(id, path, most, "mask", convert)
+    return _read(path, most, "mask", convert)
 
 
 def _read(
-    id: str,
-    path: str | os.PathLike[str],
-    most: int,
-    what: str,
-    convert: Callable[[Image.Image], T],
+    path: str | os.PathLike[str], most: int, what: str, convert: Callable[[Image.Image], T]
 ) -> T:
     """Open a picture, look at its size, and only then decode it."""
     if not os.path.exists(path):
-        raise UnreadableSampleError(id, f"{what} {path} is missing")
+        raise ValueError(f"{what} {shown(path)} is missing")
     if not os.path.isfile(path):  # a pipe would be waited for
-        raise UnreadableSampleError(id, f"{what} {path} is no file")
+        raise ValueError(f"{what} {shown(path)} is no file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata, picture by picture
@@ -116,8 +107,16 @@ def _read(
         told = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, Image.UnidentifiedImageError):
             told = "it is no picture that Pillow knows"
-        reason = f"{what} {Path(path).name} can't be read: {told}"
-        raise UnreadableSampleError(id, reason) from error
+        raise ValueError(f"{what} {shown(Path(path).name)} can't be read: {told}") from error
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    r"""A path with ``/`` that any file can hold: bytes that are no UTF-8 are written out.
+
+    >>> shown(b"cat/\xff.png".decode("utf-8", "surrogateescape"))
+    'cat/\\xff.png'
+    """
+    return os.fsencode(Path(path).as_posix()).decode("utf-8", "backslashreplace")
 
 
 def max_pixels(given: int | None) -> int:

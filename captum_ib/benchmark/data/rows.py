@@ -1,54 +1,79 @@
-"""Rows of a table by their number, from CSV, JSON lines or Parquet; offsets only are held.
+"""Rows of a table by their number: CSV, JSON lines or Parquet, as csv, json and pyarrow read them.
 
-Text comes with bytes that are no UTF-8 kept as surrogates (Python's ``surrogateescape``), so that
-one broken caption spoils one sample; :func:`captum_ib.benchmark.data.table.text` finds them.
+``datasets`` reads the same formats, but no table with faults: one bad row ends its readers of CSV
+and JSON, a broken page a Parquet file, and a label ``007`` becomes 7. Here a fault is a reason to
+skip one sample, so the parsers are used without it.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import json
-from array import array
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any
 
 from captum_ib.extras import need
 
-_LONGEST = 2**20  # bytes of a row
+Row = dict[str, Any] | str
+"""Cells by column, or what is wrong with the row."""
+
+Table = tuple[list[str], Callable[[Sequence[str]], Iterable[Row]]]
+"""The columns' names; and the rows, with at least the columns that are asked for."""
+
+CAPTIONS = ("caption", "url")
+"""Columns of Conceptual Captions' file."""
+
+_CAPTIONED = re.compile(r"[^\t]+\thttps?://[^\t]+\s*")
+_LONGEST = 2**20  # bytes of a line
+_BATCH = 100  # rows
 
 
-class RowError(ValueError):
-    """A row can't be read."""
+class Held:
+    """Rows in an Arrow file of the temporary folder (``TMPDIR``), a hundred in memory at a time.
 
+    The file loses its name at once, and so goes with the process, however that ends.
 
-class Rows(Protocol):
-    """A table.
-
-    Attributes:
-        columns: names, in order.
+    Args:
+        rows: held as JSON; bytes as text, in which what is no UTF-8 stands as surrogates.
     """
 
-    columns: Sequence[str]
+    def __init__(self, rows: Iterable[Row]) -> None:
+        arrow = need("pyarrow", "reading tables")
+        texts = (json.dumps(row, default=_plain).encode() for row in rows)
+        schema = arrow.schema([("row", arrow.large_binary())])
+        self._length, self._batch = 0, (-1, ())
+        with tempfile.TemporaryDirectory(prefix="captum_ib-", ignore_cleanup_errors=True) as folder:
+            path = str(Path(folder, "rows.arrow"))
+            with arrow.ipc.new_file(path, schema) as file:
+                while some := list(islice(texts, _BATCH)):
+                    file.write(arrow.record_batch([arrow.array(some, "large_binary")], schema))
+                    self._length += len(some)
+            self._file = arrow.ipc.open_file(arrow.OSFile(path))
 
     def __len__(self) -> int:
-        """Number of rows, the header left out."""
-        ...
+        return self._length
 
-    def row(self, number: int) -> dict[str, Any]:
-        """One row.
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        at, place = divmod(number, _BATCH)
+        if self._batch[0] != at:
+            self._batch = at, self._file.get_batch(at).column(0)
+        row = json.loads(self._batch[1][place].as_py())
+        if isinstance(row, str):
+            raise ValueError(row)
+        return row
 
-        Raises:
-            RowError: it can't be read; the message says why.
-        """
-        ...
+
+def _plain(cell: Any) -> str:
+    """What JSON has no word for."""
+    return cell.decode("utf-8", "surrogateescape") if isinstance(cell, bytes) else str(cell)
 
 
-def open_rows(path: Path) -> Rows:
-    """The rows of a table, by the ending of its name.
+def open_table(path: Path) -> Table:
+    """A table, by the ending of its name.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -57,176 +82,132 @@ def open_rows(path: Path) -> Rows:
     """
     if not path.is_file():
         raise FileNotFoundError(f"table {path} is not there, or no file")
-    kinds = {".csv": CsvRows, ".tsv": CsvRows, ".jsonl": JsonRows, ".parquet": ParquetRows}
+    kinds = {".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl, ".parquet": _parquet}
     kind = kinds.get(path.suffix.lower())
     if kind is None:
         raise ValueError(f"table {path} must end in one of {', '.join(kinds)}")
     return kind(path)
 
 
-def _lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Number (from 1), offset and bytes of every line."""
-    number = offset = 0
-    while line := file.readline(_LONGEST):
-        number += 1
-        if len(line) == _LONGEST:
-            raise ValueError(f"{path}:{number}: the line is longer than 1 MiB: that is no table")
-        yield number, offset, line
-        offset += len(line)
+def _lines(path: Path, first: str = "surrogateescape") -> Iterator[str]:
+    """Lines of a file; ``first`` says what happens where the first one is no UTF-8."""
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b""), start=1):
+            if len(line) == _LONGEST:
+                raise ValueError(f"{path}:{number}: the line is longer than 1 MiB: it is no table")
+            if number == 1:
+                yield line.decode("utf-8-sig", first)
+            else:
+                yield line.decode("utf-8", "surrogateescape")
 
 
-class _TextRows:
-    """Rows of a text file, found by their offsets."""
+def _tsv(path: Path) -> Table:
+    """Tab-separated values, or Conceptual Captions' lines of caption and URL without a header."""
+    if not _CAPTIONED.fullmatch(next(_lines(path), "")):
+        return _csv(path, "\t")
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._starts, self._ends = array("q"), array("q")
+    def row(line: str) -> Row:
+        cells = line.rstrip("\r\n").split("\t")
+        return dict(zip(CAPTIONS, cells, strict=True)) if len(cells) == 2 else "no caption and URL"
 
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def _add(self, start: int, end: int) -> None:
-        self._starts.append(start)
-        self._ends.append(end)
-
-    def _bytes(self, number: int) -> bytes:
-        with self.path.open("rb") as file:
-            file.seek(self._starts[number])
-            return file.read(self._ends[number] - self._starts[number])
+    return list(CAPTIONS), lambda _: map(row, _lines(path))
 
 
-class CsvRows(_TextRows):
-    """Comma- or tab-separated values with a header; a quoted cell may go over several lines."""
+def _csv(path: Path, separator: str = ",") -> Table:
+    """Separated values with a header; a quoted cell may go over several lines."""
+    lines = _cells(path, separator)
+    try:
+        header = next(lines, None)
+    except UnicodeDecodeError as error:
+        header = str(error)
+    if header is None:
+        raise ValueError(f"table {path} is empty")
+    if isinstance(header, str):
+        raise ValueError(f"{path}: the header can't be read: {header}")
+    columns = [name.strip() for name in header]
+    if len(set(columns)) < len(columns):
+        raise ValueError(f"{path}: columns {', '.join(columns)} are not all different")
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._separator = "\t" if path.suffix.lower() == ".tsv" else ","
-        start, opened, header = 0, 0, None
-        with path.open("rb") as file:
-            for number, offset, line in _lines(file, path):
-                if not opened:
-                    start = offset
-                if line.count(b'"') % 2:
-                    opened = 0 if opened else number
-                end = offset + len(line)
-                if opened and end - start > _LONGEST:
-                    break
-                if opened or not (line.strip() or end - start > len(line)):
-                    continue
-                if header is None:
-                    header = (start, end)
-                else:
-                    self._add(start, end)
-        if opened:
-            raise ValueError(f'{path}:{opened}: a quote (") opens here and is never closed')
-        self.columns = self._header(header)
+    def row(cells: list[str] | str) -> Row:
+        if isinstance(cells, str):
+            return f"the row can't be read: {cells}"
+        if len(cells) != len(columns):
+            return f"the row has {len(cells)} cells for {len(columns)} columns"
+        return dict(zip(columns, cells, strict=True))
 
-    def _header(self, span: tuple[int, int] | None) -> list[str]:
-        if span is None:
-            raise ValueError(f"table {self.path} is empty")
-        with self.path.open("rb") as file:
-            content = file.read(span[1])[span[0] :]
+    return columns, lambda _: map(row, lines)
+
+
+def _cells(path: Path, separator: str) -> Iterator[list[str] | str]:
+    """The cells of each row that is not blank, or what is wrong with it."""
+    reader = csv.reader(_lines(path, "strict"), delimiter=separator, strict=True)
+    while True:
+        first = reader.line_num + 1
         try:
-            columns = self._cells(content.decode("utf-8-sig"))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{self.path}: the header can't be read: {error}") from None
-        columns = [name.strip() for name in columns]
-        if len(set(columns)) < len(columns):
-            raise ValueError(f"{self.path}: columns {', '.join(columns)} are not all different")
-        return columns
-
-    def _cells(self, text: str) -> list[str]:
-        return next(
-            csv.reader(io.StringIO(text, newline=""), delimiter=self._separator, strict=True)
-        )
-
-    def row(self, number: int) -> dict[str, Any]:
-        """One row; every cell is text."""
-        try:
-            cells = self._cells(self._bytes(number).decode("utf-8", "surrogateescape"))
+            cells = next(reader, None)
         except csv.Error as error:
-            raise RowError(f"the row can't be read: {error}") from None
-        if len(cells) != len(self.columns):
-            raise RowError(f"the row has {len(cells)} cells for {len(self.columns)} columns")
-        return dict(zip(self.columns, cells, strict=True))
+            told, several = str(error), reader.line_num > first
+            if "unexpected end" in told or (several and "field limit" in told):
+                problem = 'a quote (") opens here and is never closed'
+                raise ValueError(f"{path}:{first}: {problem}") from None
+            yield told
+            continue
+        if cells is None:
+            return
+        if len(cells) > 1 or "".join(cells).strip():
+            yield cells
 
 
-class JsonRows(_TextRows):
+def _jsonl(path: Path) -> Table:
     """One JSON object per line; the first row's keys stand for all."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        with path.open("rb") as file:
-            for _, offset, line in _lines(file, path):
-                if line.strip(b" \t\r\n\xef\xbb\xbf"):
-                    self._add(offset, offset + len(line))
-        if not len(self):
-            raise ValueError(f"table {path} is empty")
-        try:
-            self.columns = list(self.row(0))
-        except RowError as error:
-            raise ValueError(f"{path}: the first row can't be read: {error}") from None
-
-    def row(self, number: int) -> dict[str, Any]:
-        """One row."""
-        text = self._bytes(number).removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise RowError(f"the row is no JSON: {error}") from None
-        if not isinstance(values, dict):
-            raise RowError(f"the row must be a JSON object, it is a {type(values).__name__}")
-        return values
+    rows = (_object(line) for line in _lines(path) if line.strip())
+    first = next(rows, None)
+    if first is None:
+        raise ValueError(f"table {path} is empty")
+    if isinstance(first, str):
+        raise ValueError(f"{path}: the first row can't be read: {first}")
+    return list(first), lambda _: chain([first], rows)
 
 
-class ParquetRows:
-    """A Parquet file; the columns asked for of one row group are held at a time.
+def _object(line: str) -> Row:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return f"the row is no JSON: {error}"
+    if not isinstance(values, dict):
+        return f"the row must be a JSON object, it is a {type(values).__name__}"
+    return values
 
-    Attributes:
-        columns: names, in order.
-    """
 
-    def __init__(self, path: Path) -> None:
-        parquet = need("pyarrow.parquet", "reading Parquet")
-        self._arrow = need("pyarrow", "reading Parquet")
-        try:
-            self._file = parquet.ParquetFile(path)
-        except (ValueError, OSError) as error:  # ArrowInvalid is a ValueError
-            raise ValueError(f"table {path} can't be read: {error}") from None
-        groups = self._file.metadata.num_row_groups
-        sizes = [self._file.metadata.row_group(group).num_rows for group in range(groups)]
-        *self._firsts, self._length = accumulate(sizes, initial=0)
-        self.columns: list[str] = list(self._file.schema_arrow.names)
-        self._selected = self.columns
-        self._held: tuple[int, Any] = (-1, None)
+def _parquet(path: Path) -> Table:
+    """A Parquet file; of one row group, the columns asked for are in memory at a time."""
+    parquet = need("pyarrow.parquet", "reading Parquet")
+    try:
+        file = parquet.ParquetFile(path)
+    except (ValueError, OSError) as error:  # ArrowInvalid is a ValueError
+        raise ValueError(f"table {path} can't be read: {error}") from None
 
-    def select(self, columns: Sequence[str]) -> None:
-        """Read these columns only from now on."""
-        self._selected, self._held = list(columns), (-1, None)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def row(self, number: int) -> dict[str, Any]:
-        """One row."""
-        group = bisect_right(self._firsts, number) - 1
-        if group != self._held[0]:
+    def rows(columns: Sequence[str]) -> Iterator[Row]:
+        for group in range(file.num_row_groups):
             try:
-                table = self._file.read_row_group(group, self._selected, use_threads=False)
+                table = file.read_row_group(group, list(columns), use_threads=False)
             except (ValueError, OSError) as error:
-                raise RowError(f"row group {group} can't be read: {error}") from None
-            self._held = (group, table)
-        at = number - self._firsts[group]
-        return {name: self._cell(self._held[1].column(name)[at]) for name in self._selected}
+                count = file.metadata.row_group(group).num_rows
+                yield from repeat(f"row group {group} can't be read: {error}", count)
+                continue
+            for batch in _as_bytes(table).to_batches(max_chunksize=1000):
+                yield from batch.to_pylist()
 
-    def _cell(self, scalar: Any) -> Any:
-        types = self._arrow.types
-        if types.is_dictionary(scalar.type):
-            scalar = scalar.value
-        if types.is_string(scalar.type) or types.is_large_string(scalar.type):
-            buffer = scalar.as_buffer()
-            return (
-                None if buffer is None else buffer.to_pybytes().decode("utf-8", "surrogateescape")
-            )
-        value = scalar.as_py()
-        return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+    return list(file.schema_arrow.names), rows
+
+
+def _as_bytes(table: Any) -> Any:
+    """A pyarrow table with its text as bytes: that these are UTF-8, the file only claims."""
+    arrow = need("pyarrow", "reading Parquet")
+    columns = []
+    for column in table.columns:
+        if arrow.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        text = arrow.types.is_string(column.type) or arrow.types.is_large_string(column.type)
+        columns.append(column.cast(arrow.large_binary()) if text else column)
+    return arrow.table(columns, table.column_names)

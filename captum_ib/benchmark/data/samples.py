@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL.Image import Image
 
 
@@ -37,10 +40,11 @@ class UnreadableSampleError(ValueError):
 
     Attributes:
         id: of the sample.
-        reason: in words, without the id.
+        reason: in words, without the id; what is no Unicode in it is written out.
     """
 
     def __init__(self, id: str, reason: str) -> None:
+        reason = reason.encode("utf-8", "backslashreplace").decode()
         super().__init__(f"{id}: {reason}")
         self.id, self.reason = id, reason
 
@@ -48,16 +52,46 @@ class UnreadableSampleError(ValueError):
         return type(self), (self.id, self.reason)  # crosses processes with both
 
 
-class Dataset(Protocol):
-    """Samples that are read when asked for."""
+class Dataset:
+    """Samples that are read when asked for.
+
+    Shuffled, they come in the order of a hash of seed and place: the first n are a fair draw, the
+    same on every machine and with every version of everything, so that a run can go on years later.
+
+    Args:
+        length: how many there are.
+        name: the id of the sample at a place, without reading its picture.
+        read: the sample at a place, with its id; a ``ValueError`` says why it can't be read.
+        seed: of the order (8 bytes are held for each sample); ``None``: as they are.
+
+    Raises:
+        ValueError: there are none.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        name: Callable[[int], str],
+        read: Callable[[int, str], Sample],
+        seed: int | None = None,
+    ) -> None:
+        if not length:
+            raise ValueError("there are no samples")
+        self._length, self._name, self._read, self._order = length, name, read, None
+        if seed is not None:
+            keys = (_key(seed, place) for place in range(length))
+            self._order = np.argsort(np.fromiter(keys, np.uint64, length), kind="stable")
 
     def __len__(self) -> int:
-        """How many there are."""
-        ...
+        return self._length
 
     def id(self, index: int) -> str:
-        """The id of a sample, without reading its picture."""
-        ...
+        """The id of a sample, without reading its picture.
+
+        Raises:
+            IndexError: there is no such sample.
+        """
+        return self._name(self._place(index))
 
     def read(self, index: int) -> Sample:
         """A sample.
@@ -66,4 +100,18 @@ class Dataset(Protocol):
             IndexError: there is no such sample.
             UnreadableSampleError: it can't be read.
         """
-        ...
+        place = self._place(index)
+        name = self._name(place)
+        try:
+            return self._read(place, name)
+        except ValueError as error:
+            raise UnreadableSampleError(name, str(error)) from error
+
+    def _place(self, index: int) -> int:
+        if not 0 <= index < self._length:
+            raise IndexError(f"sample {index} of {self._length}")
+        return index if self._order is None else int(self._order[index])
+
+
+def _key(seed: int, place: int) -> int:
+    return int.from_bytes(blake2b(f"{seed}/{place}".encode(), digest_size=8).digest(), "big")

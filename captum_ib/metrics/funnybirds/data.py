@@ -36,24 +36,24 @@ class Bird:
 
 
 class FunnyBirds:
-    """The data set under `root` (Hesse, Schaub-Meyer, Roth, ICCV 2023), read image by image.
+    """The data set under ``root`` (Hesse, Schaub-Meyer, Roth, ICCV 2023), read image by image.
 
-    Expected below `root`: `classes.json`, `dataset_<split>.json`, the pictures as
-    `<split>/<class>/<index:06d>.png`, and for the protocols `<split>_part_map/` and
-    `<split>_interventions/` with, per sample, one image per subset of kept parts
-    (`body_beak_tail.png`) and one per removed background object
-    (`background_interventions/<n>.png`). All are RGB or RGBA images of one size.
+    Expected below ``root``: ``classes.json``, ``dataset_<split>.json``, the pictures as
+    ``<split>/<class>/<index:06d>.png``, and for the protocols ``<split>_part_map/`` and
+    ``<split>_interventions/`` with, per sample, one image per subset of kept parts
+    (``body_beak_tail.png``) and one per removed background object
+    (``background_interventions/<n>.png``). All are RGB or RGBA images of one size.
 
     Args:
-        root: the folder that holds `classes.json`.
-        split: `"test"` (has interventions) or `"train"`.
+        root: the folder that holds ``classes.json``.
+        split: ``"test"`` (has interventions) or ``"train"``.
 
     Attributes:
         classes: per class, which variant of each of the five parts it has.
-        birds: the samples, in the order of `dataset_<split>.json`.
+        birds: the samples, in the order of ``dataset_<split>.json``.
 
     Raises:
-        FileNotFoundError: `root` is no such tree.
+        FileNotFoundError: ``root`` is no such tree.
         ValueError: a class lacks one of the five parts, or a sample names an unknown class.
     """
 
@@ -86,23 +86,23 @@ class FunnyBirds:
         return len(self.birds)
 
     def image(self, bird: Bird) -> Tensor:
-        """The picture, `(3, H, W)` in [0, 1]."""
+        """The picture, ``(3, H, W)`` in [0, 1]."""
         return _to_tensor(_read(self._folder("", bird).with_suffix(".png")))
 
     def part_map(self, bird: Bird) -> np.ndarray:
-        """The part map, `(H, W, 3)` of bytes; one colour per part, half of a part, or object."""
+        """The part map, ``(H, W, 3)`` of bytes; one colour per part, half of a part, or object."""
         return _read(self._folder("_part_map", bird).with_suffix(".png"))
 
     def with_parts(self, bird: Bird, kept: Iterable[str]) -> Tensor:
-        """The same scene, of the bird's parts only `kept` (and the body); `(3, H, W)`."""
+        """The same scene, of the bird's parts only ``kept`` (and the body); ``(3, H, W)``."""
         kept = set(kept)
         if not kept <= set(PARTS):
-            raise ValueError(f"parts are {', '.join(PARTS)}; got {', '.join(sorted(kept))}")
+            raise ValueError(f"parts are {', '.join(PARTS)}; given {', '.join(sorted(kept))}")
         name = "body_" + "_".join(sorted(kept)) + ".png"
         return _to_tensor(_read(self._folder("_interventions", bird) / name))
 
     def without_object(self, bird: Bird, number: int) -> Tensor:
-        """The same scene without its background object `number`; `(3, H, W)`."""
+        """The same scene without its background object ``number``; ``(3, H, W)``."""
         folder = self._folder("_interventions", bird) / "background_interventions"
         return _to_tensor(_read(folder / f"{number}.png"))
 
@@ -115,7 +115,7 @@ class FunnyBirds:
         return colours
 
     def minimal_sets(self, target: int) -> list[frozenset[str]]:
-        """The smallest sets of parts that tell `target` from every other class.
+        """The smallest sets of parts that tell ``target`` from every other class.
 
         A set of parts is sufficient when no other class has the same variants of all of them, and
         minimal when no proper subset is sufficient.

@@ -26,12 +26,12 @@ class Importance:
     total: float
 
     def above(self, threshold: float, signed: bool = False) -> frozenset[Key]:
-        """Keys with an importance above `threshold · |total|` (`signed`: `threshold · total`)."""
+        """Keys with an importance above threshold · |total|, or, ``signed``, threshold · total."""
         bound = threshold * (self.total if signed else abs(self.total))
         return frozenset(key for key, value in self.of.items() if value > bound)
 
     def sum(self, keys: Sequence[Key] | frozenset[str]) -> float:
-        """Summed importance of `keys`."""
+        """Summed importance of ``keys``."""
         return sum(self.of[key] for key in keys)
 
 
@@ -41,12 +41,12 @@ def part_weights(
     """Pixels that count for each key: its colour's pixels, grown by a 5×5 maximum filter.
 
     Args:
-        part_map: `(H, W, 3)` of bytes.
+        part_map: ``(H, W, 3)`` of bytes.
         colours: one or two colours per key; the halves of a part are dilated apart and then added,
             so a pixel that both reach counts twice.
 
     Returns:
-        Per key a `(H, W)` tensor of bytes: 0, 1 or 2.
+        Per key a ``(H, W)`` tensor of bytes: 0, 1 or 2.
     """
     pixels = torch.from_numpy(part_map.astype(np.int32))
     # One number per colour: one comparison per mask instead of three.
@@ -65,8 +65,8 @@ def importance(attribution: Tensor, weights: Mapping[Key, Tensor]) -> Importance
     """Sum the attribution, over all channels, on the pixels of each key.
 
     Args:
-        attribution: `(C, H, W)` or `(H, W)`, of the picture's size.
-        weights: from `part_weights`.
+        attribution: ``(C, H, W)`` or ``(H, W)``, of the picture's size.
+        weights: from ``part_weights``.
 
     Raises:
         ValueError: the attribution has another size than the part map, or is not finite.

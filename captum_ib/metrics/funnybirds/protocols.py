@@ -1,7 +1,7 @@
 """The FunnyBirds protocols: each a function of what the model answers and what the maps say.
 
-All take a `Study`: the data, the model's answers, one importance per (picture, target). Where the
-protocol depends on the threshold t, it returns one score per entry of `THRESHOLDS`.
+All take a ``Study``: the data, the model's answers, one importance per (picture, target). Where the
+protocol depends on the threshold t, it returns one score per entry of ``THRESHOLDS``.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Study:
     Attributes:
         data: the data set.
         responses: the model's logits on pictures and interventions.
-        importance: `(bird, target) → Importance`.
-        original: keep the three habits of the original code (see `evaluate_funnybirds`).
+        importance: ``(bird, target) → Importance``.
+        original: keep the three habits of the original code (see ``evaluate_funnybirds``).
     """
 
     data: FunnyBirds
@@ -43,7 +43,7 @@ class Study:
         return [found.above(float(t), signed=self.original) for t in THRESHOLDS]
 
     def relevant(self, bird: Bird, key: Key) -> bool:
-        """Whether removing `key` alone lowers the logit of the bird's class by 5 % or more."""
+        """Whether removing ``key`` alone lowers the logit of the bird's class by 5 % or more."""
         change: Change = key if isinstance(key, int) else without(key)
         drop = self.responses.drop(bird, change, bird.target)
         return drop > 0 and drop >= _MATTERS * abs(float(self.responses.logits(bird)[bird.target]))
@@ -106,7 +106,7 @@ def distractibility(study: Study) -> np.ndarray:
 
 
 def single_deletion(study: Study) -> float:
-    """SD: rank correlation of what a part's removal costs with the importance it got, in [0, 1]."""
+    """SD: rank correlation of what a part's removal costs with its importance, in [0, 1]."""
     scores = []
     for bird in study.data.birds:
         found = study.importance(bird, bird.target)
@@ -142,11 +142,11 @@ Contrast = tuple[tuple[int, frozenset[str]], tuple[int, frozenset[str]]]
 
 
 def contrasting_classes(data: FunnyBirds, target: int, original: bool = False) -> Contrast | None:
-    """The first two classes that share exactly two parts each, and different ones, with `target`.
+    """The first two classes that share exactly two parts each, and different ones, with ``target``.
 
     Returns:
-        `((a, parts shared with a), (b, parts shared with b))`, or None where there is no such pair.
-        `original=True`: then the last pair whose shared parts overlap, if there is one.
+        ``((a, parts shared with a), (b, parts shared with b))``, or None where there is no such
+        pair. ``original=True``: then the last pair whose shared parts overlap, if there is one.
     """
     shared = {
         number: data.shared_parts(number, target)
@@ -182,7 +182,7 @@ def _ranks(values: list[float]) -> np.ndarray:
 
 
 def _changed(study: Study, kept: Callable[[frozenset[str]], frozenset[str]]) -> np.ndarray:
-    """Per threshold, the share of pictures whose prediction changes when only `kept(I_t)` stays."""
+    """Per threshold, the share of pictures whose prediction changes if only ``kept(I_t)`` stays."""
     plan: list[tuple[Bird, list[frozenset[str]]]] = []
     for bird in study.data.birds:
         found = study.important(bird, study.responses.predicted(bird))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from captum_ib.metrics.plots import COLOURS, finish, paper_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.projections.polar import PolarAxes
 
 _AXES = {
     "accuracy": "Accuracy",
@@ -25,7 +26,7 @@ _AXES = {
 
 
 class Scores(Protocol):
-    """What a radar shows: `FunnyBirdsScores`, or anything with its numbers."""
+    """What a radar shows: ``FunnyBirdsScores``, or anything with its numbers."""
 
     def as_dict(self) -> dict[str, float]:
         """The eight scores and their total, by name."""
@@ -37,7 +38,7 @@ def plot_radar(scores: Mapping[str, Scores], path: str | Path | None = None) -> 
 
     Args:
         scores: legend entry → scores; at most eight, one colour each.
-        path: where to save (`.pdf`, `.svg`, `.png`); None: nothing is saved.
+        path: where to save (``.pdf``, ``.svg``, ``.png``); None: nothing is saved.
 
     Returns:
         The matplotlib figure; a score that is NaN leaves a gap in its line.
@@ -46,15 +47,15 @@ def plot_radar(scores: Mapping[str, Scores], path: str | Path | None = None) -> 
         ValueError: no scores, or more than eight.
     """
     if not 1 <= len(scores) <= len(COLOURS):
-        raise ValueError(f"a radar shows 1 to {len(COLOURS)} explanations, got {len(scores)}")
+        raise ValueError(f"a radar shows 1 to {len(COLOURS)} explanations, given {len(scores)}")
     angles = [2 * math.pi * i / len(_AXES) for i in range(len(_AXES))]
     from matplotlib.figure import Figure
 
     with paper_style():
         figure = Figure(figsize=(4.2, 3.8))
-        axes = figure.add_subplot(projection="polar")
-        axes.set_theta_offset(math.pi / 2)  # type: ignore[attr-defined]  # PolarAxes
-        axes.set_theta_direction(-1)  # type: ignore[attr-defined]
+        axes = cast("PolarAxes", figure.add_subplot(projection="polar"))
+        axes.set_theta_offset(math.pi / 2)
+        axes.set_theta_direction(-1)
         for (label, one), colour in zip(scores.items(), COLOURS, strict=False):
             numbers = one.as_dict()
             values = [numbers[name] for name in _AXES]

@@ -16,24 +16,24 @@ Change = frozenset[str] | int | None
 class Responses:
     """Logits of a model on FunnyBirds, computed when first asked for and remembered.
 
-    Several explanations of one model share one `Responses`, so that the interventions, which do not
-    depend on the explanation, go through the model once.
+    Several explanations of one model share one ``Responses``, so that the interventions, which do
+    not depend on the explanation, go through the model once.
 
     Args:
         data: the data set.
-        model: `(N, 3, H, W)` pictures in [0, 1] → `(N, classes)` logits; resizing and normalising
-            belong to it.
+        model: ``(N, 3, H, W)`` pictures in [0, 1] → ``(N, classes)`` logits; resizing and
+            normalising belong to it.
         batch_size: pictures per forward pass.
     """
 
     def __init__(self, data: FunnyBirds, model: nn.Module, batch_size: int = 64) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+            raise ValueError(f"batch_size must be at least 1, given {batch_size}")
         self.data, self.model, self.batch_size = data, model, batch_size
         self._known: dict[tuple[int, Change], Tensor] = {}
 
     def fetch(self, wanted: Iterable[tuple[Bird, Change]]) -> None:
-        """Ask the model for all of `wanted` that it has not been asked yet, in full batches."""
+        """Ask the model for all of ``wanted`` that it has not been asked yet, in full batches."""
         missing = [
             pair for pair in dict.fromkeys(wanted) if (pair[0].index, pair[1]) not in self._known
         ]
@@ -49,7 +49,7 @@ class Responses:
                 self._known[bird.index, change] = row
 
     def logits(self, bird: Bird, change: Change = None) -> Tensor:
-        """`(classes,)` logits of the picture, of kept parts (a set), or without an object."""
+        """``(classes,)`` logits of the picture, of kept parts (a set), or without an object."""
         if (bird.index, change) not in self._known:
             self.fetch([(bird, change)])
         return self._known[bird.index, change]
@@ -81,5 +81,5 @@ class Responses:
 
 
 def without(*parts: str) -> frozenset[str]:
-    """The parts that stay when `parts` go."""
+    """The parts that stay when ``parts`` go."""
     return frozenset(PARTS) - frozenset(parts)

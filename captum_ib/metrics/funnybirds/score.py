@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from captum_ib.metrics.funnybirds.protocols import THRESHOLDS, Study
 from captum_ib.metrics.funnybirds.radar import plot_radar
 from captum_ib.metrics.funnybirds.responses import Change, Responses, without
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 COLUMNS = ("accuracy", "background_independence", "csdc", "pc", "dc", "d", "sd", "ts")
 
 
@@ -28,14 +31,14 @@ class FunnyBirdsScores:
     Attributes:
         accuracy: top-1 accuracy of the model.
         background_independence: share of background objects that the model ignores.
-        csdc: controlled synthetic data check at `threshold`.
-        pc: preservation check at `threshold`.
-        dc: deletion check at `threshold`.
-        d: distractibility at `threshold`.
+        csdc: controlled synthetic data check at ``threshold``.
+        pc: preservation check at ``threshold``.
+        dc: deletion check at ``threshold``.
+        d: distractibility at ``threshold``.
         sd: single deletion.
         ts: target sensitivity.
         threshold: t*, the threshold that maximises (csdc + pc + dc)/3 + d.
-        curves: csdc, pc, dc and d for all 80 thresholds of `THRESHOLDS`.
+        curves: csdc, pc, dc and d for all 80 thresholds of ``THRESHOLDS``.
     """
 
     accuracy: float
@@ -74,8 +77,8 @@ class FunnyBirdsScores:
         names = (*COLUMNS, "threshold", "completeness", "correctness", "contrastivity", "total")
         return {name: float(getattr(self, name)) for name in names}
 
-    def plot(self, path: str | Path | None = None, label: str = "explanation"):
-        """Radar plot of these scores alone; see `plot_radar` for several."""
+    def plot(self, path: str | Path | None = None, label: str = "explanation") -> Figure:
+        """Radar plot of these scores alone; see ``plot_radar`` for several."""
         return plot_radar({label: self}, path)
 
 
@@ -92,29 +95,29 @@ def evaluate_funnybirds(
     """The FunnyBirds protocols (Hesse, Schaub-Meyer, Roth, ICCV 2023) for one explanation.
 
     Args:
-        model: pictures `(N, 3, H, W)` in [0, 1] → logits `(N, classes)`, in evaluation mode.
+        model: pictures ``(N, 3, H, W)`` in [0, 1] → logits ``(N, classes)``, in evaluation mode.
             Resizing and normalising belong to it.
-        explain_func: as Quantus calls it, `(model=, inputs=, targets=, device=)` → array
-            `(N, C, H, W)`, `(N, 1, H, W)` or `(N, H, W)`; `captum_ib.metrics.explain_func(method)`
-            makes one of any Captum method.
+        explain_func: as Quantus calls it, ``(model=, inputs=, targets=, device=)`` → array
+            ``(N, C, H, W)``, ``(N, 1, H, W)`` or ``(N, H, W)``;
+            ``captum_ib.metrics.explain_func(method)`` makes one of any Captum method.
         data: the data set, or the folder that holds it.
-        compat: `"original"` keeps three habits of the original code, to reproduce its numbers:
+        compat: ``"original"`` keeps three habits of the original code, to reproduce its numbers:
             (1) no minimal set is ever found for the last class, which so counts 0 in CSDC;
             (2) in TS a class without a valid pair falls back to its last overlapping pair or to
             the previous sample's pair; (3) the threshold t · Σ attribution turns negative with the
             sum. The default corrects them: minimal sets for every class, only valid pairs, t · |Σ|.
-        batch_size: pictures per forward pass and per call of `explain_func`.
+        batch_size: pictures per forward pass and per call of ``explain_func``.
         responses: the model's answers from an earlier call with the same model and data, to save
             computing them again.
-        device: passed to `explain_func`, which so knows where to compute.
+        device: passed to ``explain_func``, which so knows where to compute.
 
     Raises:
         ValueError: maps that don't fit the pictures or aren't finite; logits that don't fit the
-            classes; `compat` other than None or "original"; `responses` of another model.
+            classes; ``compat`` other than None or "original"; ``responses`` of another model.
         RuntimeError: the model is in training mode.
     """
     if compat not in (None, "original"):
-        raise ValueError(f'compat is None or "original", got {compat!r}')
+        raise ValueError(f'compat is None or "original", given {compat!r}')
     if model.training:
         raise RuntimeError("the model is in training mode; call model.eval() first")
     if not isinstance(data, FunnyBirds):
@@ -150,9 +153,16 @@ def _targets(study: Study) -> list[tuple[Bird, int]]:
 
 
 class _Maps:
-    """Importances per (picture, target); `prepare` computes many in batches, a call one."""
+    """Importances per (picture, target); ``prepare`` computes many in batches, a call one."""
 
-    def __init__(self, data, model, explain_func, batch_size: int, device: str | None) -> None:
+    def __init__(
+        self,
+        data: FunnyBirds,
+        model: nn.Module,
+        explain_func: Callable[..., np.ndarray],
+        batch_size: int,
+        device: str | None,
+    ) -> None:
         self._data, self._model, self._explain = data, model, explain_func
         self._batch_size = batch_size
         self._kwargs = {} if device is None else {"device": device}

@@ -158,7 +158,7 @@ class TestBadInput:
         with pytest.raises(FileNotFoundError):
             FunnyBirds(tmp_path)
         data = FunnyBirds(tree)
-        with pytest.raises(ValueError, match="parts are beak, eye, foot, tail, wing; got head"):
+        with pytest.raises(ValueError, match="parts are beak, eye, foot, tail, wing; given head"):
             data.with_parts(data.birds[0], {"head"})
         (tmp_path / "classes.json").write_text('[{"class_idx": 0, "parts": {"beak": 0}}]')
         with pytest.raises(ValueError, match="entry 0 is class 0 with beak"):

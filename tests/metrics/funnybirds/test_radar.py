@@ -25,7 +25,7 @@ def test_radar(tree, model, oracle, tmp_path):
 
 def test_how_many(tree, model, oracle):
     scores = evaluate_funnybirds(model, oracle, tree)
-    with pytest.raises(ValueError, match="1 to 8 explanations, got 0"):
+    with pytest.raises(ValueError, match="1 to 8 explanations, given 0"):
         plot_radar({})
-    with pytest.raises(ValueError, match="1 to 8 explanations, got 9"):
+    with pytest.raises(ValueError, match="1 to 8 explanations, given 9"):
         plot_radar({str(i): scores for i in range(9)})

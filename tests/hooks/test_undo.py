@@ -1,0 +1,106 @@
+"""What was noted is put back: in order, through errors and interrupts, also by an outer context."""
+
+import threading
+
+import pytest
+import torch
+from torch.overrides import (
+    BaseTorchFunctionMode,
+    _get_current_function_mode_stack,
+    _pop_mode_temporarily,
+)
+
+from captum_ib.hooks import Undo, untouched
+from captum_ib.hooks.undo import _opened
+
+
+def test_the_last_is_put_back_first():
+    order = []
+    with Undo() as undo:
+        undo.note(lambda: order.append(1))
+        undo.note(lambda: order.append(2))
+    assert order == [2, 1]
+
+
+def test_an_interrupt_while_putting_back_is_raised_when_all_is_back():
+    order = []
+
+    def interrupted_once():
+        order.append("try")
+        if order.count("try") == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Undo() as undo:
+        undo.note(lambda: order.append("first"))
+        undo.note(interrupted_once)
+    assert order == ["try", "try", "first"]
+
+
+def test_a_step_that_can_not_be_done_keeps_none_of_the_others_from_it():
+    order = []
+
+    def impossible():
+        raise OSError("no")
+
+    with pytest.raises(OSError, match="no"), Undo() as undo:
+        undo.note(lambda: order.append("first"))
+        undo.note(impossible)
+    assert order == ["first"]
+
+
+def test_the_outer_one_does_what_an_inner_one_has_left():
+    order = []
+    with Undo() as outer:
+        outer.note(lambda: order.append("outer"))
+        inner = Undo().__enter__()  # its end never comes
+        inner.note(lambda: order.append("inner"))
+    assert order == ["inner", "outer"]
+    inner.__exit__()  # or comes late
+    assert order == ["inner", "outer"]
+    assert _opened.entries == []
+
+
+def test_an_end_in_another_thread():
+    order = []
+    undo = Undo().__enter__()
+    undo.note(lambda: order.append("back"))
+    thread = threading.Thread(target=undo.__exit__)
+    thread.start()
+    thread.join()
+    assert order == ["back"]
+    _opened.entries.remove(undo)
+
+
+def test_modes_of_torch_whose_end_was_interrupted():
+    @untouched
+    def leaves_all_open():
+        torch.no_grad().__enter__()
+        torch.autocast("cpu", torch.bfloat16).__enter__()
+        torch.device("meta").__enter__()
+        assert torch.zeros(1).device.type == "meta"
+
+    depth = torch._C._len_torch_function_stack()
+    leaves_all_open()
+    assert torch.is_grad_enabled()
+    assert not torch.is_autocast_enabled("cpu")
+    assert torch.zeros(1).device.type == "cpu"
+    assert torch._C._len_torch_function_stack() == depth
+    assert torch.autocast_increment_nesting() == 1
+    assert torch.autocast_decrement_nesting() == 0
+
+
+def test_a_generator_that_an_interrupt_left_open_does_not_come_back_later():
+    mode = BaseTorchFunctionMode()
+
+    @untouched
+    def interrupted():
+        mode.__enter__()
+        without = _pop_mode_temporarily()  # it puts the mode back when it is thrown away
+        without.__enter__()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        interrupted()
+    assert _get_current_function_mode_stack() == []
+    del caught
+    assert _get_current_function_mode_stack() == []
