@@ -130,10 +130,12 @@ def main() -> None:
             (write_parquet, "a.parquet"),
         ):
             write(home / name, given.rows)
-            _report(home / name, DataConfig("table", str(home / name), {"id": "id"}))
+            _report(
+                home / name, DataConfig(kind="table", path=str(home / name), options={"id": "id"})
+            )
         write_coco(home / "a.json", given.annotations)
         options = {"annotations": str(home / "a.json")}
-        _report(home / "a.json", DataConfig("coco", str(home), options))
+        _report(home / "a.json", DataConfig(kind="coco", path=str(home), options=options))
 
 
 def _report(path: Path, config: DataConfig) -> None:

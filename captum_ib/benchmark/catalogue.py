@@ -1,9 +1,10 @@
-"""The kinds of data and the metrics that a run can name, and the settings each of them knows."""
+"""The kinds of data and the metrics that a run can name: one row each, with all that is known."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Literal
 
 Kind = Literal["classifier", "dual"]
@@ -81,27 +82,59 @@ DATA: dict[str, DataKind] = {
 
 
 @dataclass(frozen=True)
-class MetricEntry:
-    """A metric that a run can ask for.
+class Metric:
+    """A metric that a run can ask for: how it is asked for, shown and computed.
 
     Attributes:
         name: as a file says it.
+        title: as papers write it.
+        direction: ``"up"``: higher is better.
+        column: module of this package and class that computes it; imported on first use.
         settings: keywords of the metric and their types.
         kinds: the models it judges maps of.
         needs: what every sample must have, of ``mask``, ``words``, ``caption``.
+        applies: to the map of the image, of the text, or to both together.
+        scale: factor for display.
+        curve: whether every sample also has a curve.
         whole: one score for all samples of a method, not one per sample.
     """
 
     name: str
+    title: str
+    direction: Literal["up", "down"]
+    column: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     kinds: frozenset[Kind] = _ALL
     needs: frozenset[str] = frozenset()
+    applies: Literal["image", "text", "pair"] = "image"
+    scale: float = 1.0
+    curve: bool = False
     whole: bool = False
+
+    @property
+    def cls(self) -> Any:
+        """The class that computes it."""
+        module, name = self.column.split(":")
+        return getattr(import_module(f"captum_ib.benchmark.{module}"), name)
+
+    def check_kind(self, kind: Kind) -> None:
+        """Refuse models whose maps the metric can't judge.
+
+        Raises:
+            ValueError: the message lists the metrics that can.
+        """
+        if kind not in self.kinds:
+            fitting = ", ".join(name for name, row in METRICS.items() if kind in row.kinds)
+            raise ValueError(f"{self.name} can't judge a {kind}; use: {fitting}")
 
 
 _CURVE = {"steps": int, "kernel": int, "sigma": float, "baseline": float | Sequence[float]}
-_WORDS = {"keep": float, "blank": str}
-_MASK = frozenset({"mask"})
+_ROAD = {"percentages": Sequence[float], "noise": float}
+_IOU = {"quantile": float, "value": float}
+_KEEP = {"keep": float, "blank": str}
+_MASK, _WORDS = frozenset({"mask"}), frozenset({"words"})
+_TEXT: dict[str, Any] = {"kinds": _DUAL, "applies": "text"}
+_SENSITIVITY = {"nr_samples": int, "lower_bound": float}
 _FINETUNE = {
     "epochs": int,
     "lr": float,
@@ -115,28 +148,40 @@ _FINETUNE = {
     "max_seconds": float | None,
     "blank": str,
 }
+_MPRT = {"layer_order": Literal["top_down", "bottom_up"]}
+_BIRDS = {"compat": Literal["original"] | None}
+_QUANTUS = "columns_quantus"
 
-METRICS: dict[str, MetricEntry] = {
-    entry.name: entry
-    for entry in (
-        MetricEntry("insertion", _CURVE),
-        MetricEntry("deletion", _CURVE),
-        MetricEntry("insdel", _CURVE),
-        MetricEntry("road", {"percentages": Sequence[float], "noise": float}, _CLASSIFIER),
-        MetricEntry("pointing_game", needs=_MASK),
-        MetricEntry("iou", {"quantile": float, "value": float}, needs=_MASK),
-        MetricEntry("relevance_rank", needs=_MASK),
-        MetricEntry("sparseness"),
-        MetricEntry("drop_image"),
-        MetricEntry("increase_image"),
-        MetricEntry("drop_text", _WORDS, _DUAL),
-        MetricEntry("increase_text", _WORDS, _DUAL),
-        MetricEntry("word_share", {}, _DUAL, frozenset({"words"})),
-        MetricEntry("word_auc", {}, _DUAL, frozenset({"words"})),
-        MetricEntry("max_sensitivity", {"nr_samples": int, "lower_bound": float}),
-        MetricEntry("completeness", {"perturb_baseline": str}, _CLASSIFIER),
-        MetricEntry("mprt", {"layer_order": Literal["top_down", "bottom_up"]}, _CLASSIFIER),
-        MetricEntry("roar_plus", _FINETUNE, whole=True),
-        MetricEntry("funnybirds", {"compat": Literal["original"] | None}, _CLASSIFIER, whole=True),
+METRICS: dict[str, Metric] = {
+    row.name: row
+    for row in (
+        Metric("insertion", "Insertion", "up", "columns:Perturbation", _CURVE, curve=True),
+        Metric("deletion", "Deletion", "down", "columns:Perturbation", _CURVE, curve=True),
+        Metric("insdel", "ΔInsDel", "up", "columns:Difference", _CURVE),
+        Metric("road", "ROAD", "down", f"{_QUANTUS}:Road", _ROAD, _CLASSIFIER, scale=100.0),
+        Metric("pointing_game", "Pointing game", "up", f"{_QUANTUS}:Located", needs=_MASK),
+        Metric("iou", "IoU", "up", f"{_QUANTUS}:Located", _IOU, needs=_MASK),
+        Metric("relevance_rank", "Relevance rank", "up", f"{_QUANTUS}:Located", needs=_MASK),
+        Metric("sparseness", "Sparseness", "up", f"{_QUANTUS}:Sparseness"),
+        Metric("drop_image", "Confidence drop, image", "down", "columns:Confidence"),
+        Metric("increase_image", "Confidence increase, image", "up", "columns:Confidence"),
+        Metric("drop_text", "Confidence drop, text", "down", "columns:Confidence", _KEEP, **_TEXT),
+        Metric(
+            "increase_text", "Confidence increase, text", "up", "columns:Confidence", _KEEP, **_TEXT
+        ),
+        Metric(
+            "word_share", "Share on content words", "up", "columns:Words", needs=_WORDS, **_TEXT
+        ),
+        Metric("word_auc", "AUC of content words", "up", "columns:Words", needs=_WORDS, **_TEXT),
+        Metric(
+            "max_sensitivity", "Max sensitivity", "down", f"{_QUANTUS}:MaxSensitivity", _SENSITIVITY
+        ),
+        Metric(
+            "completeness", "Completeness gap", "down", f"{_QUANTUS}:CompletenessGap",
+            {"perturb_baseline": str}, _CLASSIFIER,
+        ),
+        Metric("mprt", "MPRT", "down", f"{_QUANTUS}:Randomised", _MPRT, _CLASSIFIER),
+        Metric("roar_plus", "ROAR+", "up", "whole:ROAR", _FINETUNE, applies="pair", whole=True),
+        Metric("funnybirds", "FunnyBirds", "up", "whole:Birds", _BIRDS, _CLASSIFIER, whole=True),
     )
-}
+}  # fmt: skip

@@ -1,28 +1,39 @@
-"""Read plain values (what YAML, TOML and JSON hold) and say where the first wrong one stands."""
+"""Plain values (what YAML, TOML and JSON hold) and, where one is wrong, a sentence that says so."""
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import re
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from captum_ib.extras import need
+
+if TYPE_CHECKING:
+    import pydantic
+    import pydantic.dataclasses
+else:
+    pydantic = need("pydantic", "describing a run")
 
 Where = tuple[str | int, ...]
 """The way to a value from the top, e.g. ``("methods", 0, "label")``."""
+
+_UNKNOWN_KEY = "unexpected_keyword_argument"
 
 
 class ConfigError(ValueError):
     """A run is described wrongly.
 
-    Attributes:
-        problem: what is wrong, in words, without the file.
-        where: the way to the value, or to the key, that is wrong.
-        on_key: whether the key itself is wrong, not its value.
+    Args:
+        problem: what is wrong: a sentence without its subject, which ``where`` is.
+        where: the way to the wrong value; ``None``: ``problem`` is a sentence of its own.
     """
 
-    def __init__(self, problem: str, where: Where = (), *, on_key: bool = False) -> None:
-        super().__init__(problem)
-        self.problem, self.where, self.on_key = problem, where, on_key
+    def __init__(self, problem: str, where: Where | None = None) -> None:
+        super().__init__(problem if where is None else f"{place(where)} {problem}")
+        self.problem, self.where = problem, where
 
 
 def place(where: Where) -> str:
@@ -50,107 +61,77 @@ def nearest(given: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(names)}" if names else "there are none"
 
 
-def show(value: Any) -> str:
-    """A value and its type, short enough for a message.
-
-    >>> show("abc"), show(None), show([1, 2])
-    ("'abc' (text)", 'nothing', '[1, 2] (a list)')
-    """
-    if value is None:
-        return "nothing"
-    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-    kind = kinds.get(type(value), type(value).__name__)
-    if isinstance(value, (list, tuple)):
-        kind, value = "a list", list(value)
-    elif isinstance(value, Mapping):
-        kind, value = "a table", dict(value)
-    text = repr(value)
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({kind})"
-
-
-def wrong(expected: str, value: Any, where: Where) -> ConfigError:
-    """The error for a value that is not what was expected."""
-    return ConfigError(f"{place(where)} must be {expected}, given {show(value)}", where)
-
-
-def table(value: Any, where: Where, known: Iterable[str] | None = None) -> dict[str, Any]:
-    """A mapping with text keys, all of them known.
+def one_of(value: str, known: Iterable[str]) -> str:
+    """The value, if it is one of some names.
 
     Raises:
-        ConfigError: no mapping, a key that is no text, or an unknown key; it names the nearest.
+        ConfigError: it is not.
     """
-    if not isinstance(value, Mapping):
-        raise wrong("a table of keys and values", value, where)
-    names = None if known is None else list(known)
-    for key in value:
-        if not isinstance(key, str):
-            problem = f"the keys of {place(where)} must be text, given {show(key)}"
-            raise ConfigError(problem, (*where, key), on_key=True)
-        if names is not None and key not in names:
-            problem = f"unknown key {key!r} in {place(where)}; {nearest(key, names)}"
-            raise ConfigError(problem, (*where, key), on_key=True)
-    return dict(value)
-
-
-def items(value: Any, where: Where) -> Sequence[Any]:
-    """A list that is not empty."""
-    if not isinstance(value, (list, tuple)):
-        raise wrong("a list", value, where)
-    if not value:
-        raise ConfigError(f"{place(where)} is empty: at least one entry is needed", where)
-    return value
-
-
-def text(value: Any, where: Where) -> str:
-    """A text that says something."""
-    if not isinstance(value, str):
-        raise wrong("text", value, where)
-    if not value.strip():
-        raise ConfigError(f"{place(where)} is empty", where)
-    return value
-
-
-def whole(value: Any, where: Where, least: int, most: int | None = None) -> int:
-    """A whole number within limits; ``true`` is none."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise wrong("a whole number", value, where)
-    if value < least or (most is not None and value > most):
-        limit = f"at least {least}" if value < least else f"at most {most}"
-        raise ConfigError(f"{place(where)} must be {limit}, given {value}", where)
-    return value
-
-
-def one_of(value: Any, where: Where, known: Iterable[str]) -> str:
-    """One of some names."""
     names = list(known)
-    if not isinstance(value, str):
-        raise wrong(f"one of {', '.join(names)}", value, where)
     if value not in names:
-        problem = f"{place(where)} is {value!r}, which is none of its values"
-        raise ConfigError(f"{problem}; {nearest(value, names)}", where)
+        raise ConfigError(_not_one_of(value, names), ())
     return value
 
 
-def plain(value: Any, where: Where) -> Any:
+def _not_one_of(value: str, names: Iterable[str]) -> str:
+    return f"is {value!r}, which is none of its values; {nearest(value, names)}"
+
+
+def repeated(values: Iterable[Any]) -> int | None:
+    """Where the first value stands that was there before.
+
+    >>> repeated("abca"), repeated([])
+    (3, None)
+    """
+    seen = set()
+    for index, value in enumerate(values):
+        if value in seen:
+            return index
+        seen.add(value)
+    return None
+
+
+def plain(value: Any, where: Where = ()) -> Any:
     """The value with lists as tuples, if it can be written as JSON and read back the same.
 
     Raises:
-        ConfigError: NaN, infinity, a date, or anything else that JSON lacks.
+        ConfigError: NaN, infinity, a date, a key that is no text, or anything else that JSON lacks.
     """
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{place(where)} must be a finite number, given {value}", where)
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
         return value
     if isinstance(value, (list, tuple)):
         return tuple(plain(entry, (*where, index)) for index, entry in enumerate(value))
     if isinstance(value, Mapping):
-        inner = table(value, where)
-        return {key: plain(entry, (*where, key)) for key, entry in inner.items()}
-    raise wrong("a number, text, true, false, nothing, a list or a table", value, where)
+        for key in value:
+            if not isinstance(key, str):
+                raise ConfigError(f"has a key that is no text: {reprlib.repr(key)}", where)
+        return {key: plain(entry, (*where, key)) for key, entry in value.items()}
+    expected = "a finite number, text, true, false, null, a list or a table"
+    raise ConfigError(f"should be {expected}, given {reprlib.repr(value)}", where)
 
 
-def unfreeze(value: Any) -> Any:
-    """The value with tuples as lists again, as JSON, YAML and TOML write them."""
-    if isinstance(value, Mapping):
-        return {key: unfreeze(entry) for key, entry in value.items()}
-    return [unfreeze(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+def told(error: pydantic.ValidationError, keys: Callable[[Where], Iterable[str]]) -> ConfigError:
+    """The gravest of what pydantic found, as a sentence: an unknown key, else the first.
+
+    Args:
+        error: of plain values that are no run.
+        keys: those that are known at a place.
+    """
+    mistakes = error.errors(include_url=False)
+    mistake = min(mistakes, key=lambda entry: entry["type"] != _UNKNOWN_KEY)
+    where, given, facts = mistake["loc"], mistake["input"], mistake.get("ctx", {})
+    if mistake["type"] == _UNKNOWN_KEY:
+        key, home = str(where[-1]), where[:-1]
+        return ConfigError(f"has no key {key!r}; {nearest(key, keys(home))}", home)
+    if mistake["type"] == "missing":
+        return ConfigError(f"lacks {where[-1]!r}", where[:-1])
+    inner = facts.get("error")
+    if isinstance(inner, ConfigError):  # of a validator of ours, which knows the way from there
+        return ConfigError(inner.problem, (*where, *(inner.where or ())))
+    if mistake["type"] == "literal_error" and isinstance(given, str):
+        problem = _not_one_of(given, re.findall("'(.*?)'", facts["expected"]))
+        return ConfigError(problem, where)
+    should = re.sub(r"^.*?(?=should )", "", mistake["msg"])  # "Input should be a valid integer"
+    return ConfigError(f"{should}, given {reprlib.repr(given)}", where)

@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from captum_ib import metrics
 from captum_ib.benchmark.config import MetricConfig
 from captum_ib.benchmark.explainers import Maps
-from captum_ib.benchmark.subjects import Subjects
-from captum_ib.benchmark.words import word_auc, word_share
+from captum_ib.benchmark.reader import Reader
+from captum_ib.benchmark.subjects import Pairs, Subjects
+from captum_ib.zoo.evaluate import auc
 
 Remake = Callable[[Subjects, nn.Module], Maps]
 """Explains other pictures, or on another model; for metrics that explain again."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What columns need to know of the model.
-
-    Attributes:
-        model: a classifier, or a ``DualEncoder``.
-        device: torch device.
-        mean: per channel, of the preprocessing.
-        std: per channel, of the preprocessing.
-        special: ids of tokens that stand for no text.
-        blank: word → id of the token that replaces a removed one.
-    """
-
-    model: nn.Module
-    device: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    special: tuple[int, ...] = ()
-    blank: Callable[[str | None], int] | None = None
 
 
 @dataclass
@@ -49,8 +30,7 @@ class Case:
         subjects: the samples.
         maps: what the method said.
         remake: how to explain again.
-        curves: curves by name of metric, left by those that have any.
-        known: scores that another column may use, by metric and settings.
+        known: scores and curves that another column may use, by metric and settings.
     """
 
     subjects: Subjects
@@ -66,15 +46,18 @@ class Case:
     @property
     def y(self) -> np.ndarray:
         """The classes, or the captions' ids."""
-        given = self.subjects.targets
-        given = self.subjects.input_ids if given is None else given
-        assert given is not None
-        return given.cpu().numpy()
+        return self.subjects.question.cpu().numpy()
 
     @property
     def a(self) -> np.ndarray:
         """The images' maps at the images' size, ``(N, 1, H, W)``."""
         return self.maps.at(self.subjects.pixels.shape[2:])
+
+    @property
+    def pairs(self) -> tuple[Pairs, np.ndarray]:
+        """The samples and the texts' maps ``(N, T)``, for metrics of text."""
+        assert isinstance(self.subjects, Pairs) and self.maps.text is not None
+        return self.subjects, self.maps.text.numpy()
 
     def alone(self, row: int) -> Case:
         """One of the samples."""
@@ -86,15 +69,15 @@ class Column(ABC):
 
     Args:
         config: the metric, its label and settings.
-        setting: the model.
+        reader: holds the model.
     """
 
-    def __init__(self, config: MetricConfig, setting: Setting) -> None:
-        self.config, self.setting = config, setting
+    def __init__(self, config: MetricConfig, reader: Reader) -> None:
+        self.config, self.reader = config, reader
         self.options: dict[str, Any] = dict(config.settings)
-        self.make()
+        self._make()
 
-    def make(self) -> Any:
+    def _make(self) -> Any:
         """A fresh metric: those of Quantus keep every score they ever gave.
 
         Raises:
@@ -103,104 +86,131 @@ class Column(ABC):
         return None
 
     @abstractmethod
-    def scores(self, case: Case) -> np.ndarray:
+    def _scores(self, case: Case) -> np.ndarray:
         """One number per sample, ``(N,)``; NaN where there is none."""
 
-    def curves(self, case: Case) -> np.ndarray | None:
+    def _curves(self, case: Case) -> np.ndarray | None:
         """One curve per sample, ``(N, steps + 1)``, for metrics that have any."""
         return None
 
+    def fill(self, case: Case, rows: Sequence[dict[str, Any]]) -> None:
+        """Put the samples' scores, and curves, into their rows; a score that is NaN is null."""
+        scores = np.asarray(self._scores(case), dtype=np.float64)
+        if scores.shape != (len(rows),):
+            raise ValueError(f"{scores.shape} scores for {len(rows)} samples")
+        curves = self._curves(case)
+        for number, row in enumerate(rows):
+            score = float(scores[number])
+            row[f"metric:{self.config.label}"] = None if np.isnan(score) else score
+            if curves is not None:
+                row[f"curve:{self.config.label}"] = curves[number].astype(np.float32)
+
     def call(self, metric: Any, x: np.ndarray, y: np.ndarray, a: np.ndarray, **more: Any) -> Any:
         """What a metric of Quantus' form says about all samples in one batch."""
-        options = {"softmax": True, "device": self.setting.device, "batch_size": len(x), **more}
-        return metric(options.pop("model", self.setting.model), x, y, a_batch=a, **options)
+        options = {"softmax": True, "device": str(self.reader.device), "batch_size": len(x), **more}
+        return metric(options.pop("model", self.reader.model), x, y, a_batch=a, **options)
 
 
 class Perturbation(Column):
     """Insertion and Deletion, with their curves."""
 
-    CLASSES: Mapping[str, Any] = {"insertion": metrics.Insertion, "deletion": metrics.Deletion}
+    def _make(self, name: str = "insertion") -> Any:
+        # The picture's black is the baseline unless the settings say otherwise.
+        loaded = self.reader.loaded
+        black = {} if "baseline" in self.options else {"mean": loaded.mean, "std": loaded.std}
+        cls = metrics.Insertion if name == "insertion" else metrics.Deletion
+        return cls(undefined="nan", **black, **self.options)
 
-    def make(self, name: str = "insertion") -> Any:
-        """Insertion or Deletion, to the picture's black unless the settings say otherwise."""
-        black = {"mean": self.setting.mean, "std": self.setting.std}
-        black = {} if "baseline" in self.options else black
-        return self.CLASSES[name](undefined="nan", **black, **self.options)
-
-    def scores(self, case: Case) -> np.ndarray:
-        """See :class:`Column`."""
+    def _scores(self, case: Case) -> np.ndarray:
         return self._both(case, self.config.metric)[0]
 
-    def curves(self, case: Case) -> np.ndarray | None:
-        """See :class:`Column`."""
+    def _curves(self, case: Case) -> np.ndarray | None:
         return self._both(case, self.config.metric)[1]
 
     def _both(self, case: Case, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Areas and curves; what a column of the same settings found is not computed again."""
         key = (name, tuple(sorted(self.options.items())))
         if key not in case.known:
-            metric = self.make(name)
+            metric = self._make(name)
             areas = np.array(self.call(metric, case.x, case.y, case.a))
             case.known[key] = areas, metric.curves
         return case.known[key]
 
 
 class Difference(Perturbation):
-    """ΔInsDel; what Insertion and Deletion of the same settings found is not computed again."""
+    """ΔInsDel."""
 
-    def scores(self, case: Case) -> np.ndarray:
-        """See :class:`Column`."""
+    def _scores(self, case: Case) -> np.ndarray:
         return self._both(case, "insertion")[0] - self._both(case, "deletion")[0]
 
-    def curves(self, case: Case) -> np.ndarray | None:
-        """See :class:`Column`."""
+    def _curves(self, case: Case) -> np.ndarray | None:
         return None
 
 
 class Confidence(Column):
     """Confidence drop and increase, of the image or of the text."""
 
-    CLASSES: Mapping[str, Any] = {
-        "drop": metrics.ConfidenceDrop,
-        "increase": metrics.ConfidenceIncrease,
-    }
-
-    def make(self) -> Any:
-        """The metric of one side."""
+    def _make(self) -> Any:
         kind, side = self.config.metric.split("_")
         options = dict(self.options)
         if side == "text":
-            assert self.setting.blank is not None
-            options["blank_token"] = self.setting.blank(options.pop("blank", None))
-            options["special_tokens"] = self.setting.special
-        return self.CLASSES[kind](undefined="nan", modality=side, **options)
+            text = self.reader.text
+            assert text is not None
+            options["blank_token"] = text.blank(options.pop("blank", None))
+            options["special_tokens"] = text.special_ids
+        cls = metrics.ConfidenceDrop if kind == "drop" else metrics.ConfidenceIncrease
+        return cls(undefined="nan", modality=side, **options)
 
-    def scores(self, case: Case) -> np.ndarray:
-        """See :class:`Column`."""
+    def _scores(self, case: Case) -> np.ndarray:
         if self.config.metric.endswith("image"):
-            return np.array(self.call(self.make(), case.x, case.y, case.a))
-        text = case.maps.text
-        assert text is not None
-        return np.array(self.call(self.make(), case.y, case.x, text.numpy()))
+            return np.array(self.call(self._make(), case.x, case.y, case.a))
+        return np.array(self.call(self._make(), case.y, case.x, case.pairs[1]))
 
 
 class Words(Column):
     """How much of the text's map lies on the words that carry content."""
 
-    FUNCTIONS: Mapping[str, Callable[..., float]] = {
-        "word_share": word_share,
-        "word_auc": word_auc,
-    }
-
-    def scores(self, case: Case) -> np.ndarray:
-        """See :class:`Column`."""
-        function, text = self.FUNCTIONS[self.config.metric], case.maps.text
-        subjects = case.subjects
-        assert text is not None and subjects.valid is not None
+    def _scores(self, case: Case) -> np.ndarray:
+        score = word_share if self.config.metric == "word_share" else word_auc
+        subjects, text = case.pairs
+        rows = zip(text, subjects.valid, subjects.content, strict=True)
         return np.array(
             [
-                np.nan if content is None else function(row, valid, content)
-                for row, valid, content in zip(
-                    text.numpy(), subjects.valid, subjects.content, strict=True
-                )
+                np.nan if content is None else score(row, valid, content)
+                for row, valid, content in rows
             ]
         )
+
+
+def word_share(values: np.ndarray, valid: np.ndarray, content: np.ndarray) -> float:
+    """The share of the positive attribution of the words that lies on content words, in [0, 1].
+
+    Args:
+        values: ``(T,)``, attribution per token.
+        valid: ``(T,)`` bool, the tokens that stand for text.
+        content: ``(T,)`` bool, those of words that carry content.
+
+    Returns:
+        NaN where no word has a positive attribution.
+
+    >>> word_share(np.array([9.0, 3.0, 1.0]), np.array([0, 1, 1]) > 0, np.array([0, 1, 0]) > 0)
+    0.75
+    """
+    positive = np.clip(values, 0, None, dtype=np.float64) * valid
+    total = positive.sum()
+    return float((positive * content).sum() / total) if total > 0 else float("nan")
+
+
+def word_auc(values: np.ndarray, valid: np.ndarray, content: np.ndarray) -> float:
+    """How often a content word has more attribution than another word, ties counting half.
+
+    Arguments as for :func:`word_share`.
+
+    Returns:
+        In [0, 1]; NaN where all words carry content, or none.
+
+    >>> word_auc(np.array([9.0, 3.0, 1.0]), np.array([0, 1, 1]) > 0, np.array([0, 1, 0]) > 0)
+    1.0
+    """
+    words, truth = torch.from_numpy(values[valid]), torch.from_numpy(content[valid])
+    return float(auc(words, truth)) if truth.any() and not truth.all() else float("nan")

@@ -15,7 +15,7 @@ from torch import nn
 from captum_ib import metrics
 from captum_ib.benchmark.columns import Case, Column
 from captum_ib.benchmark.explainers import seed_of
-from captum_ib.metrics.scorer import model_input
+from captum_ib.benchmark.reader import Logits
 
 QUIET = {"disable_warnings": True}
 
@@ -23,25 +23,20 @@ QUIET = {"disable_warnings": True}
 class Located(Column):
     """Metrics that compare with the mask; NaN for a sample without one."""
 
-    def make(self) -> Any:
-        """The metric; ranks alone count for Quantus' two."""
+    def _make(self) -> Any:
         if self.config.metric == "iou":
             return metrics.LocalizationIoU(undefined="nan", **self.options)
-        ranked: dict[str, Any] = {
-            "pointing_game": quantus.PointingGame,
-            "relevance_rank": quantus.RelevanceRankAccuracy,
-        }
-        return ranked[self.config.metric](normalise=False, **QUIET, **self.options)
+        pointing = self.config.metric == "pointing_game"
+        cls = quantus.PointingGame if pointing else quantus.RelevanceRankAccuracy
+        return cls(normalise=False, **QUIET, **self.options)
 
-    def scores(self, case: Case) -> np.ndarray:
-        """See :class:`Column`."""
+    def _scores(self, case: Case) -> np.ndarray:
         result = np.full(len(case.subjects), np.nan)
         rows = np.flatnonzero(case.subjects.truth.any((1, 2)))
         if len(rows):
             masks, maps = case.subjects.truth[rows][:, None], case.a[rows]
-            if self.config.metric != "iou":
-                maps = above_zero(maps)
-            found = self.call(self.make(), case.x[rows], case.y[rows], maps, s_batch=masks)
+            maps = maps if self.config.metric == "iou" else above_zero(maps)
+            found = self.call(self._make(), case.x[rows], case.y[rows], maps, s_batch=masks)
             result[rows] = np.asarray(found, dtype=float)
         return result
 
@@ -49,58 +44,49 @@ class Located(Column):
 class Sparseness(Column):
     """The Gini index of the absolute map (Chalasani et al., ICML 2020)."""
 
-    def make(self) -> Any:
-        """The metric."""
+    def _make(self) -> Any:
         return quantus.Sparseness(abs=True, normalise=True, **QUIET, **self.options)
 
-    def scores(self, case: Case) -> np.ndarray:
-        """See :class:`Column`."""
-        return np.array(self.call(self.make(), case.x, case.y, np.abs(case.a)))
+    def _scores(self, case: Case) -> np.ndarray:
+        return np.array(self.call(self._make(), case.x, case.y, np.abs(case.a)))
 
 
 class Alone(Column):
     """Metrics that draw noise: every sample by itself, with noise that its id decides."""
 
-    def scores(self, case: Case) -> np.ndarray:
-        """See :class:`Column`."""
+    def _scores(self, case: Case) -> np.ndarray:
         found = []
         for row, name in enumerate(case.subjects.ids):
             with numpy_seed(seed_of(self.config.metric, name)):
-                found.append(self.score(case.alone(row)))
+                found.append(self._score(case.alone(row)))
         return np.array(found)
 
     @abstractmethod
-    def score(self, case: Case) -> float:
+    def _score(self, case: Case) -> float:
         """The score of the only sample."""
 
 
 class Road(Alone):
     """ROAD: the accuracy left, mean over the percentages; in [0, 1]."""
 
-    def make(self) -> Any:
-        """The metric."""
-        options = dict(self.options)
-        if "percentages" in options:
-            options["percentages"] = list(options["percentages"])
-        return metrics.ROAD(**QUIET, **options)
+    def _make(self) -> Any:
+        lists = {key: list(value) for key, value in self.options.items() if key == "percentages"}
+        return metrics.ROAD(**QUIET, **{**self.options, **lists})
 
-    def score(self, case: Case) -> float:
-        """See :class:`Alone`."""
-        model = Single(self.setting.model)
-        found = self.call(self.make(), case.x, case.y, case.a, model=model)
+    def _score(self, case: Case) -> float:
+        model = Logits(self.reader.model)
+        found = self.call(self._make(), case.x, case.y, case.a, model=model)
         return float(np.mean(list(found.values())))
 
 
 class MaxSensitivity(Alone):
     """The largest relative change of the map under uniform noise, of 10 draws unless given."""
 
-    def make(self) -> Any:
-        """The metric."""
+    def _make(self) -> Any:
         return quantus.MaxSensitivity(**{"nr_samples": 10, **QUIET, **self.options})
 
-    def score(self, case: Case) -> float:
-        """See :class:`Alone`."""
-        found = self.call(self.make(), case.x, case.y, case.a, explain_func=_again(case))
+    def _score(self, case: Case) -> float:
+        found = self.call(self._make(), case.x, case.y, case.a, explain_func=_again(case))
         return float(found[0])
 
 
@@ -110,24 +96,21 @@ class CompletenessGap(Alone):
     Quantus itself only says whether the two are equal to the last bit, which they never are.
     """
 
-    def make(self, keep: Callable[[np.ndarray], np.ndarray] | None = None) -> Any:
-        """The metric, which shows ``keep`` the fall of the prediction."""
+    def _make(self, keep: Callable[[np.ndarray], np.ndarray] | None = None) -> Any:
         return quantus.Completeness(normalise=False, output_func=keep, **QUIET, **self.options)
 
-    def score(self, case: Case) -> float:
-        """See :class:`Alone`."""
+    def _score(self, case: Case) -> float:
         falls: list[np.ndarray] = []
 
         def keep(fall: np.ndarray) -> np.ndarray:
             falls.append(fall)
             return fall
 
-        x = case.x
         # What the map is does not matter here, but its shape does: with one value per pixel
         # Quantus would only replace the first channel.
-        shifted = np.repeat(above_zero(case.a), x.shape[1], axis=1)
-        model = Single(self.setting.model)
-        self.call(self.make(keep), x, case.y, shifted, softmax=False, model=model)
+        shifted = np.repeat(above_zero(case.a), case.x.shape[1], axis=1)
+        model = Logits(self.reader.model)
+        self.call(self._make(keep), case.x, case.y, shifted, softmax=False, model=model)
         return abs(float(case.maps.image.double().sum()) - float(np.ravel(falls[0])[0]))
 
 
@@ -137,34 +120,13 @@ class Randomised(Column):
     Mean over the layers; the first entry, the model itself, is left out.
     """
 
-    def make(self) -> Any:
-        """The metric."""
+    def _make(self) -> Any:
         return quantus.MPRT(**QUIET, **self.options)
 
-    def scores(self, case: Case) -> np.ndarray:
-        """See :class:`Column`."""
+    def _scores(self, case: Case) -> np.ndarray:
         with torch.random.fork_rng(devices=[]):  # it seeds the global generator
-            found = self.call(self.make(), case.x, case.y, case.a, explain_func=_again(case))
-        layers = [values for name, values in found.items() if name != "original"]
-        return np.mean(layers, axis=0)
-
-
-class Single(nn.Module):
-    """A classifier of any precision that takes and gives float32 tensors, as Quantus expects.
-
-    Args:
-        model: images to logits, as a tensor or in a ``ModelOutput``.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.training = model.training
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Logits ``(N, classes)``, float32."""
-        output = self.model(model_input(pixels, self.model))
-        return getattr(output, "logits", output).float()
+            found = self.call(self._make(), case.x, case.y, case.a, explain_func=_again(case))
+        return np.mean([values for name, values in found.items() if name != "original"], axis=0)
 
 
 def above_zero(maps: np.ndarray) -> np.ndarray:

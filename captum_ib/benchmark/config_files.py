@@ -1,24 +1,46 @@
-"""Files that describe runs, in YAML or TOML; what is wrong in them is named with its line."""
+"""Files that describe runs, in YAML or TOML, and the presets of the package."""
 
 from __future__ import annotations
 
 import os
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from captum_ib.benchmark.checks import ConfigError, Where, items, nearest, table
-from captum_ib.benchmark.config import RunConfig
-from captum_ib.benchmark.marks import FormatError, Marked
+from captum_ib.benchmark.checks import ConfigError, nearest, pydantic, repeated
+from captum_ib.benchmark.config import RunConfig, validated
+from captum_ib.extras import need
 
-_FORMATS = {".yaml": "yaml_marks", ".yml": "yaml_marks", ".toml": "toml_marks"}
 _MOST_BYTES = 2**20
 _HOME = Path(__file__).parent / "presets"
 
+# PyYAML follows YAML 1.1, where 1e-3 is a text; this is what YAML 1.2 adds.
+_EXPONENT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
+
 PRESETS: tuple[str, ...] = tuple(sorted(file.stem for file in _HOME.glob("*.yaml")))
 """Names of the runs that come with the package."""
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
+class _Several:
+    """What a file says that describes more than one run."""
+
+    runs: Annotated[tuple[RunConfig, ...], pydantic.Field(min_length=1)]
+
+    @pydantic.field_validator("runs")
+    @classmethod
+    def _titles(cls, runs: tuple[RunConfig, ...]) -> tuple[RunConfig, ...]:
+        titles = [run.title for run in runs]
+        if "" in titles:
+            problem = "lacks 'title': each of several runs needs one"
+            raise ConfigError(problem, (titles.index(""),))
+        index = repeated(titles)
+        if index is not None:
+            raise ConfigError(f"is {titles[index]!r}, which is there twice", (index, "title"))
+        return runs
 
 
 def load_config(path: str | os.PathLike[str]) -> list[RunConfig]:
@@ -31,7 +53,7 @@ def load_config(path: str | os.PathLike[str]) -> list[RunConfig]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ConfigError: what it says is wrong; the message starts with ``FILE:LINE:``.
+        ConfigError: what it says is wrong; the message starts with the file's name.
         MissingExtraError: the package that reads the format is not installed.
 
     >>> [run.title for run in load_config(_HOME / "paper-small.yaml")]
@@ -41,17 +63,20 @@ def load_config(path: str | os.PathLike[str]) -> list[RunConfig]:
     if not file.is_file():
         near = f"; or a preset: {', '.join(PRESETS)}" if not file.exists() else ", but a folder"
         raise FileNotFoundError(f"{file} is no file{near}")
-    reader = _FORMATS.get(file.suffix.lower())
-    if reader is None:
-        raise ConfigError(f"{file} must end in one of {', '.join(_FORMATS)}")
-    marked = _parse(file, reader)
+    if file.suffix.lower() not in _READERS:
+        raise ConfigError(f"{file} must end in one of {', '.join(_READERS)}")
+    if file.stat().st_size > _MOST_BYTES:
+        size = file.stat().st_size / 2**20
+        raise ConfigError(f"{file} has {size:.0f} MiB: that is no description of a run")
     try:
-        runs = _runs(marked.values)
-    except ConfigError as error:
-        line = marked.line(error.where)
-        told = f"{file}:{line}: {error.problem}"
-        raise ConfigError(told, error.where, on_key=error.on_key) from None
-    return [_anchor(run, file.parent) for run in runs]
+        runs = _runs(_READERS[file.suffix.lower()](file.read_bytes().decode("utf-8-sig")))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8, from byte {error.start} on") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: values are nested too deeply") from None
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from None
+    return [_anchored(run, file.parent) for run in runs]
 
 
 def preset(name: str) -> list[RunConfig]:
@@ -68,53 +93,92 @@ def preset(name: str) -> list[RunConfig]:
     return load_config(_HOME / f"{name}.yaml")
 
 
-def _parse(file: Path, reader: str) -> Marked:
-    if file.stat().st_size > _MOST_BYTES:
-        size = file.stat().st_size / 2**20
-        raise ConfigError(f"{file} has {size:.0f} MiB: that is no description of a run")
-    content = file.read_bytes()
+def _runs(values: Any) -> tuple[RunConfig, ...]:
+    if isinstance(values, Mapping) and "runs" in values:
+        return validated(_Several, values).runs
+    return (RunConfig.from_dict(values),)
+
+
+def read_toml(text: str) -> Any:
+    """Plain values of a TOML document.
+
+    Raises:
+        ValueError: it is none.
+        MissingExtraError: before Python 3.11, the package tomli is not installed.
+    """
+    toml = need("tomllib" if sys.version_info >= (3, 11) else "tomli", "reading TOML")
+    return toml.loads(text)
+
+
+def read_yaml(text: str) -> Any:
+    """Plain values of one YAML document: no tag that would build an object is known.
+
+    Raises:
+        ValueError: it is none; a key that is there twice; aliases that stand for too much.
+        MissingExtraError: PyYAML is not installed.
+
+    >>> read_yaml("a: 1e-3")
+    {'a': 0.001}
+    """
+    yaml = need("yaml", "reading YAML")
+
+    class Loader(yaml.SafeLoader):
+        def get_single_node(self) -> Any:
+            node = super().get_single_node()
+            if node is None:
+                raise ConfigError("the file says nothing")
+            _weigh(node, {})
+            return node
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{file}:{line}: the file is not UTF-8") from None
-    try:
-        return import_module(f"captum_ib.benchmark.{reader}").read(text)
-    except FormatError as error:
-        at = "" if error.line is None else f":{error.line}"
-        raise ConfigError(f"{file}{at}: {error.problem}") from None
+        return yaml.load(text, Loader)
+    except yaml.MarkedYAMLError as error:
+        told = ", ".join(part for part in (error.context, error.problem) if part)
+        mark = error.problem_mark or error.context_mark
+        raise ConfigError(f"{told} (line {mark.line + 1})" if mark else told) from None
+    except yaml.YAMLError as error:  # a sign that YAML does not allow
+        raise ConfigError(str(error).splitlines()[0]) from None
 
 
-def _runs(values: Any) -> list[RunConfig]:
-    if not isinstance(values, Mapping) or "runs" not in values:
-        return [RunConfig.from_dict(values)]
-    entries = items(table(values, (), ("runs",))["runs"], ("runs",))
-    runs: list[RunConfig] = []
-    for index, entry in enumerate(entries):
-        where: Where = ("runs", index)
-        run = RunConfig.from_dict(entry, where)
-        if not run.title:
-            raise ConfigError(f"runs[{index}] lacks 'title': each of several runs needs one", where)
-        if run.title in [earlier.title for earlier in runs]:
-            problem = f"runs[{index}].title is {run.title!r}, which is there twice"
-            raise ConfigError(problem, (*where, "title"))
-        runs.append(run)
-    return runs
+def _weigh(node: Any, known: dict[int, int]) -> int:
+    """How many values and characters a node stands for, aliases written out.
+
+    Raises:
+        ConfigError: more than a file may have; an alias within itself; a key that is there twice.
+    """
+    line = f"(line {node.start_mark.line + 1})"
+    if id(node) in known:
+        if not known[id(node)]:
+            raise ConfigError(f"an alias stands for something that it is part of {line}")
+        return known[id(node)]
+    known[id(node)], parts = 0, list(node.value) if node.id == "sequence" else []
+    if node.id == "mapping":
+        keys = [key for key, _ in node.value if key.id == "scalar"]
+        index = repeated(key.value for key in keys)
+        if index is not None:
+            key, line = keys[index].value, keys[index].start_mark.line + 1
+            raise ConfigError(f"key {key!r} is there twice (line {line})")
+        parts = [part for pair in node.value for part in pair]
+    weight = 1 + sum(_weigh(part, known) for part in parts)
+    weight += len(node.value) if node.id == "scalar" else 0
+    if weight > _MOST_BYTES:
+        raise ConfigError(f"aliases written out, it has more than {_MOST_BYTES} values {line}")
+    known[id(node)] = weight
+    return weight
 
 
-def _anchor(run: RunConfig, folder: Path) -> RunConfig:
+_READERS = {".yaml": read_yaml, ".yml": read_yaml, ".toml": read_toml}
+
+
+def _anchored(run: RunConfig, folder: Path) -> RunConfig:
     """The run with its relative paths starting at a folder."""
 
-    def anchored(path: str) -> str:
+    def absolute(path: str) -> str:
         return os.path.abspath(folder / Path(path).expanduser())
 
-    data = run.data
-    named = {key: anchored(data.options[key]) for key in _PATHS if data.options.get(key)}
-    path = None if data.path is None else anchored(data.path)
-    model = anchored(run.model) if run.model.startswith(("./", "../", "~")) else run.model
-    return replace(
-        run, model=model, data=replace(data, path=path, options={**data.options, **named})
-    )
-
-
-_PATHS = ("annotations", "root")
+    data, options = run.data, dict(run.data.options)
+    options |= {key: absolute(options[key]) for key in ("annotations", "root") if options.get(key)}
+    path = None if data.path is None else absolute(data.path)
+    model = absolute(run.model) if run.model.startswith(("./", "../", "~")) else run.model
+    return replace(run, model=model, data=replace(data, path=path, options=options))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from captum_ib.benchmark.arrow import pa
 from captum_ib.benchmark.config import RunConfig
@@ -13,26 +13,24 @@ from captum_ib.benchmark.run import Execute, Write
 from captum_ib.benchmark.worker import Evaluated, Worker
 from captum_ib.extras import need
 
-if TYPE_CHECKING:
-    from ray.exceptions import RayError
-
-LOCAL = "local"
-"""The address of a cluster that is started on this machine for the run, and ended after it."""
-
-_STORE = 256 * 2**20
-"""Bytes of shared memory of a local cluster: results are small, and leave it when written."""
+_LOCAL: dict[str, Any] = {
+    "include_dashboard": False,
+    "object_store_memory": 256 * 2**20,  # results are small, and leave it when written
+    "_node_ip_address": "127.0.0.1",
+}
 
 
-def on_ray(address: str = LOCAL, workers: int | None = None) -> Execute:
+def on_ray(address: str = "local", workers: int | None = None) -> Execute:
     """How :func:`captum_ib.benchmark.run` evaluates chunks on Ray: ``run(…, execute=on_ray())``.
 
     Ray Data hands the chunks to a pool of actors that hold the model. It restarts a worker that
     dies and gives its chunk to another; this process alone writes, each chunk once.
 
     Args:
-        address: ``"local"``, ``"auto"`` (a cluster that runs on this machine already) or
-            ``host:port``. On other machines captum_ib must be installed, and model and data must be
-            under the same paths. In a process that has called ``ray.init`` that cluster is used.
+        address: ``"local"`` (a cluster of this machine that is ended after the run), ``"auto"``
+            (one that runs here already) or ``host:port``. On other machines captum_ib must be
+            installed, and model and data must be under the same paths. In a process that has
+            called ``ray.init`` that cluster is used.
         workers: how many; default: one per GPU of the cluster for a run on CUDA, else one per CPU.
             Each takes one GPU, or one CPU and one thread.
 
@@ -92,11 +90,7 @@ def _cluster(address: str) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # reports go to no one
-    if address == LOCAL:
-        local = {"include_dashboard": False, "object_store_memory": _STORE}
-        ray.init(address=LOCAL, _node_ip_address="127.0.0.1", log_to_driver=False, **local)
-    else:
-        ray.init(address=address, log_to_driver=False)
+    ray.init(address=address, log_to_driver=False, **(_LOCAL if address == "local" else {}))
     try:
         yield
     finally:
@@ -142,15 +136,11 @@ def _stream(config: RunConfig, chunks: Sequence[int], size: int) -> Iterator[Eva
         for row in data.iter_rows():
             yield Evaluated(int(row["chunk"]), _unpacked(row["rows"]), _unpacked(row["samples"]))
     except RayError as error:
-        raise RuntimeError(f"a worker on Ray failed: {_reason(error)}") from error
+        # The error in the worker is the last line of the traceback that Ray sends along.
+        *_, reason = [type(error).__name__, *filter(None, map(str.strip, str(error).splitlines()))]
+        raise RuntimeError(f"a worker on Ray failed: {reason}") from error
     finally:
         context.enable_progress_bars = shown
-
-
-def _reason(error: RayError) -> str:
-    """The error in the worker: the last line of the traceback that Ray sends along."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def _packed(table: pa.Table) -> bytes:

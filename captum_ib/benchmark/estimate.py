@@ -6,8 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
+from captum_ib.benchmark.catalogue import METRICS
 from captum_ib.benchmark.config import RunConfig
-from captum_ib.benchmark.metrics import over_all
+from captum_ib.benchmark.subjects import Subjects
 from captum_ib.benchmark.worker import Worker
 
 PROBES = 2
@@ -62,29 +65,22 @@ class Estimate:
 
     def __str__(self) -> str:
         """A table for a terminal."""
-        rows = [("method", "map s/sample", "metrics s/sample", "total", "peak memory")]
-        for cost in self.methods:
-            memory = "?" if cost.peak_bytes is None else f"{cost.peak_bytes / 2**20:.0f} MiB"
-            rows.append(
-                (
-                    cost.label,
-                    f"{cost.explain:.3g}",
-                    f"{cost.judge:.3g}",
-                    duration(cost.total),
-                    memory,
-                )
+        rows = {
+            cost.label: (
+                f"{cost.explain:.3g}",
+                f"{cost.judge:.3g}",
+                duration(cost.total),
+                "?" if cost.peak_bytes is None else f"{cost.peak_bytes / 2**20:.0f} MiB",
             )
-        rows.append(("reading", "", "", duration(self.reading), ""))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if place == 0 else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
+            for cost in self.methods
+        }
+        rows["reading"] = ("", "", duration(self.reading), "")
+        names = pd.Index(
+            ["map s/sample", "metrics s/sample", "total", "peak memory"], name="method"
+        )
+        table = pd.DataFrame(list(rows.values()), list(rows), names).to_string().splitlines()
         total = f"{self.samples} samples x {self.seeds} seeds: about {duration(self.seconds)}"
-        lines.append(f"{total} (measured on {self.probed} samples)")
+        lines = [*map(str.rstrip, table), f"{total} (measured on {self.probed} samples)"]
         lines += [f"{cost.label} failed: {cost.problem}" for cost in self.methods if cost.problem]
         if self.unknown:
             lines.append(f"not counted: {', '.join(self.unknown)}, over the whole set")
@@ -110,46 +106,41 @@ def estimate(config: RunConfig, worker: Worker | None = None) -> Estimate:
     (1, 'NIB', True)
     """
     worker = worker or Worker(config)
-    started = time.perf_counter()
-    probes = [worker.read(worker.indices(chunk))[0] for chunk in range(min(PROBES, worker.chunks))]
-    reading = (time.perf_counter() - started) / sum(
-        len(worker.indices(chunk)) for chunk in range(len(probes))
-    )
+    started, chunks = time.perf_counter(), range(min(PROBES, worker.chunks))
+    probes = [worker.read(worker.indices(chunk))[0] for chunk in chunks]
+    reading = time.perf_counter() - started
+    reading /= sum(len(worker.indices(chunk)) for chunk in chunks)
     probes = [groups for groups in probes if groups]
     if not probes:
         raise ValueError(
             "none of the first samples could be read, so nothing could be measured; check the data"
         )
-    counted = sum(len(group) for group in probes[-1])
-    costs = tuple(
-        _cost(worker, number, probes, counted) for number in range(len(worker.explainers))
+    costs = tuple(_cost(worker, number, probes) for number in range(len(worker.explainers)))
+    unknown = tuple(column.label for column in config.metrics if METRICS[column.metric].whole)
+    counted = sum(map(len, probes[-1]))
+    return Estimate(
+        worker.count, len(config.seeds), counted, costs, reading * worker.count, unknown
     )
-    unknown = tuple(column.label for column in over_all(config.metrics))
-    seeds = len(config.seeds)
-    return Estimate(worker.count, seeds, counted, costs, reading * worker.count, unknown)
 
 
-def _cost(worker: Worker, number: int, probes: Sequence, counted: int) -> MethodCost:
+def _cost(worker: Worker, number: int, probes: Sequence[Sequence[Subjects]]) -> MethodCost:
+    """A method's times on the last probe; its memory, and a failure, on any of them."""
     line, explainer = worker.explainers[number]
-    explain, judge, peaks, problem = 0.0, 0.0, [], None
-    for groups in probes:  # what the last chunk took counts
-        explain, judge, peaks = 0.0, 0.0, []
-        for group in groups:
-            started = time.perf_counter()
-            rows = worker.rows(explainer, group, worker.config.seeds[0])
-            maps = sum(row["seconds"] for row in rows)
-            explain += maps
-            judge += time.perf_counter() - started - maps
-            peaks += [row["peak_bytes"] for row in rows if row["peak_bytes"] is not None]
-            problem = next((row["reason"] for row in rows if row["status"] == "failed"), problem)
-    seeds = len(worker.config.seeds) if explainer.stochastic else 1
-    each = (explain + judge) / counted
+    seeds, problem, peaks = worker.config.seeds, None, []
+    for groups in probes:
+        started = time.perf_counter()
+        rows = [row for group in groups for row in worker.rows(explainer, group, seeds[0])]
+        both = time.perf_counter() - started
+        peaks += [row["peak_bytes"] for row in rows if row["peak_bytes"] is not None]
+        problem = next((row["reason"] for row in rows if row["status"] == "failed"), problem)
+    explain = sum(row["seconds"] for row in rows) / len(rows)
+    each = both / len(rows)
     return MethodCost(
         line.label,
-        explain / counted,
-        judge / counted,
-        each * seeds * worker.count,
-        max(peaks) if peaks else None,
+        explain,
+        each - explain,
+        each * worker.count * (len(seeds) if explainer.stochastic else 1),
+        max(peaks, default=None),
         problem,
     )
 

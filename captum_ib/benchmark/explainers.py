@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from captum_ib import methods
 from captum_ib.benchmark.config import MethodConfig
+from captum_ib.benchmark.reader import Logits
 from captum_ib.benchmark.settings import FLOOR
-from captum_ib.benchmark.subjects import Subjects
-from captum_ib.models.dual_encoder import DualEncoder
+from captum_ib.benchmark.subjects import Pairs, Subjects
+from captum_ib.metrics.scorer import is_dual
 from captum_ib.models.layers import blocks, resolve_layer
 
 
@@ -32,9 +33,6 @@ class Maps:
 
     image: Tensor
     text: Tensor | None
-
-    def __len__(self) -> int:
-        return len(self.image)
 
     def part(self, rows: Sequence[int]) -> Maps:
         """Some of the samples."""
@@ -59,15 +57,6 @@ class Maps:
         return None
 
 
-def make_explainer(line: MethodConfig, model: nn.Module) -> Explainer | Floor:
-    """The explainer of a line of the run.
-
-    Raises:
-        ValueError: the method is not for this kind of model; a layer is not there or does not fit.
-    """
-    return Floor() if line.method == FLOOR else Explainer(line, model)
-
-
 class Explainer:
     """A method of the registry.
 
@@ -77,22 +66,24 @@ class Explainer:
 
     Attributes:
         stochastic: whether its maps depend on the seed.
+
+    Raises:
+        ValueError: the method is not for this kind of model; a layer is not there or does not fit.
     """
 
     def __init__(self, line: MethodConfig, model: nn.Module) -> None:
-        self.row = methods.get(line.method)
-        kind = "dual" if isinstance(model, DualEncoder) else "classifier"
+        self.row, self._model = methods.get(line.method), model
+        kind = "dual" if is_dual(model) else "classifier"
         if kind not in self.row.takes:
             fitting = ", ".join(row.name for row in methods.for_kind(kind))
             what = "an image-text model" if kind == "dual" else "a classifier"
             raise ValueError(f"{line.label}: {self.row.name} can't explain {what}; use: {fitting}")
         known = inspect.signature(self.row.cls).parameters
-        self._own = {key: _listed(key, value) for key, value in line.settings.items()}
-        self._own = {key: value for key, value in self._own.items() if key in known}
-        rest = {key: value for key, value in line.settings.items() if key not in known}
-        self._settings = {**self.row.settings, **rest}
+        self._own, self._settings = {}, dict(self.row.settings)
+        for key, value in line.settings.items():
+            layers = key in ("layer", "layers") and isinstance(value, tuple)
+            (self._own if key in known else self._settings)[key] = list(value) if layers else value
         self.stochastic = "seed" in self.row.options
-        self._model = model
         self._method = self._built(model)
 
     def __call__(self, subjects: Subjects, seed: int, model: nn.Module | None = None) -> Maps:
@@ -106,22 +97,23 @@ class Explainer:
         Raises:
             ValueError, RuntimeError: the method can't explain these samples.
         """
-        method = self._method if model in (None, self._model) else self._built(_checked(model))
-        settings = dict(self._settings)
+        model, settings = self._model if model is None else model, dict(self._settings)
+        method = self._method if model is self._model else self._built(model)
         if self.stochastic:
             settings[self.row.options["seed"]] = seed
-        pixels, text = subjects.pixels, None
-        if subjects.input_ids is not None:
+        if isinstance(subjects, Pairs):
             image, text = method.attribute(
-                (pixels, subjects.input_ids), additional_forward_args=subjects.mask, **settings
+                (subjects.pixels, subjects.input_ids),
+                additional_forward_args=subjects.mask,
+                **settings,
             )
             text = text.detach().float().cpu()
         else:
+            on_inputs, text = self.row.layers == "none", None
             # Captum's input methods would set this themselves, with a warning.
-            pixels = pixels.clone().requires_grad_(self.row.layers == "none")
+            pixels = subjects.pixels.clone().requires_grad_(on_inputs)
             image = method.attribute(pixels, target=subjects.targets, **settings)
-            if self.row.layers == "none":
-                image = image.sum(dim=1, keepdim=True)
+            image = image.sum(dim=1, keepdim=True) if on_inputs else image
         if image.ndim != 4 or image.shape[1] != 1:
             raise ValueError(
                 f"{self.row.name} gives no map over the image (shape {tuple(image.shape)}); choose "
@@ -130,14 +122,13 @@ class Explainer:
         return Maps(image.detach().float().cpu(), text)
 
     def _built(self, model: nn.Module) -> Any:
-        if self.row.cls_path.startswith("captum.") and not isinstance(model, DualEncoder):
-            wrapped = _Logits(model)
-            if self.row.layers == "one":
-                layer = self._own.get("layer")
-                _, module = resolve_layer(model, layer) if layer else blocks(model)[-1]
-                return self.row.cls(wrapped, module)
-            return self.row.cls(wrapped, **self._own)
-        return self.row.cls(model, **self._own)
+        if not self.row.cls_path.startswith("captum.") or is_dual(model):
+            return self.row.cls(model, **self._own)
+        if self.row.layers == "one":
+            layer = self._own.get("layer")
+            _, module = resolve_layer(model, layer) if layer else blocks(model)[-1]
+            return self.row.cls(Logits(model), module)
+        return self.row.cls(Logits(model), **self._own)
 
 
 class Floor:
@@ -150,15 +141,19 @@ class Floor:
 
     def __call__(self, subjects: Subjects, seed: int, model: nn.Module | None = None) -> Maps:
         """Noise that depends on the seed and the sample's id only."""
-        size = tuple(subjects.pixels.shape[2:])
         images, texts = [], []
         for row, name in enumerate(subjects.ids):
             generator = torch.Generator().manual_seed(seed_of(seed, name))
-            images.append(torch.randn(1, *size, generator=generator))
-            if subjects.input_ids is not None and subjects.valid is not None:
-                noise = torch.randn(subjects.input_ids.shape[1], generator=generator)
-                texts.append(noise * torch.from_numpy(subjects.valid[row]))
+            images.append(torch.randn(1, *subjects.pixels.shape[2:], generator=generator))
+            if isinstance(subjects, Pairs):
+                valid = torch.from_numpy(subjects.valid[row])
+                texts.append(torch.randn(len(valid), generator=generator) * valid)
         return Maps(torch.stack(images), torch.stack(texts) if texts else None)
+
+
+def make_explainer(line: MethodConfig, model: nn.Module) -> Explainer | Floor:
+    """The explainer of a line of the run; errors as for :class:`Explainer`."""
+    return Floor() if line.method == FLOOR else Explainer(line, model)
 
 
 def seed_of(*parts: object) -> int:
@@ -169,30 +164,3 @@ def seed_of(*parts: object) -> int:
     """
     digest = hashlib.sha256("/".join(map(str, parts)).encode("utf-8")).digest()
     return int.from_bytes(digest[:4], "big")
-
-
-class _Logits(nn.Module):
-    """A classifier whose output is a tensor: Captum's methods take no ``ModelOutput``."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.training = model.training
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        output = self.model(pixels)
-        return getattr(output, "logits", output)
-
-
-def _listed(key: str, value: Any) -> Any:
-    """Several layers are a list."""
-    return list(value) if key in ("layer", "layers") and isinstance(value, tuple) else value
-
-
-def _checked(model: nn.Module | None) -> nn.Module:
-    if model is None:
-        raise TypeError("a model is needed")
-    return model
-
-
-Explain = Callable[[Subjects, int], Maps]

@@ -2,64 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from captum_ib import methods
 from captum_ib.benchmark.catalogue import DATA, METRICS, Kind
-from captum_ib.benchmark.checks import ConfigError, Where
+from captum_ib.benchmark.checks import ConfigError
 from captum_ib.benchmark.settings import FLOOR
 
-_WORDS = {"classifier": "a classifier", "dual": "a dual encoder"}
+if TYPE_CHECKING:
+    from captum_ib.benchmark.config import RunConfig
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The parts of a run that have to fit: names, as a file gives them."""
-
-    model: str
-    data: str
-    samples: int | None
-    methods: Sequence[str]
-    metrics: Sequence[str]
-
-
-def fit_together(run: Parts, where: Where = ()) -> None:
+def fit_together(run: RunConfig) -> None:
     """Check a run's parts against each other.
 
     Raises:
-        ConfigError: scenes without a number of samples; a metric that needs what the data lacks; a
-            method or metric that the model, one of the zoo, is not for.
+        ConfigError: scenes without a number of samples, data without an option that they need; a
+            metric that needs what the data lacks; a method or metric that the model, one of the
+            zoo, is not for.
     """
-    if run.data == "scenes" and run.samples is None:
-        raise ConfigError("scenes never end: say how many with 'samples'", where)
-    kind = DATA[run.data]
-    for index, metric in enumerate(run.metrics):
-        here = (*where, "metrics", index)
-        missing = METRICS[metric].needs & kind.lacks
-        if missing:
-            problem = f"{metric} needs a {' and a '.join(sorted(missing))} per sample"
-            raise ConfigError(f"{problem}, which data of kind {kind.name!r} has not", here)
-        if metric == "funnybirds" and kind.name != "funnybirds":
-            raise ConfigError(
-                f"metric funnybirds needs data of kind 'funnybirds', given {kind.name!r}", here
-            )
-    model = kind_of(run.model)
-    if model is not None:
-        _fits_model(run, model, where)
-
-
-def _fits_model(run: Parts, model: Kind, where: Where) -> None:
-    for index, method in enumerate(run.methods):
-        if method != FLOOR and model not in methods.get(method).takes:
-            fitting = ", ".join(row.name for row in methods.for_kind(model))
-            problem = f"{method} does not explain {run.model}, {_WORDS[model]}"
-            raise ConfigError(f"{problem}; these do: {fitting}", (*where, "methods", index))
-    for index, metric in enumerate(run.metrics):
-        if model not in METRICS[metric].kinds:
-            problem = f"{metric} does not judge {run.model}, {_WORDS[model]}"
-            fitting = ", ".join(name for name, entry in METRICS.items() if model in entry.kinds)
-            raise ConfigError(f"{problem}; these do: {fitting}", (*where, "metrics", index))
+    data, model = DATA[run.data.kind], kind_of(run.model)
+    if data.name == "scenes" and run.samples is None:
+        raise ConfigError("lacks 'samples': scenes never end, say how many", ())
+    for key in data.requires:
+        if key not in run.data.options:
+            raise ConfigError(f"of kind {data.name!r} needs the option {key}", ("data",))
+    known = f"{run.model}, a {'dual encoder' if model == 'dual' else 'classifier'}; these do: "
+    for index, name in enumerate(line.method for line in run.methods):
+        if name != FLOOR and model is not None and model not in methods.get(name).takes:
+            known += ", ".join(row.name for row in methods.for_kind(model))
+            raise ConfigError(f"is {name}, which does not explain {known}", ("methods", index))
+    for index, entry in enumerate(METRICS[column.metric] for column in run.metrics):
+        problem = ""
+        if entry.needs & data.lacks:
+            needed = " and a ".join(sorted(entry.needs & data.lacks))
+            problem = f"needs a {needed} per sample; data of kind {data.name!r} has none"
+        elif entry.name == "funnybirds" != data.name:
+            problem = f"needs data of that kind, given {data.name!r}"
+        elif model is not None and model not in entry.kinds:
+            known += ", ".join(name for name, other in METRICS.items() if model in other.kinds)
+            problem = f"does not judge {known}"
+        if problem:
+            raise ConfigError(f"is {entry.name}, which {problem}", ("metrics", index))
 
 
 def kind_of(model: str) -> Kind | None:

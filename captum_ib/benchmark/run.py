@@ -6,21 +6,15 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from captum_ib.benchmark.belonging import Belonging
 from captum_ib.benchmark.config import RunConfig
-from captum_ib.benchmark.metrics import over_all
-from captum_ib.benchmark.store import (
-    PARTS,
-    SAMPLES,
-    DifferentRunError,
-    RunFolder,
-    differences,
-)
-from captum_ib.benchmark.versions import versions
+from captum_ib.benchmark.schema import versions
+from captum_ib.benchmark.store import PARTS, SAMPLES, DifferentRunError, RunFolder, differences
 from captum_ib.benchmark.worker import Evaluated, Worker
 
 Write = Callable[[Evaluated], None]
@@ -55,8 +49,11 @@ class Summary:
         there = f" ({before} were there already)" if before else ""
         lines = [f"{self.folder}: {self.samples} samples{there}", *self.notes]
         if self.skipped:
+            ordered = Counter(self.skipped).most_common()
+            rest = sum(count for _, count in ordered[5:])
             lines.append(f"{sum(self.skipped.values())} of {self.samples} samples skipped:")
-            lines += [f"  {count} x {reason}" for reason, count in _commonest(self.skipped)]
+            lines += [f"  {count} x {reason}" for reason, count in ordered[:5]]
+            lines += [f"  {rest} x other reasons"] if rest else []
         for method, (count, rows, reason) in self.failed.items():
             lines.append(f"{method} failed on {count} of {rows} rows, e.g.: {reason}")
         return "\n".join(lines)
@@ -83,7 +80,7 @@ def run(
         What was done, skipped, and failed.
 
     Raises:
-        DifferentRunError: the folder holds another run, or one on other data.
+        DifferentRunError: the folder, or a file in it, is of another run, or of other data.
         FolderInUseError: another process is writing to the folder.
         OSError: the disk is full; what was there before stays.
         ValueError, RuntimeError: the model, the data or a setting does not work.
@@ -97,36 +94,26 @@ def run(
     >>> summary.samples, summary.computed, sorted(path.name for path in summary.folder.iterdir())
     (2, 2, ['lock', 'parts', 'results.parquet', 'run.json', 'samples', 'samples.parquet', 'whole'])
     """
+    from tqdm.auto import tqdm
+
     from captum_ib.benchmark.whole import evaluate_whole
 
-    folder = RunFolder(out)
+    folder, notes = RunFolder(out), []
+    shown = sys.stderr.isatty() if show_progress is None else show_progress
     with folder.locked():
-        notes: list[str] = []
         record = folder.record
         if record is not None:
             config = _continued(config, record, folder, notes)
         worker = Worker(config)
         _open(folder, record, worker, command, notes)
-        done = folder.finished()
+        own, done = Belonging(folder, worker), folder.finished()
+        own.resume(tqdm(sorted(done), "checking", leave=False, unit="chunk", disable=not shown))
         missing = [chunk for chunk in range(worker.chunks) if chunk not in done]
-        if any(chunk >= worker.chunks for chunk in done):
-            raise DifferentRunError(
-                f"{folder.path} holds parts beyond the run's {worker.chunks}; use another folder"
-            )
-        with _Progress(worker, missing, show_progress) as progress:
-
-            def write(result: Evaluated) -> None:
-                folder.write(result.chunk, result.rows, result.samples)
-                progress.finished(result.chunk)
-
-            if missing:
-                (execute or locally(worker, progress.tick))(config, missing, write)
-        if over_all(config.metrics):
-            notes += evaluate_whole(worker, folder, show_progress=progress.shown)
-        joined = [folder.path / f"{name}.parquet" for name in ("samples", "results")]
-        if missing or not all(folder.readable(path) for path in joined):
-            folder.collect(SAMPLES, "samples.parquet", worker.samples_schema)
-            folder.collect(PARTS, "results.parquet", worker.rows_schema)  # last: now it is complete
+        if missing:
+            _evaluate(worker, folder, missing, execute, shown)
+        data = own.data()
+        notes += evaluate_whole(worker, folder, own, data, shown)
+        own.join(data, anew=bool(missing))
         computed = sum(len(worker.indices(chunk)) for chunk in missing)
         return summarise(folder, Summary(folder.path, worker.count, computed, notes=notes))
 
@@ -143,25 +130,46 @@ def locally(worker: Worker, tick: Callable[[int], object] | None = None) -> Exec
 
 def summarise(folder: RunFolder, summary: Summary) -> Summary:
     """Count what was skipped and what failed, chunk by chunk."""
-    for table in folder.tables(SAMPLES):
-        reasons = Counter(
-            row["reason"]
-            for row in table.select(["status", "reason"]).to_pylist()
-            if row["status"] == "skipped"
-        )
-        for reason, count in reasons.items():
-            summary.skipped[reason] = summary.skipped.get(reason, 0) + count
+    skipped: Counter[str] = Counter()
     rows: Counter[str] = Counter()
-    failed: Counter[str] = Counter()
-    first: dict[str, str] = {}
-    for table in folder.tables(PARTS):
-        for row in table.select(["method", "status", "reason"]).to_pylist():
+    failed: dict[str, list[str]] = {}
+    for table in folder.tables(SAMPLES, ["status", "reason"]):
+        skipped.update(r["reason"] for r in table.to_pylist() if r["status"] == "skipped")
+    for table in folder.tables(PARTS, ["method", "status", "reason"]):
+        for row in table.to_pylist():
             rows[row["method"]] += 1
             if row["status"] == "failed":
-                failed[row["method"]] += 1
-                first.setdefault(row["method"], row["reason"])
-    summary.failed = {name: (failed[name], rows[name], first[name]) for name in failed}
+                failed.setdefault(row["method"], []).append(row["reason"])
+    summary.skipped = dict(skipped)
+    summary.failed = {name: (len(why), rows[name], why[0]) for name, why in failed.items()}
     return summary
+
+
+def _evaluate(
+    worker: Worker, folder: RunFolder, missing: Sequence[int], execute: Execute | None, shown: bool
+) -> None:
+    """Compute what is missing, under a bar over maps (sample x method x seed)."""
+    from tqdm.auto import tqdm
+
+    config = worker.config
+    each = len(config.methods) * len(config.seeds)
+    there = worker.count - sum(len(worker.indices(chunk)) for chunk in missing)
+    with tqdm(
+        total=worker.count * each,
+        initial=there * each,
+        desc=config.title or "benchmark",
+        unit="map",
+        disable=not shown,
+        smoothing=0.1,
+    ) as bar:
+
+        def write(result: Evaluated) -> None:
+            nonlocal there
+            folder.write(result.chunk, result.rows, result.samples)
+            there += len(worker.indices(result.chunk))
+            bar.update(max(0, there * each - bar.n))  # unreadable samples count as done, too
+
+        (execute or locally(worker, bar.update))(config, missing, write)
 
 
 def _continued(
@@ -172,22 +180,26 @@ def _continued(
     Raises:
         DifferentRunError: it is another one.
     """
-    old = record["config"]
-    if record["fingerprint"] != config.fingerprint():
-        ignored = ("title", "device", "batch_size")
-        one, other = (
-            {key: value for key, value in given.items() if key not in ignored}
-            for given in (old, config.to_dict())
-        )
-        what = "; ".join(differences(one, other)) or "the way it is described"
+    try:
+        old = RunConfig.from_dict(record["config"])
+    except ValueError as error:
         raise DifferentRunError(
-            f"{folder.path} holds another run, which differs in {what}. Use another folder, or "
-            "the same settings to go on with it"
+            f"run.json of {folder.path} describes no run ({error}); put the old one back, or use "
+            "another folder"
+        ) from error
+    if not record["fingerprint"] == old.fingerprint() == config.fingerprint():
+        same = {name: getattr(config, name) for name in ("title", "device", "batch_size")}
+        what = differences({**old.to_dict(), **same}, config.to_dict())
+        raise DifferentRunError(
+            f"{folder.path} holds another run, which differs in "
+            f"{'; '.join(what) or 'its fingerprint'}. Use another folder, or the same settings to "
+            "go on with it"
         )
-    size = int(old["batch_size"])
-    if size != config.batch_size:
-        notes.append(f"batch size {size} kept: the folder's parts hold so many samples each")
-    return replace(config, batch_size=size)
+    if old.batch_size != config.batch_size:
+        notes.append(
+            f"batch size {old.batch_size} kept: the folder's parts hold so many samples each"
+        )
+    return RunConfig.from_dict({**config.to_dict(), "batch_size": old.batch_size})
 
 
 def _open(
@@ -197,78 +209,28 @@ def _open(
     command: Sequence[str],
     notes: list[str],
 ) -> None:
-    """Write run.json for a new folder; for an old one compare the data and the versions."""
-    data = {"samples": worker.count, "ids": _digest(worker)}
+    """Write run.json for a new folder; for an old one compare the samples and the versions."""
+    digest = hashlib.sha256()
+    for index in range(worker.count):
+        digest.update(worker.data.id(index).encode("utf-8") + b"\0")
+    data, known = {"samples": worker.count, "ids": digest.hexdigest()}, versions()
     if record is None:
         folder.write_record(
             {
                 "config": worker.config.to_dict(),
                 "fingerprint": worker.config.fingerprint(),
                 "data": data,
-                "versions": versions(),
+                "versions": known,
                 "command": list(command),
                 "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
         )
         return
     if record.get("data") != data:
-        was = record.get("data", {}).get("samples")
         raise DifferentRunError(
-            f"the data of {folder.path} changed since the run began ({was} samples then, "
-            f"{data['samples']} now, or other ids); use another folder"
+            f"the data of {folder.path} changed since the run began: {record.get('data')} then, "
+            f"{data} now; put the old data back, or use another folder"
         )
-    changed = differences(record.get("versions", {}), versions())
+    changed = differences(record.get("versions", {}), known)
     if changed:
         notes.append(f"warning: begun with other versions ({'; '.join(changed)})")
-
-
-def _digest(worker: Worker) -> str:
-    """SHA-256 of the samples' ids, in order."""
-    digest = hashlib.sha256()
-    for index in range(worker.count):
-        digest.update(worker.data.id(index).encode("utf-8") + b"\0")
-    return digest.hexdigest()
-
-
-class _Progress:
-    """A bar over maps (sample x method x seed): done, rate, time left."""
-
-    def __init__(self, worker: Worker, missing: Sequence[int], show: bool | None) -> None:
-        self.shown = sys.stderr.isatty() if show is None else show
-        self._worker = worker
-        self._each = len(worker.config.methods) * len(worker.config.seeds)
-        self._samples = worker.count - sum(len(worker.indices(chunk)) for chunk in missing)
-        self._bar: Any = None
-
-    def __enter__(self) -> _Progress:
-        from tqdm.auto import tqdm
-
-        total, done = self._worker.count * self._each, self._samples * self._each
-        name = self._worker.config.title or "benchmark"
-        self._bar = tqdm(
-            total=total, initial=done, desc=name, unit="map", disable=not self.shown, smoothing=0.1
-        )
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()
-
-    def tick(self, rows: int) -> None:
-        """So many maps more."""
-        self._bar.update(rows)
-
-    def finished(self, chunk: int) -> None:
-        """A chunk is on the disk: unreadable samples count as done too."""
-        self._samples += len(self._worker.indices(chunk))
-        behind = self._samples * self._each - self._bar.n
-        if behind > 0:
-            self._bar.update(behind)
-
-
-def _commonest(reasons: dict[str, int], most: int = 5) -> list[tuple[str, int]]:
-    ordered = Counter(reasons).most_common()
-    rest = sum(count for _, count in ordered[most:])
-    return [*ordered[:most], *([("other reasons", rest)] if rest else [])]
-
-
-__all__ = ["Execute", "Summary", "Write", "locally", "run", "summarise"]

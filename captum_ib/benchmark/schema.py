@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from captum_ib import methods
 from captum_ib.benchmark.arrow import pa
-from captum_ib.benchmark.config import RunConfig
-from captum_ib.benchmark.metrics import SPECS, method_facts, metric_facts, per_sample
+from captum_ib.benchmark.catalogue import METRICS
+from captum_ib.benchmark.config import MethodConfig, MetricConfig, RunConfig
+from captum_ib.benchmark.settings import FLOOR
 
 KEY = b"captum_ib"
 """Key of the JSON in a file's metadata."""
+
+PACKAGES = "captum_ib captum torch torchvision transformers timm quantus numpy".split()
+"""Those that a number depends on."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of :data:`PACKAGES`; those not installed are left out."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def header(config: RunConfig, versions: Mapping[str, str]) -> dict[bytes, bytes]:
@@ -23,75 +41,110 @@ def header(config: RunConfig, versions: Mapping[str, str]) -> dict[bytes, bytes]
         "metrics": {column.label: metric_facts(column) for column in config.metrics},
         "methods": {line.label: method_facts(line) for line in config.methods},
     }
-    return {KEY: json.dumps(facts, ensure_ascii=False, sort_keys=False).encode("utf-8")}
+    return {KEY: json.dumps(facts, ensure_ascii=False).encode("utf-8")}
 
 
-def rows_schema(config: RunConfig, facts: Mapping[bytes, bytes]) -> pa.Schema:
-    """One row per sample, method and seed."""
-    floats = pa.list_(pa.float32())
-    fields = [
-        ("index", pa.int64()),
-        ("sample", pa.string()),
-        ("method", pa.string()),
-        ("seed", pa.int64()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("seconds", pa.float64()),
-        ("peak_bytes", pa.int64()),
-        ("map", floats),
-        ("map_height", pa.int32()),
-        ("map_width", pa.int32()),
-        ("text_map", floats),
-        ("tokens", pa.list_(pa.string())),
-    ]
-    wanted = per_sample(config.metrics)
-    fields += [(f"metric:{column.label}", pa.float64()) for column in wanted]
-    fields += [(f"curve:{column.label}", floats) for column in wanted if SPECS[column.metric].curve]
-    return pa.schema(fields, metadata=dict(facts))
-
-
-def samples_schema(facts: Mapping[bytes, bytes]) -> pa.Schema:
-    """One row per sample."""
-    fields = [
-        ("index", pa.int64()),
-        ("sample", pa.string()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("thumbnail", pa.binary()),
-        ("caption", pa.string()),
-        ("label", pa.string()),
-        ("confidence", pa.float64()),
-        ("mask", pa.binary()),
-    ]
-    return pa.schema(fields, metadata=dict(facts))
-
-
-def whole_schema(facts: Mapping[bytes, bytes]) -> pa.Schema:
-    """One row per method, seed and score over the whole set."""
-    fields = [
-        ("method", pa.string()),
-        ("seed", pa.int64()),
-        ("metric", pa.string()),
-        ("value", pa.float64()),
-    ]
-    return pa.schema(fields, metadata=dict(facts))
-
-
-def table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows as a table; what a row lacks is null."""
-    columns = [
-        pa.array([row.get(name) for row in rows], schema.field(name).type) for name in schema.names
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def facts_of(schema: pa.Schema) -> dict[str, Any]:
-    """The JSON in a file's header.
+def facts_of(schema: pa.Schema, key: bytes = KEY) -> dict[str, Any]:
+    """The JSON in a file's header. It is data: nothing that it holds is looked up, or run.
 
     Raises:
         ValueError: the file is none of a run's.
     """
-    given = (schema.metadata or {}).get(KEY)
-    if given is None:
-        raise ValueError("the Parquet file has no captum_ib header, so it is no part of a run")
-    return json.loads(given)
+    try:
+        facts = json.loads((schema.metadata or {})[key])
+    except (KeyError, ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):
+        raise ValueError(
+            f"the Parquet file has no {key.decode()} header, so it is no part of a run"
+        )
+    return facts
+
+
+def metric_facts(column: MetricConfig) -> dict[str, Any]:
+    """What a reader of the results has to know of a metric.
+
+    >>> metric_facts(MetricConfig(metric="iou", label="IoU"))["direction"]
+    'up'
+    """
+    row = METRICS[column.metric]
+    return {
+        "metric": row.name,
+        "title": row.title if column.label == row.name else column.label,
+        "direction": row.direction,
+        "scale": row.scale,
+        "applies": row.applies,
+        "settings": dict(column.settings),
+        "whole": row.whole,
+    }
+
+
+def method_facts(line: MethodConfig) -> dict[str, Any]:
+    """What a reader of the results has to know of a method.
+
+    >>> method_facts(MethodConfig(method="nib", label="NIB"))["signed"]
+    True
+    """
+    unit, signed, paper, stochastic = "noise", True, "", True
+    if line.method != FLOOR:
+        row = methods.get(line.method)
+        unit, signed, paper, stochastic = row.unit, row.signed, row.paper, "seed" in row.options
+    return {
+        "title": line.label,
+        "unit": unit,
+        "signed": signed,
+        "paper": paper,
+        "stochastic": stochastic,
+        "method": line.method,
+        "settings": dict(line.settings),
+    }
+
+
+_FLOATS = pa.list_(pa.float32())
+_NAMED = {"index": pa.int64(), "sample": pa.string()}
+_STATUS = {"status": pa.string(), "reason": pa.string()}
+_MEASURED = {"seconds": pa.float64(), "peak_bytes": pa.int64()}
+_MAPS = {
+    "map": _FLOATS,
+    "map_height": pa.int32(),
+    "map_width": pa.int32(),
+    "text_map": _FLOATS,
+    "tokens": pa.list_(pa.string()),
+}
+
+
+def rows_schema(config: RunConfig, facts: Mapping[bytes, bytes]) -> pa.Schema:
+    """One row per sample, method and seed."""
+    asked = [(METRICS[column.metric], column.label) for column in config.metrics]
+    scores = {f"metric:{label}": pa.float64() for row, label in asked if not row.whole}
+    curves = {f"curve:{label}": _FLOATS for row, label in asked if row.curve}
+    named = {**_NAMED, "method": pa.string(), "seed": pa.int64()}
+    return pa.schema({**named, **_STATUS, **_MEASURED, **_MAPS, **scores, **curves}, dict(facts))
+
+
+def samples_schema(facts: Mapping[bytes, bytes]) -> pa.Schema:
+    """One row per sample."""
+    seen = {
+        "thumbnail": pa.binary(),
+        "caption": pa.string(),
+        "label": pa.string(),
+        "confidence": pa.float64(),
+        "mask": pa.binary(),
+    }
+    return pa.schema({**_NAMED, **_STATUS, **seen}, dict(facts))
+
+
+def whole_schema(facts: Mapping[bytes, bytes]) -> pa.Schema:
+    """One row per method, seed and score over the whole set."""
+    score = {
+        "method": pa.string(),
+        "seed": pa.int64(),
+        "metric": pa.string(),
+        "value": pa.float64(),
+    }
+    return pa.schema(score, dict(facts))
+
+
+def table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table; what a row lacks is null."""
+    return pa.Table.from_pylist(list(rows), schema)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import reprlib
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from captum_ib import methods
-from captum_ib.benchmark.checks import ConfigError, Where, nearest, place, plain, show, table
+from captum_ib.benchmark.checks import ConfigError, nearest, pydantic
 
 FLOOR = "random"
 """The method that knows nothing: noise of its own, the floor that every other must beat."""
 
-_LAYERS = ("layer", "layers")
+TITLES = {**{row.name: row.title for row in methods.METHODS.values()}, FLOOR: "Random"}
+"""The methods that a run can hold, and how a table names them when nothing else is said."""
+
 LAYERS = str | Sequence[str | Sequence[str] | None] | None
 """A layer by its dotted name, several, or one or several per tower of a pair."""
 
@@ -29,67 +32,48 @@ _TAKEN = {
     "attr_dim_summation": "the run needs one value per position",
 }
 _UNSAID = ("self", "forward_func", "inputs", "additional_forward_args", "device_ids")
+# Strict: "1" is no number, 1.5 not whole. Arbitrary: a Tensor is a type that no file can say.
+_STRICT = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
-def method_names() -> list[str]:
-    """The methods that a run can hold: those of the registry, and the floor."""
-    return [*methods.METHODS, FLOOR]
-
-
-def method_title(name: str) -> str:
-    """How a table names a method when nothing else is said."""
-    return "Random" if name == FLOOR else methods.get(name).title
-
-
-def method_settings(name: str, given: Any, where: Where) -> dict[str, Any]:
-    """The settings of a method, each known to its constructor or its ``attribute``.
+def check(settings: Mapping[str, Any], hints: Mapping[str, Any], owner: str, key: str) -> None:
+    """Check that settings have the names and types of ``hints``.
 
     Args:
-        name: of the method.
-        given: names and values; ``layer`` or ``layers`` as dotted names.
-        where: the way to them, for messages.
+        settings: names and values, lists as tuples.
+        hints: names and types.
+        owner: whose settings they are, for messages.
+        key: under which they stand.
 
     Raises:
-        ConfigError: a setting that the method has not or that the run sets itself; another type.
-    """
-    hints = {} if name == FLOOR else _method_hints(name)
-    settings = table(given, where)
-    for key in settings:
-        if key in _TAKEN:
-            problem = f"{key!r} is no setting of {place(where)}: {_TAKEN[key]}"
-            raise ConfigError(problem, (*where, key), on_key=True)
-    return check(settings, where, hints, name)
+        ConfigError: an unknown name, a name that the run sets itself, or another type.
 
-
-def check(given: Any, where: Where, hints: Mapping[str, Any], owner: str) -> dict[str, Any]:
-    """Plain settings whose names and types are those of ``hints``.
-
-    >>> check({"steps": 28}, ("settings",), {"steps": int}, "insertion")
-    {'steps': 28}
-    >>> check({"steps": "x"}, ("settings",), {"steps": int}, "insertion")
+    >>> check({"steps": 28}, {"steps": int}, "insertion", "settings")
+    >>> check({"steps": "x"}, {"steps": int}, "insertion", "settings")
     Traceback (most recent call last):
         ...
-    captum_ib.benchmark.checks.ConfigError: settings.steps must be a whole number, given 'x' (text)
+    captum_ib.benchmark.checks.ConfigError: settings.steps should be int, given 'x'
     """
-    settings = table(given, where)
-    result: dict[str, Any] = {}
-    for key, value in settings.items():
-        here = (*where, key)
-        if key not in hints:
-            problem = f"{owner} has no setting {key!r}; {nearest(key, hints)}"
-            raise ConfigError(problem, here, on_key=True)
-        result[key] = plain(value, here)
-        if not accepts(hints[key], result[key]):
-            expected = describe(hints[key])
-            raise ConfigError(f"{place(here)} must be {expected}, given {show(value)}", here)
-    return result
+    for name, value in settings.items():
+        if name not in hints:
+            why = _TAKEN.get(name) if owner in methods.METHODS else None
+            why = f"here: {why}" if why else f"of {owner}; {nearest(name, hints)}"
+            raise ConfigError(f"has {name!r}, which is no setting {why}", (key,))
+        try:
+            pydantic.TypeAdapter(hints[name], config=_STRICT).validate_python(value)
+        except pydantic.ValidationError:
+            expected = inspect.formatannotation(hints[name]).replace("collections.abc.", "")
+            problem = f"should be {expected}, given {reprlib.repr(value)}"
+            raise ConfigError(problem, (key, name)) from None
 
 
-def _method_hints(name: str) -> dict[str, Any]:
+def method_hints(name: str) -> dict[str, Any]:
     """Names and types of what a method can be told in a file; layers first."""
+    if name == FLOOR:
+        return {}
     row, hints = methods.get(name), {}
     for key in inspect.signature(row.cls).parameters:
-        if key in _LAYERS:  # a module in code, a dotted name in a file
+        if key in ("layer", "layers"):  # a module in code, a dotted name in a file
             hints[key] = str if row.layers == "one" else LAYERS
         elif key not in _UNSAID:
             hints[key] = _hints(row.cls.__init__).get(key, Any)
@@ -117,80 +101,9 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _sayable(hint: Any) -> bool:
     """Whether some value of a file, other than nothing, has this type."""
-    if _is_union(hint):
-        return any(_sayable(part) for part in get_args(hint) if part is not type(None))
-    if hint is Any or hint in (bool, int, float, str) or get_origin(hint) is Literal:
-        return True
-    return _is_list(hint) and all(_sayable(part) for part in get_args(hint) if part is not ...)
-
-
-def accepts(hint: Any, value: Any) -> bool:
-    """Whether a plain value has a type; a whole number is a number, ``true`` is neither.
-
-    >>> accepts(float | tuple[float, float], (0.1, 1)), accepts(int, True), accepts(int, 1.5)
-    (True, False, False)
-    """
-    if hint is Any:
-        return True
-    if _is_union(hint):
-        return any(accepts(part, value) for part in get_args(hint))
-    if get_origin(hint) is Literal:
-        return any(value == known and type(value) is type(known) for known in get_args(hint))
-    if hint in (None, type(None)):
-        return value is None
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint in (bool, str):
-        return isinstance(value, hint)
-    return _is_list(hint) and isinstance(value, tuple) and _all_accepted(hint, value)
-
-
-def _all_accepted(hint: Any, values: tuple[Any, ...]) -> bool:
-    parts = get_args(hint)
-    if get_origin(hint) is tuple and parts[-1:] != (...,):
-        pairs = zip(parts, values, strict=False)
-        return len(parts) == len(values) and all(accepts(part, value) for part, value in pairs)
-    return all(accepts(parts[0], value) for value in values) if parts else True
-
-
-def _is_union(hint: Any) -> bool:
-    return get_origin(hint) in (Union, types.UnionType)
-
-
-def _is_list(hint: Any) -> bool:
-    return (get_origin(hint) or hint) in (list, tuple, Sequence)
-
-
-def describe(hint: Any) -> str:
-    """A type in a few words, for messages; what a file can't say is left out.
-
-    >>> describe(float | tuple[float, float] | None)
-    'a number, [a number, a number] or nothing'
-    """
-    if hint == LAYERS:
-        return "the name of a layer, or a list of names"
-    if _is_union(hint):
-        parts = [part for part in get_args(hint) if part is type(None) or _sayable(part)]
-        words = list(dict.fromkeys(describe(part) for part in parts))
-        return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
-    if get_origin(hint) is Literal:
-        return " or ".join(repr(known) for known in get_args(hint))
-    if hint in (None, type(None)):
-        return "nothing"
-    if _is_list(hint):
-        parts = [describe(part) for part in get_args(hint) if part is not ...]
-        if get_origin(hint) is tuple and get_args(hint)[-1:] != (...,):
-            return f"[{', '.join(parts)}]"
-        return f"a list, each {parts[0]}" if parts else "a list"
-    return _IN_WORDS.get(hint, str(hint))
-
-
-_IN_WORDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    Any: "any",
-}
+    parts = [part for part in get_args(hint) if part not in (type(None), ...)]
+    if get_origin(hint) in (Union, types.UnionType):
+        return any(_sayable(part) for part in parts)
+    if (get_origin(hint) or hint) in (list, tuple, Sequence):
+        return all(_sayable(part) for part in parts)
+    return hint in (Any, bool, int, float, str) or get_origin(hint) is Literal

@@ -6,15 +6,17 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from captum_ib.benchmark.arrow import pa, pq
+from captum_ib.extras import need
 
 PARTS, SAMPLES, WHOLE = "parts", "samples", "whole"
 _TEMPORARY = ".tmp-"
+_BROKEN = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OSError)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -23,7 +25,7 @@ class FolderInUseError(RuntimeError):
 
 
 class DifferentRunError(ValueError):
-    """The folder holds another run than the one that was asked for."""
+    """The folder, or a file in it, belongs to another run than the one that was asked for."""
 
 
 class RunFolder:
@@ -44,39 +46,56 @@ class RunFolder:
             FolderInUseError: another process holds it.
             NotADirectoryError: the path, or a part of it, is a file.
         """
+        filelock = need("filelock", "the benchmark")
+        folders = [self.path / name for name in (PARTS, SAMPLES, WHOLE)]
         try:
-            for name in (PARTS, SAMPLES, WHOLE):
-                (self.path / name).mkdir(parents=True, exist_ok=True)
+            for folder in folders:
+                folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
-            raise NotADirectoryError(
-                f"can't write to {self.path}: {error.filename} is a file"
-            ) from (error)
-        with open(self.path / "lock", "a+", encoding="ascii") as file:
-            _lock(file, self.path)
+            message = f"can't write to {self.path}: {error.filename} is a file"
+            raise NotADirectoryError(message) from error
+        file, owner = self.path / "lock", ""
+        with suppress(OSError):  # none yet; read first, as older versions of filelock empty it
+            owner = file.read_text(encoding="ascii").strip()
+        lock = filelock.FileLock(file)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            who = f" (process {owner})" if owner else ""
+            raise FolderInUseError(
+                f"another process{who} is writing to {self.path}; wait for it, or use another "
+                "folder"
+            ) from None
+        try:
             with suppress(OSError):  # a full disk shows where it matters
-                os.ftruncate(file.fileno(), 0)
-                os.write(file.fileno(), str(os.getpid()).encode())
-            for folder in (self.path, *(self.path / name for name in (PARTS, SAMPLES, WHOLE))):
+                file.write_text(str(os.getpid()), encoding="ascii")
+            for folder in (self.path, *folders):
                 for left in folder.glob(f"{_TEMPORARY}*"):
                     left.unlink()
             yield
+        finally:
+            lock.release()
 
     @property
     def record(self) -> dict[str, Any] | None:
         """What run.json says; ``None`` for a new folder.
 
         Raises:
-            DifferentRunError: there is a run.json, but not that of a run.
+            DifferentRunError: there is a run.json, but not that of a run, or none beside results.
         """
         path = self.path / "run.json"
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
+            for found in self.files():
+                raise DifferentRunError(
+                    f"{self.path} holds {found.relative_to(self.path)} but no run.json, which says "
+                    "what it belongs to; put run.json back, or use another folder"
+                ) from None
             return None
-        except (ValueError, OSError) as error:
-            raise DifferentRunError(
-                f"{path} can't be read ({error}); use another folder"
-            ) from error
+        except (ValueError, OSError, RecursionError) as error:
+            problem = f"{path} can't be read ({error}); use another folder"
+            raise DifferentRunError(problem) from error
         if not isinstance(record, dict) or not {"config", "fingerprint"} <= set(record):
             raise DifferentRunError(f"{path} does not describe a run; use another folder")
         return record
@@ -92,10 +111,15 @@ class RunFolder:
         A file that does not read becomes ``NAME.broken``, and its chunk is to be computed again.
         """
         good = [
-            {chunk for chunk, path in self._files(kind) if not self._set_aside(path)}
+            {chunk for chunk, path in self.chunks(kind) if self.readable(path)}
             for kind in (PARTS, SAMPLES)
         ]
         return good[0] & good[1]
+
+    def files(self) -> Iterator[Path]:
+        """All Parquet files that a run leaves, the joined ones first."""
+        for pattern in ("results.parquet", "samples.parquet", "*/*.parquet"):
+            yield from sorted(self.path.glob(pattern))
 
     def part(self, kind: str, chunk: int) -> Path:
         """Where a chunk's file is, or will be."""
@@ -117,40 +141,35 @@ class RunFolder:
 
     def readable(self, path: Path) -> bool:
         """Whether a Parquet file is there and reads; a broken one is set aside."""
-        return path.exists() and not self._set_aside(path)
+        if not path.exists():
+            return False
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                for group in range(file.num_row_groups):  # never more of it in memory than a chunk
+                    file.read_row_group(group)
+        except _BROKEN:
+            os.replace(path, path.with_name(path.name + ".broken"))
+            return False
+        return True
 
     def collect(self, kind: str, name: str, schema: pa.Schema) -> None:
         """Join all chunks of a kind to one file, in order, one chunk in memory at a time."""
         with self._replacing(self.path / name) as file:
             writer = pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True)
             with writer:
-                for _, path in self._files(kind):
-                    table = read_table(path)
+                for table in self.tables(kind):
                     if table.num_rows:
                         writer.write_table(table.cast(schema))
 
-    def tables(self, kind: str) -> Iterator[pa.Table]:
-        """The chunks of a kind in order, one at a time."""
-        for _, path in self._files(kind):
-            yield read_table(path)
+    def tables(self, kind: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The chunks of a kind in order, one at a time, with some columns or all."""
+        for _, path in self.chunks(kind):
+            yield read_table(path, columns)
 
-    def _files(self, kind: str) -> list[tuple[int, Path]]:
-        found = []
-        for path in sorted((self.path / kind).glob("*.parquet")):
-            if re.fullmatch(r"\d{6,}", path.stem):
-                found.append((int(path.stem), path))
-        return sorted(found)
-
-    def _set_aside(self, path: Path) -> bool:
-        """Whether the file is broken; then it gets another name."""
-        try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                for group in range(file.num_row_groups):  # never more of it in memory than a chunk
-                    file.read_row_group(group)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OSError):
-            os.replace(path, path.with_name(path.name + ".broken"))
-            return True
-        return False
+    def chunks(self, kind: str) -> list[tuple[int, Path]]:
+        """The chunks of a kind that are there and their files, in order."""
+        found = (self.path / kind).glob("*.parquet")
+        return sorted((int(p.stem), p) for p in found if re.fullmatch(r"\d{6,}", p.stem))
 
     @contextmanager
     def _replacing(self, path: Path) -> Iterator[IO[bytes]]:
@@ -174,66 +193,52 @@ class RunFolder:
             raise
 
 
-def read_table(path: Path) -> pa.Table:
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """A Parquet file with its checksums tested, read by its name alone.
 
     Raises:
         pyarrow.ArrowInvalid, OSError: it is broken, or not there.
     """
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        return file.read()
+        return file.read(columns)
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
     """What differs between two configurations, one line per value.
 
     >>> differences({"seeds": [0], "model": "a"}, {"seeds": [0, 1], "model": "a"})
     ['seeds[1]: nothing in the folder, 1 now']
     """
-    was, now = _leaves(old), _leaves(new)
+    was, now = _entries(old, name), _entries(new, name)
+    if was is None or now is None:
+        return [] if old == new else [f"{name}: {_shown(old)} in the folder, {_shown(new)} now"]
     return [
-        f"{name}: {_shown(was, name)} in the folder, {_shown(now, name)} now"
-        for name in dict.fromkeys([*was, *now])
-        if was.get(name, _MISSING) != now.get(name, _MISSING)
+        line
+        for key in dict.fromkeys([*was, *now])
+        for line in differences(was.get(key, _MISSING), now.get(key, _MISSING), key)
     ]
 
 
 _MISSING = object()
 
 
-def _shown(leaves: Mapping[str, Any], name: str) -> str:
-    return repr(leaves[name]) if name in leaves else "nothing"
+def _shown(value: Any) -> str:
+    return "nothing" if value is _MISSING else repr(value)
 
 
-def _leaves(value: Any, name: str = "") -> dict[str, Any]:
-    """Dotted names of all values that hold no others."""
+def _entries(value: Any, name: str) -> dict[str, Any] | None:
+    """What a value holds, by dotted names; ``None`` for one that holds nothing."""
     if isinstance(value, Mapping):
-        entries = [(f"{name}.{key}".lstrip("."), entry) for key, entry in value.items()]
-    elif isinstance(value, (list, tuple)):
-        entries = [(f"{name}[{index}]", entry) for index, entry in enumerate(value)]
-    else:
-        return {name: value}
-    return {leaf: end for key, entry in entries for leaf, end in _leaves(entry, key).items()}
-
-
-def _lock(file: IO[str], folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:
-        raise RuntimeError("the benchmark needs the file locks of Linux or macOS") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        owner = file.read().strip()
-        who = f" (process {owner})" if owner else ""
-        raise FolderInUseError(
-            f"another process{who} is writing to {folder}; wait for it, or use another folder"
-        ) from None
+        return {f"{name}.{key}".lstrip("."): entry for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return {f"{name}[{index}]": entry for index, entry in enumerate(value)}
+    return {} if value is _MISSING else None
 
 
 def _sync_folder(folder: Path) -> None:
     """Make a new name last: it belongs to the folder, not to the file."""
+    if os.name == "nt":  # Windows opens no folders
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

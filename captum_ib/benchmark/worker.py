@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from captum_ib.benchmark import schema
 from captum_ib.benchmark.arrow import pa
+from captum_ib.benchmark.belonging import combined, sample_digest, stamped
 from captum_ib.benchmark.columns import Case
-from captum_ib.benchmark.config import MethodConfig, RunConfig
+from captum_ib.benchmark.config import RunConfig
 from captum_ib.benchmark.data import UnreadableSampleError, open_data
 from captum_ib.benchmark.explainers import Explainer, Floor, Maps, make_explainer
-from captum_ib.benchmark.judge import PROBLEMS, Judge, first_line, setting_of
+from captum_ib.benchmark.judge import PROBLEMS, Judge, first_line
 from captum_ib.benchmark.memory import measured
 from captum_ib.benchmark.pictures import mask_png, thumbnail
-from captum_ib.benchmark.subjects import Reader, Subjects, join
-from captum_ib.benchmark.versions import versions
+from captum_ib.benchmark.reader import Reader
+from captum_ib.benchmark.store import PARTS, SAMPLES
+from captum_ib.benchmark.subjects import Subjects, join
 from captum_ib.explaining.choices import device_of, dtype_of
 from captum_ib.loading.load import load
 from captum_ib.models.dual_encoder import DualEncoder
@@ -65,19 +66,16 @@ class Worker:
         self.loaded = load(config.model)
         self.model = self.loaded.model.to(device=self.device, dtype=dtype).eval()
         if self.loaded.kind == "dual":
-            if self.loaded.tokenizer is None or self.loaded.tokens is None:
-                raise ValueError(f"{config.model} has no tokenizer, so it can't read captions")
             try:
                 self.model = DualEncoder.from_model(self.loaded.model)
             except TypeError as error:  # the user's mistake is the name of the model
                 raise ValueError(str(error)) from error
-        self.data = open_data(config.data, self.loaded)
-        self.count = len(self.data) if config.samples is None else config.samples
-        self.count = min(self.count, len(self.data))
         self.reader = Reader(self.loaded, self.model, self.device, dtype)
-        self.judge = Judge(config.metrics, setting_of(self.reader, self.device, self.model))
+        self.data = open_data(config.data, self.loaded)
+        self.count = min(len(self.data), config.samples or len(self.data))
+        self.judge = Judge(config.metrics, self.reader)
         self.explainers = [(line, make_explainer(line, self.model)) for line in config.methods]
-        facts = schema.header(config, versions())
+        facts = schema.header(config, schema.versions())
         self.rows_schema = schema.rows_schema(config, facts)
         self.samples_schema = schema.samples_schema(facts)
         self.whole_schema = schema.whole_schema(facts)
@@ -92,6 +90,17 @@ class Worker:
         size = self.config.batch_size
         return range(chunk * size, min(self.count, (chunk + 1) * size))
 
+    def digest(self, chunk: int) -> str:
+        """The digest of a chunk's data: pictures, labels, captions, masks, words and ids."""
+        found = []
+        for index in self.indices(chunk):
+            try:
+                sample = self.data.read(index)
+            except ValueError:
+                sample = None
+            found.append(sample_digest(self.data.id(index), sample))
+        return combined(found)
+
     def evaluate(self, chunk: int, tick: Callable[[int], object] | None = None) -> Evaluated:
         """All methods with all seeds on a chunk.
 
@@ -99,16 +108,23 @@ class Worker:
             chunk: its number.
             tick: called with the number of rows that were made.
         """
-        subjects, samples = self.read(self.indices(chunk))
+        groups, samples = self.read(self.indices(chunk))
         rows: list[Row] = []
-        for number, (line, explainer) in enumerate(self.explainers):
-            for row in self._method(line, explainer, subjects, tick):
-                rows.append({**row, "order": number})
+        for order, (line, explainer) in enumerate(self.explainers):
+            for made in (part for group in groups for part in self._seeds(explainer, group)):
+                rows += [{**row, "method": line.label, "order": order} for row in made]
+                if tick is not None:
+                    tick(len(made))
         rows.sort(key=lambda row: (row["index"], row["order"], row["seed"]))
+        stamp = {
+            "run": self.config.fingerprint(),
+            "chunk": chunk,
+            "data": combined(row["digest"] for row in samples),
+        }
         return Evaluated(
             chunk,
-            schema.table(rows, self.rows_schema),
-            schema.table(samples, self.samples_schema),
+            stamped(schema.table(rows, self.rows_schema), kind=PARTS, **stamp),
+            stamped(schema.table(samples, self.samples_schema), kind=SAMPLES, **stamp),
         )
 
     def read(self, indices: Iterable[int]) -> tuple[list[Subjects], list[Row]]:
@@ -118,45 +134,34 @@ class Worker:
         for index in indices:
             row: Row = {"index": index, "sample": self.data.id(index), "status": "skipped"}
             rows.append(row)
+            sample = None
             try:
-                subject = self.reader(index, self.data.read(index))
+                sample = self.data.read(index)
+                subject, facts = self.reader(index, sample)
             except UnreadableSampleError as error:
                 row["reason"] = error.reason
             except ValueError as error:  # words or classes that the model does not know
                 row["reason"] = first_line(error)
             else:
-                row.update(self._described(subject))
-                text = None if subject.input_ids is None else subject.input_ids.shape[1]
-                groups.setdefault((tuple(subject.pixels.shape), text), []).append(subject)
+                row.update(facts, status="ok", **self._pictures(subject))
+                shape = (subject.pixels.shape, subject.question.shape)
+                groups.setdefault(shape, []).append(subject)
+            row["digest"] = sample_digest(row["sample"], sample)
         return [join(group) for group in groups.values()], rows
 
-    def _described(self, subject: Subjects) -> Row:
-        return {
-            "status": "ok",
-            "thumbnail": thumbnail(self.loaded.picture(subject.pixels[0])),
-            "caption": subject.captions[0],
-            "label": subject.labels[0],
-            "confidence": float(subject.scores[0]),
-            "mask": mask_png(subject.truth[0]) if subject.truth.any() else None,
-        }
+    def _pictures(self, subject: Subjects) -> Row:
+        """What the model saw, and where it should have looked."""
+        truth = mask_png(subject.truth[0]) if subject.truth.any() else None
+        return {"thumbnail": thumbnail(self.loaded.picture(subject.pixels[0])), "mask": truth}
 
-    def _method(
-        self,
-        line: MethodConfig,
-        explainer: Explainer | Floor,
-        groups: Sequence[Subjects],
-        tick: Callable[[int], object] | None,
-    ) -> Iterator[Row]:
-        """A method's rows; one that draws no noise is computed once for all seeds."""
-        seeds = self.config.seeds if explainer.stochastic else self.config.seeds[:1]
-        copies = self.config.seeds if not explainer.stochastic else ()
-        for group in groups:
-            for seed in seeds:
-                rows = [{**row, "method": line.label} for row in self.rows(explainer, group, seed)]
-                for copy in copies or (seed,):
-                    yield from ({**row, "seed": copy} for row in rows)
-                if tick is not None:
-                    tick(len(rows) * max(1, len(copies)))
+    def _seeds(self, explainer: Explainer | Floor, subjects: Subjects) -> Iterator[list[Row]]:
+        """Rows for every seed; a method that draws no noise is computed once for all of them."""
+        seeds = self.config.seeds
+        if explainer.stochastic:
+            yield from (self.rows(explainer, subjects, seed) for seed in seeds)
+        else:
+            rows = self.rows(explainer, subjects, seeds[0])
+            yield [{**row, "seed": seed} for row in rows for seed in seeds]
 
     def rows(self, explainer: Explainer | Floor, subjects: Subjects, seed: int) -> list[Row]:
         """Rows of one method with one seed; a batch that fails is done sample by sample."""
@@ -167,18 +172,29 @@ class Worker:
             except PROBLEMS as error:
                 problem = first_line(error)
         if maps is None and len(subjects) > 1:
-            singles = [subjects.part([row]) for row in range(len(subjects))]
+            singles = (subjects.part([row]) for row in range(len(subjects)))
             return [row for single in singles for row in self.rows(explainer, single, seed)]
         seconds = (time.perf_counter() - started) / len(subjects)
-        common = {"seed": seed, "seconds": seconds, "peak_bytes": peak.bytes}
-        rows = [{**common, **_named(subjects, row)} for row in range(len(subjects))]
-        if maps is None:
-            return [{**row, "status": "failed", "reason": problem} for row in rows]
-        for number, row in enumerate(rows):
-            row.update(_stored(maps, number))
-            if why := maps.problem(number):
-                row.update(status="failed", reason=why)
-        self._judge(explainer, subjects, maps, seed, rows)
+        rows = [
+            {
+                "index": subjects.indices[row],
+                "sample": subjects.ids[row],
+                "seed": seed,
+                "seconds": seconds,
+                "peak_bytes": peak.bytes,
+                "tokens": subjects.tokens and list(subjects.tokens[row]),
+                **_stored(maps, row, problem),
+            }
+            for row in range(len(subjects))
+        ]
+        good = [number for number, row in enumerate(rows) if row["status"] == "ok"]
+        if maps is not None and good:
+            case = Case(
+                subjects.part(good),
+                maps.part(good),
+                lambda other, model: explainer(other, seed, model),
+            )
+            self.judge(case, [rows[number] for number in good])
         return rows
 
     def _explained(self, explainer: Explainer | Floor, subjects: Subjects, seed: int) -> Maps:
@@ -188,48 +204,15 @@ class Worker:
             torch.manual_seed(seed)
             return explainer(subjects, seed)
 
-    def _judge(
-        self,
-        explainer: Explainer | Floor,
-        subjects: Subjects,
-        maps: Maps,
-        seed: int,
-        rows: list[Row],
-    ) -> None:
-        """Add the scores of the samples whose map can be judged."""
-        good = [number for number, row in enumerate(rows) if row["status"] == "ok"]
-        if not good:
-            return
-        case = Case(
-            subjects.part(good),
-            maps.part(good),
-            lambda other, model: explainer(other, seed, model),
-        )
-        scores = self.judge(case)
-        for place, number in enumerate(good):
-            row = rows[number]
-            for label, values in scores.values.items():
-                value = float(values[place])
-                row[f"metric:{label}"] = None if np.isnan(value) else value
-            for label, curves in scores.curves.items():
-                row[f"curve:{label}"] = curves[place]
-            if place in scores.problems:
-                row.update(status="failed", reason=scores.problems[place])
 
-
-def _named(subjects: Subjects, row: int) -> Row:
-    tokens = subjects.tokens[row]
+def _stored(maps: Maps | None, row: int, problem: str | None) -> Row:
+    """A map, if there is one, and whether it can be judged."""
+    if maps is None:
+        return {"status": "failed", "reason": problem}
+    image, problem = maps.image[row, 0], maps.problem(row)
     return {
-        "index": subjects.indices[row],
-        "sample": subjects.ids[row],
-        "status": "ok",
-        "tokens": None if tokens is None else list(tokens),
-    }
-
-
-def _stored(maps: Maps, row: int) -> Row:
-    image = maps.image[row, 0]
-    return {
+        "status": "failed" if problem else "ok",
+        "reason": problem,
         "map": image.flatten().numpy(),
         "map_height": image.shape[0],
         "map_width": image.shape[1],

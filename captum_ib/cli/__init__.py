@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from captum_ib.cli.arguments import one_line, spread
+from captum_ib.cli.arguments import names, one_line, spread
 
 try:
     from typer.exceptions import TyperException as UsageProblem
@@ -93,24 +93,23 @@ def explain_command(
     traceback: Traceback = False,
 ) -> None:
     """Explain picture(s): a figure, the raw arrays and the settings for each method."""
-    from captum_ib.cli.explain import Request, run
+    from captum_ib.cli.explain import run
 
-    request = Request(
-        model=model,
-        images=image,
-        texts=text or [],
-        targets=target or [],
-        methods=[name for given in method or [] for name in given.split(",") if name],
-        layers=layer or [],
-        settings={"beta": beta, "steps": steps, "samples": samples, "seed": seed},
-        out=out,
-        device=device,
-        dtype=dtype,
-        revision=revision,
-        allow_pickle=allow_pickle,
-    )
     with one_line(traceback):
-        run(request)
+        run(
+            model,
+            image,
+            out,
+            texts=text or [],
+            targets=target or [],
+            chosen=names(method),
+            layers=layer or [],
+            settings={"beta": beta, "steps": steps, "samples": samples, "seed": seed},
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            allow_pickle=allow_pickle,
+        )
 
 
 @app.command("demo")
@@ -129,6 +128,7 @@ def demo_command(
 
 @app.command("benchmark")
 def benchmark_command(
+    context: typer.Context,
     config: Annotated[
         Path | None, typer.Argument(help="YAML or TOML file that describes the run(s)")
     ] = None,
@@ -172,20 +172,21 @@ def benchmark_command(
 ) -> None:
     """Judge methods on many samples, as a paper's table does; resumes where it stopped."""
     with one_line(traceback):
-        from captum_ib.cli.benchmark import Request, run
+        from captum_ib.cli.benchmark import run
 
         flags = {
             "model": model,
             "data": data,
-            "method": method,
-            "metric": metric,
+            "method": names(method),
+            "metric": names(metric),
             "seeds": seeds,
             "samples": samples,
             "batch_size": batch_size,
             "device": device,
             "dtype": dtype,
         }
-        run(Request(config, preset, flags, out, dry_run, ray, workers))
+        command = ["captum-ib", *context.obj]
+        run(config, preset, flags, out, dry_run=dry_run, ray=ray, workers=workers, command=command)
 
 
 @app.command("report")
@@ -207,10 +208,13 @@ def report_command(
 ) -> None:
     """Make tables, figures and a gallery from benchmark runs."""
     with one_line(traceback):
-        from captum_ib.cli.report import Request, run
+        from captum_ib.report import FORMATS, make_report
 
-        formats = [name for given in format or [] for name in given.split(",") if name]
-        run(Request(runs, out, formats, 0 if no_gallery else gallery, paired, seed))
+        formats, samples = names(format) or FORMATS, 0 if no_gallery else gallery
+        text, files = make_report(
+            runs, out, formats=formats, samples=samples, paired=paired, seed=seed
+        )
+        typer.echo("\n".join([text, *map(str, files)]))
 
 
 @app.command("app")
@@ -266,9 +270,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Hub libraries log on stderr, where a mistake should get one line and nothing else.
     for name in ("HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
         os.environ.setdefault(name, "error")
-    arguments = spread(sys.argv[1:] if argv is None else argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = spread(given) or ["--help"]
     try:
-        code = app(arguments or ["--help"], prog_name="captum-ib", standalone_mode=False)
+        code = app(arguments, prog_name="captum-ib", standalone_mode=False, obj=given)
     except UsageProblem as error:
         typer.echo(f"captum-ib: error: {' '.join(error.format_message().split())}", err=True)
         return 2

@@ -41,6 +41,15 @@ def spread(arguments: Sequence[str]) -> list[str]:
     return result
 
 
+def names(given: Sequence[str] | None) -> list[str]:
+    """Names given one by one or separated by commas.
+
+    >>> names(["iba,coiba", "nib"]), names(None)
+    (['iba', 'coiba', 'nib'], [])
+    """
+    return [name for each in given or [] for name in each.split(",") if name]
+
+
 @contextmanager
 def one_line(traceback: bool = False) -> Iterator[None]:
     """Turn what can go wrong with a user's input into one line on stderr and exit code 2.

@@ -1,9 +1,8 @@
-"""``captum-ib explain``: from a request to figures, arrays and settings on disk."""
+"""``captum-ib explain``: from pictures and questions to figures, arrays and settings on disk."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,57 +20,66 @@ EVERY = "all"
 """In the place of a method's name: all that take this kind of model."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the command line asked for."""
+def run(
+    model: str,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    texts: Sequence[str],
+    targets: Sequence[str],
+    chosen: Sequence[str],
+    layers: Sequence[str],
+    settings: Mapping[str, Any],
+    device: str,
+    dtype: str,
+    revision: str | None,
+    allow_pickle: bool,
+) -> None:
+    """Explain pictures; prints what was written. Arguments are the command's, lists filled in.
 
-    model: str
-    images: Sequence[Path]
-    texts: Sequence[str]
-    targets: Sequence[str]
-    methods: Sequence[str]
-    layers: Sequence[str]
-    settings: Mapping[str, Any]
-    out: Path
-    device: str = "cpu"
-    dtype: str = "float32"
-    revision: str | None = None
-    allow_pickle: bool = False
-
-
-def run(request: Request) -> None:
-    """Carry out a request; prints what was written.
+    Args:
+        model: as :func:`captum_ib.load` takes it.
+        images: files of pictures.
+        out: folder for the results.
+        texts: captions, for an image-text model: one for all pictures, or one each.
+        targets: classes by index or label, for a classifier; none for the likeliest.
+        chosen: names of methods, or :data:`EVERY`; none for the default.
+        layers: names of layers; none for each method's default.
+        settings: ``beta``, ``steps``, ``samples`` (``None`` for the default) and ``seed``.
+        device: where to compute.
+        dtype: of the model.
+        revision: of a hub model.
+        allow_pickle: whether pickled weights are read.
 
     Raises:
         ValueError, OSError, RuntimeError: one of the user's inputs does not work.
     """
     # Whatever can be checked without the model comes first: loading may take minutes.
-    every = EVERY in request.methods
-    rows = [methods.get(name) for name in dict.fromkeys(request.methods) if name != EVERY]
-    pictures = [read_image(path) for path in request.images]
-    if any(not text.strip() for text in request.texts):
+    every = EVERY in chosen
+    rows = [methods.get(name) for name in dict.fromkeys(chosen) if name != EVERY]
+    pictures = [read_image(path) for path in images]
+    if any(not text.strip() for text in texts):
         raise ValueError("--text is empty; pass a caption")
-    device, dtype = device_of(request.device), dtype_of(request.dtype)
-    loaded = load(request.model, allow_pickle=request.allow_pickle, revision=request.revision)
-    questions = _questions(request, loaded)
+    place, kind = device_of(device), dtype_of(dtype)
+    loaded = load(model, allow_pickle=allow_pickle, revision=revision)
+    questions = _questions(loaded, texts, targets, len(images))
     if every:
         rows = methods.for_kind("dual" if loaded.kind == "dual" else "classifier")
     rows = rows or [methods.get(DEFAULT_METHOD[loaded.kind])]
     check_methods(rows, loaded)
-    settings = methods.settings_for(rows, request.settings)
-    loaded.model.to(device=device, dtype=dtype)
-    with staged(request.out) as folder:
+    keywords = methods.settings_for(rows, settings)
+    loaded.model.to(device=place, dtype=kind)
+    with staged(out) as folder:
         for name, path, picture, question in zip(
-            unique_names(request.images), request.images, pictures, questions, strict=True
+            unique_names(images), images, pictures, questions, strict=True
         ):
-            subject = make_subject(loaded, picture, question, device, dtype)
-            results = _explain(subject, rows, request.layers, settings, every)
-            seed = request.settings["seed"]
-            origin = Origin(loaded.name, str(path), seed, str(device), request.dtype)
+            subject = make_subject(loaded, picture, question, place, kind)
+            results = _explain(subject, rows, layers, keywords, every)
+            origin = Origin(loaded.name, str(path), settings["seed"], str(place), dtype)
             write_results(folder, name, subject, results, origin)
         files = sorted(file.name for file in folder.iterdir())
     for file in files:
-        typer.echo(str(request.out / file))
+        typer.echo(str(out / file))
 
 
 def _explain(
@@ -94,17 +102,19 @@ def _explain(
     return results
 
 
-def _questions(request: Request, loaded: LoadedModel) -> list[str | None]:
+def _questions(
+    loaded: LoadedModel, texts: Sequence[str], targets: Sequence[str], count: int
+) -> list[str | None]:
     """A caption or target for each picture."""
     if loaded.kind == "dual":
-        if request.targets:
+        if targets:
             raise ValueError(f"{loaded.name} compares images with text: pass --text, not --target")
-        if not request.texts:
+        if not texts:
             raise ValueError(f"{loaded.name} compares images with text: pass --text")
-        return _one_each(request.texts, "--text", len(request.images))
-    if request.texts:
+        return _one_each(texts, "--text", count)
+    if texts:
         raise ValueError(f"{loaded.name} is a classifier: pass --target, not --text")
-    return _one_each(request.targets or [None], "--target", len(request.images))
+    return _one_each(targets or [None], "--target", count)
 
 
 def _one_each(values: Sequence[Any], flag: str, count: int) -> list[Any]:

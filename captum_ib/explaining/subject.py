@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -210,17 +210,28 @@ def build_method(
     Raises:
         ValueError: a layer that is not there, or does not fit the method.
     """
+    forward = _logits_of(model) if row.cls_path.startswith("captum.") else model
     if row.layers == "none":
         if layers:
             raise ValueError(f"{row.name} explains the input and takes no layer")
-        return row.cls(model), ["input"]
+        return row.cls(forward), ["input"]
     if row.layers == "one":
         if len(layers) > 1:
             raise ValueError(f"{row.name} takes one layer, given {len(layers)}")
         name, module = resolve_layer(model, layers[0]) if layers else blocks(model)[-1]
-        return row.cls(model, module), [name]
+        return row.cls(forward, module), [name]
     method = row.cls(model, list(layers) or None)
     return method, [name for name, _ in method.layers]
+
+
+def _logits_of(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A forward function that returns a tensor: Captum's own methods take no ``ModelOutput``."""
+
+    def forward(pixels: Tensor) -> Tensor:
+        output = model(pixels)
+        return getattr(output, "logits", output)
+
+    return forward
 
 
 _INPUTS = ("self", "inputs", "baselines", "target", "additional_forward_args")

@@ -3,6 +3,10 @@
 Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), with the step size
 of Liu et al., "Muon is scalable for LLM training" (2025): a step has the root mean square of 0.2 of
 the learning rate, about that of AdamW, so both take rates of the same order.
+
+``torch.optim.Muon`` (torch >= 2.9) has the same formulas and rounds to bfloat16 on the way, which
+changes a step by about 1 % where the gradient has full rank and by 10 to 15 % where it has not: the
+weights in the package come from this one, in float32, and would not come out of torch's.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from captum_ib.benchmark import preset
 from captum_ib.benchmark.store import RunFolder, read_table
 from captum_ib.benchmark.worker import Worker
 from captum_ib.cli import main
-from captum_ib.cli.benchmark import Request, configured
+from captum_ib.cli.benchmark import configured
 
 FLAGS = ["--model", "vit-scenes", "--method", "nib", "random", "--metric", "iou"]
 SMALL = [*FLAGS, "--samples", "3", "--batch-size", "2"]
@@ -42,10 +42,6 @@ def mistake(capsys, *arguments) -> str:
     return err
 
 
-def request(config=None, preset=None, **flags) -> Request:
-    return Request(config, preset, flags, out=None)  # type: ignore[arg-type]
-
-
 def test_a_run_from_flags_and_again(capsys, tmp_path):
     out = tmp_path / "out"
     code, text, error = command(capsys, *SMALL, "--seeds", 0, 1, "--out", out)
@@ -56,7 +52,8 @@ def test_a_run_from_flags_and_again(capsys, tmp_path):
     table = read_table(out / "results.parquet")
     assert table.num_rows == 3 * 2 * 2 and table["seed"].to_pylist()[:2] == [0, 1]
     record = json.loads((out / "run.json").read_text())
-    assert record["command"][:4] == ["captum-ib", "benchmark", "--model", "vit-scenes"]
+    typed = [*SMALL, "--seeds", "0", "1", "--out", str(out)]
+    assert record["command"] == ["captum-ib", "benchmark", *typed]
     assert record["config"]["batch_size"] == 2
     code, text, error = command(capsys, *SMALL, "--seeds", "0", "1", "--out", out)
     assert code == 0 and "3 samples (3 were there already)" in text
@@ -86,18 +83,34 @@ def test_a_dry_run_writes_nothing(capsys, tmp_path):
 
 def test_what_flags_say():
     (run,) = configured(
-        request(model="vit-scenes", method=["nib,coiba", "random"], samples=4, data="scenes")
+        None,
+        None,
+        {
+            "model": "vit-scenes",
+            "method": ["nib", "coiba", "random"],
+            "metric": [],
+            "samples": 4,
+            "data": "scenes",
+        },
     )
     assert [line.method for line in run.methods] == ["nib", "coiba", "random"]
     assert [column.metric for column in run.metrics] == ["insertion", "deletion", "insdel"]
     (run,) = configured(
-        request(model="m", method=["nib"], data="folder:a:b", metric=["deletion"], dtype="float16")
+        None,
+        None,
+        {
+            "model": "m",
+            "method": ["nib"],
+            "data": "folder:a:b",
+            "metric": ["deletion"],
+            "dtype": "float16",
+        },
     )
     assert (run.data.kind, run.data.path, run.dtype) == ("folder", "a:b", "float16")
 
 
 def test_flags_change_a_presets_runs():
-    runs = configured(request(preset="paper-small", samples=2, seeds=[7], device="cuda"))
+    runs = configured(None, "paper-small", {"samples": 2, "seeds": [7], "device": "cuda"})
     assert len(runs) == len(preset("paper-small"))
     assert {(run.samples, run.seeds, run.device) for run in runs} == {(2, (7,), "cuda")}
 
@@ -112,9 +125,9 @@ def test_flags_change_a_presets_runs():
         (["nothing.yaml"], "nothing.yaml"),
         (["--preset", "paper-small", "--metric", "iou"], "--metric describes a run, and so does"),
         ([*FLAGS], "scenes never end"),
-        ([*SMALL, "--samples", "0"], "samples must be at least 1, given 0"),
+        ([*SMALL, "--samples", "0"], "samples should be greater than or equal to 1, given 0"),
         ([*SMALL, "--device", "tpu9"], "tpu9"),
-        ([*SMALL, "--data", "folder:/no/such/place"], "iou needs a mask per sample"),
+        ([*SMALL, "--data", "folder:/no/such/place"], "is iou, which needs a mask per sample"),
         (
             ["--model", "vit-scenes", "--method", "nib", "--data", "folder:/no/such/place"],
             "/no/such/place",
@@ -129,10 +142,32 @@ def test_mistakes_get_one_line(capsys, tmp_path, arguments, message):
     assert not out.exists() or not list(out.rglob("*.parquet"))
 
 
-def test_a_mistake_in_a_file_is_named_with_its_line(capsys, tmp_path):
+def test_a_mistake_in_a_file_is_named_with_its_place(capsys, tmp_path):
     (tmp_path / "run.yaml").write_text(FILE.replace("samples", "sample"))
     error = mistake(capsys, tmp_path / "run.yaml", "--out", tmp_path / "out")
-    assert "run.yaml:6: unknown key 'sample'" in error and "did you mean 'samples'?" in error
+    assert "run.yaml: the run has no key 'sample';" in error and "did you mean 'samples'?" in error
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("run.yaml", b"model: [", "run.yaml: while parsing a flow node"),
+        ("run.toml", b"model = [", "run.toml: "),
+        ("run.yaml", b"model: \xff\xfe", "run.yaml is not UTF-8, from byte 7 on"),
+        ("run.toml", b"\xff\xfem\0", "run.toml is not UTF-8, from byte 0 on"),
+        ("run.yaml", b"model: \0", "run.yaml: unacceptable character #x0000"),
+        ("run.yaml", b"model: !!python/object/apply:os.getcwd []", "could not determine a"),
+        ("run.yaml", b"[" * 3000, "values are nested too deeply"),
+        ("run.yaml", None, "is no file, but a folder"),
+        ("run.json", b"{}", "must end in one of .yaml, .yml, .toml"),
+    ],
+)
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_files_that_are_no_run_get_one_line(capsys, tmp_path, name, content, message, flags):
+    path = tmp_path / name
+    path.mkdir() if content is None else path.write_bytes(content)
+    assert message in mistake(capsys, path, "--out", tmp_path / "out", *flags)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_in_use(capsys, tmp_path):

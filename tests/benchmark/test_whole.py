@@ -60,13 +60,13 @@ def test_roar_plus_of_a_classifier_and_what_is_missing(tmp_path, monkeypatch):
     files = whole.whole_files(tmp_path)
     files[2].write_bytes(b"broken")
     made = []
-    original = whole._ROAR.__call__
+    original = whole.ROAR.__call__
 
     def counted(self, line, explainer, seed):
         made.append((line.label, seed))
         return original(self, line, explainer, seed)
 
-    monkeypatch.setattr(whole._ROAR, "__call__", counted)
+    monkeypatch.setattr(whole.ROAR, "__call__", counted)
     run(config, tmp_path, show_progress=False)
     assert made == [("Random", 0)] and rows(tmp_path) == found
     assert not list((tmp_path / "whole").glob("training-*"))
@@ -98,7 +98,7 @@ def test_a_failure_is_a_null_and_a_note(tmp_path, monkeypatch):
     def fails(self, *args):
         raise RuntimeError("diverged")
 
-    monkeypatch.setattr(whole._ROAR, "__call__", fails)
+    monkeypatch.setattr(whole.ROAR, "__call__", fails)
     summary = run(vit(methods=["nib"], metrics=[ROAR]), tmp_path, show_progress=False)
     assert [row["value"] for row in rows(tmp_path)] == [None]
     assert summary.notes == ["ROAR+ failed for NIB: diverged"]

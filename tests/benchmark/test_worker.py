@@ -20,7 +20,8 @@ from captum_ib.benchmark.config import RunConfig
 from captum_ib.benchmark.data import Sample, UnreadableSampleError
 from captum_ib.benchmark.explainers import Explainer, Floor, seed_of
 from captum_ib.benchmark.judge import PROBLEMS
-from captum_ib.benchmark.subjects import Reader, plain
+from captum_ib.benchmark.reader import Reader
+from captum_ib.benchmark.subjects import plain
 from captum_ib.benchmark.worker import Worker
 from captum_ib.loading.load import load
 from tests.benchmark.small import clip, vit
@@ -383,7 +384,7 @@ def test_a_mask_goes_the_way_of_its_picture(clip_folder):
     sample = Sample("x", Image.new("RGB", (128, 64)), caption="a red circle", mask=mask)
     dual = DualEncoder.from_model(loaded.model)
     reader = Reader(loaded, dual, torch.device("cpu"), torch.float32)
-    truth = reader(0, sample).truth[0]
+    truth = reader(0, sample)[0].truth[0]
     assert truth.shape == (32, 32)
     assert truth[:, :15].all() and not truth[:, 17:].any()
 
@@ -393,7 +394,7 @@ def test_words_in_pieces_and_padding(clip_folder):
     dual = DualEncoder.from_model(loaded.model)
     reader = Reader(loaded, dual, torch.device("cpu"), torch.float32)
     picture = Image.new("RGB", (32, 32))
-    subject = reader(0, Sample("x", picture, caption="a red circle", words=("red", "circle")))
+    subject, _ = reader(0, Sample("x", picture, caption="a red circle", words=("red", "circle")))
     assert subject.input_ids.tolist() == [[1, 4, 5, 6, 2, 0, 0, 0]]
     assert subject.mask.tolist() == [[1, 1, 1, 1, 1, 0, 0, 0]]
     assert subject.valid.tolist() == [[False, True, True, True, False, False, False, False]]

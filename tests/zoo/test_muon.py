@@ -45,3 +45,22 @@ def test_a_closure_is_called_and_parameters_without_gradient_stay():
 def test_anything_but_matrices_is_refused():
     with pytest.raises(ValueError, match=r"Muon takes matrices; got a parameter of shape \(3,\)"):
         Muon([torch.nn.Parameter(torch.zeros(3))])
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has Muon from 2.9 on")
+@pytest.mark.parametrize("shape", [(16, 64), (64, 16)])
+def test_torchs_own_makes_the_same_steps_but_for_its_rounding(shape):
+    generator = torch.Generator().manual_seed(0)
+    weight, gradients = (torch.randn(*n, *shape, generator=generator) for n in ((), (3,)))
+    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.5}
+    ends = []
+    for make in (Muon, lambda *a, **k: torch.optim.Muon(*a, adjust_lr_fn="match_rms_adamw", **k)):
+        parameter = torch.nn.Parameter(weight.clone())
+        optimizer = make([parameter], **settings)
+        for gradient in gradients:
+            parameter.grad = gradient.clone()
+            optimizer.step()
+        ends.append(parameter.detach() - weight * (1 - 0.1 * 0.5) ** 3)
+    ours, theirs = ends
+    difference = (ours - theirs).norm() / ours.norm()
+    assert difference.item() == pytest.approx(0.012, abs=0.003)  # bfloat16 has 8 bits
