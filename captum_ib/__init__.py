@@ -9,74 +9,49 @@ Importing this package is cheap: torch and everything above it are loaded when a
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from captum_ib import (
-        attr,
-        baselines,
-        bottleneck,
-        forward,
-        hooks,
-        loading,
-        methods,
-        metrics,
-        models,
-        visualization,
-        zoo,
-    )
-    from captum_ib.attr.ca_m2ib import CAM2IB
-    from captum_ib.attr.coiba import CoIBA
-    from captum_ib.attr.com2ib import CoM2IB
-    from captum_ib.attr.iba import IBA
-    from captum_ib.attr.m2ib import M2IB
-    from captum_ib.attr.nib import NIB
-    from captum_ib.baselines.attention_gradcam import AttentionGradCAM
-    from captum_ib.baselines.attention_rollout import AttentionRollout
-    from captum_ib.baselines.beyond_intuition import BeyondIntuition
-    from captum_ib.baselines.fast_ig import FastIG
-    from captum_ib.baselines.generic_attention import GenericAttention
-    from captum_ib.baselines.iia import IIA
-    from captum_ib.baselines.layer_gradcam import LayerGradCAM
-    from captum_ib.baselines.mfaba import MFABA
-    from captum_ib.baselines.rise import RISE
-    from captum_ib.baselines.score_cam import ScoreCAM
-    from captum_ib.baselines.transformer_attribution import TransformerAttribution
-    from captum_ib.baselines.vit_cx import ViTCX
-    from captum_ib.bottleneck.statistics import ActivationStatistics
-    from captum_ib.layout import TokenLayout
-    from captum_ib.loading.load import load
-    from captum_ib.metrics.layer_ranking import rank_layers
-    from captum_ib.models.dual_encoder import DualEncoder, TowerView, ZeroShotClassifier
+from captum_ib.lazy import attach
+from captum_ib.methods import METHODS
+
+if TYPE_CHECKING:  # every name of _HOMES and _ROOMS, for type checkers
+    from captum_ib import attr as attr
+    from captum_ib import baselines as baselines
+    from captum_ib import bottleneck as bottleneck
+    from captum_ib import forward as forward
+    from captum_ib import hooks as hooks
+    from captum_ib import layout as layout
+    from captum_ib import loading as loading
+    from captum_ib import methods as methods
+    from captum_ib import metrics as metrics
+    from captum_ib import models as models
+    from captum_ib import visualization as visualization
+    from captum_ib import zoo as zoo
+    from captum_ib.attr import *  # noqa: F403
+    from captum_ib.baselines import *  # noqa: F403
+    from captum_ib.bottleneck.statistics import ActivationStatistics as ActivationStatistics
+    from captum_ib.layout import TokenLayout as TokenLayout
+    from captum_ib.loading.load import load as load
+    from captum_ib.metrics.layer_ranking import rank_layers as rank_layers
+    from captum_ib.models.dual_encoder import DualEncoder as DualEncoder
+    from captum_ib.models.dual_encoder import TowerView as TowerView
+    from captum_ib.models.dual_encoder import ZeroShotClassifier as ZeroShotClassifier
 
 __version__ = "0.1.0"
 
-# Where each public name lives; a new name is one line here and one import above.
-_HOME = {
-    "IBA": "captum_ib.attr.iba",
-    "CAM2IB": "captum_ib.attr.ca_m2ib",
-    "CoIBA": "captum_ib.attr.coiba",
-    "CoM2IB": "captum_ib.attr.com2ib",
-    "NIB": "captum_ib.attr.nib",
-    "M2IB": "captum_ib.attr.m2ib",
-    "AttentionGradCAM": "captum_ib.baselines.attention_gradcam",
-    "AttentionRollout": "captum_ib.baselines.attention_rollout",
-    "BeyondIntuition": "captum_ib.baselines.beyond_intuition",
-    "FastIG": "captum_ib.baselines.fast_ig",
-    "GenericAttention": "captum_ib.baselines.generic_attention",
-    "IIA": "captum_ib.baselines.iia",
-    "LayerGradCAM": "captum_ib.baselines.layer_gradcam",
-    "MFABA": "captum_ib.baselines.mfaba",
-    "RISE": "captum_ib.baselines.rise",
-    "ScoreCAM": "captum_ib.baselines.score_cam",
-    "TransformerAttribution": "captum_ib.baselines.transformer_attribution",
-    "ViTCX": "captum_ib.baselines.vit_cx",
+# Where each public name lives: the methods as the table says, then the others.
+_HOMES = {
+    **{
+        row.title: row.cls_path.partition(":")[0]
+        for row in METHODS.values()
+        if row.cls_path.startswith("captum_ib.")
+    },
     "ActivationStatistics": "captum_ib.bottleneck.statistics",
+    "CrossAttention": "captum_ib.attr.ca_m2ib",
     "DualEncoder": "captum_ib.models.dual_encoder",
+    "TokenLayout": "captum_ib.layout",
     "TowerView": "captum_ib.models.dual_encoder",
     "ZeroShotClassifier": "captum_ib.models.dual_encoder",
-    "TokenLayout": "captum_ib.layout",
     "load": "captum_ib.loading.load",
     "rank_layers": "captum_ib.metrics.layer_ranking",
 }
@@ -86,6 +61,7 @@ _ROOMS = (
     "bottleneck",
     "forward",
     "hooks",
+    "layout",
     "loading",
     "methods",
     "metrics",
@@ -94,57 +70,5 @@ _ROOMS = (
     "zoo",
 )
 
-__all__ = [
-    "CAM2IB",
-    "IBA",
-    "IIA",
-    "M2IB",
-    "MFABA",
-    "NIB",
-    "RISE",
-    "ActivationStatistics",
-    "AttentionGradCAM",
-    "AttentionRollout",
-    "BeyondIntuition",
-    "CoIBA",
-    "CoM2IB",
-    "DualEncoder",
-    "FastIG",
-    "GenericAttention",
-    "LayerGradCAM",
-    "ScoreCAM",
-    "TokenLayout",
-    "TowerView",
-    "TransformerAttribution",
-    "ViTCX",
-    "ZeroShotClassifier",
-    "__version__",
-    "attr",
-    "baselines",
-    "bottleneck",
-    "forward",
-    "hooks",
-    "load",
-    "loading",
-    "methods",
-    "metrics",
-    "models",
-    "rank_layers",
-    "visualization",
-    "zoo",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(import_module(_HOME[name]), name)
-    elif name in _ROOMS:
-        value = import_module(f"captum_ib.{name}")
-    else:
-        raise AttributeError(f"module 'captum_ib' has no attribute {name!r}")
-    globals()[name] = value  # the next access does not come through here
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = attach(__name__, _HOMES, _ROOMS)
+__all__.append("__version__")

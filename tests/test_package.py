@@ -62,7 +62,7 @@ def test_public_name_resolves(name):
 
 def test_dir_lists_every_public_name():
     assert set(captum_ib.__all__) <= set(dir(captum_ib))
-    assert set(captum_ib._HOME) | set(captum_ib._ROOMS) | {"__version__"} == set(captum_ib.__all__)
+    assert set(captum_ib._HOMES) | set(captum_ib._ROOMS) | {"__version__"} == set(captum_ib.__all__)
 
 
 def test_unknown_name_is_an_attribute_error():

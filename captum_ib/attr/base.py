@@ -45,6 +45,10 @@ from captum_ib.models.layers import NamedLayer
 Objective = Callable[[Tensor, Tensor | None], Tensor]
 """(output ``(rows, …)``, target ``(N, k)`` or ``None``) → what to minimise, ``(rows,)``, nats."""
 
+FIT_OPTIONS = {"beta": "beta", "steps": "n_steps", "samples": "n_samples", "seed": "seed"}
+FIT_PASSES = "10 steps x 4 draws, forward and backward, behind the layer"
+"""What the methods' :class:`~captum_ib.facts.Facts` say of a fit."""
+
 Auto = Literal["auto"]
 Layouts = TokenLayout | Sequence[TokenLayout] | None
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from torch import Tensor, nn
 
-from captum_ib.attr.base import Bottlenecks, seed_of
+from captum_ib.attr.base import FIT_OPTIONS, FIT_PASSES, Bottlenecks, seed_of
 from captum_ib.attr.ca_m2ib.attention import Attention, Guide, facing, guiding_weights
 from captum_ib.attr.pairs import PairAttribution, TowerLayers, pair_plans, pair_result
 from captum_ib.bottleneck import (
@@ -21,6 +21,7 @@ from captum_ib.bottleneck import (
     Terms,
 )
 from captum_ib.checks import require_choice, require_weight
+from captum_ib.facts import BITS, Facts
 from captum_ib.forward import (
     cosine,
     log_usage,
@@ -118,6 +119,17 @@ class CoM2IB(PairAttribution):
     >>> image.shape, text.shape == ids.shape
     (torch.Size([1, 1, 7, 7]), True)
     """
+
+    facts = Facts(
+        takes=frozenset({"dual"}),
+        unit=BITS,
+        signed=False,
+        paper="Hong et al. and Wang et al., joined here",
+        description="information that a range of layers of each tower passes on for the pair",
+        passes=FIT_PASSES + ", per tower",
+        layers="many",
+        options=FIT_OPTIONS,
+    )
 
     def __init__(
         self,

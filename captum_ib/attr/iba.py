@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from torch import Tensor, nn
 
 from captum_ib.attr.base import (
+    FIT_OPTIONS,
+    FIT_PASSES,
     Auto,
     BottleneckAttribution,
     Bottlenecks,
@@ -29,6 +31,7 @@ from captum_ib.bottleneck import (
     Terms,
 )
 from captum_ib.checks import require_weight
+from captum_ib.facts import BITS, Facts
 from captum_ib.forward import Call, as_given, cross_entropy, log_usage, named_layers, prepare
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import LayerLike
@@ -93,6 +96,17 @@ class IBA(BottleneckAttribution):
     >>> IBA(model, "0").attribute(torch.rand(2, 3, 8, 8), target=1, seed=0).shape
     torch.Size([2, 1, 8, 8])
     """
+
+    facts = Facts(
+        takes=frozenset({"classifier"}),
+        unit=BITS,
+        signed=False,
+        paper="Schulz et al., ICLR 2020",
+        description="information that one layer passes on for the class",
+        passes=FIT_PASSES,
+        layers="many",
+        options=FIT_OPTIONS,
+    )
 
     def __init__(
         self,

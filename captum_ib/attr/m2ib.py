@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from torch import Tensor
 
-from captum_ib.attr.base import Bottlenecks, seed_of
+from captum_ib.attr.base import FIT_OPTIONS, FIT_PASSES, Bottlenecks, seed_of
 from captum_ib.attr.pairs import PairAttribution, TowerLayers, pair_plans, pair_result
 from captum_ib.bottleneck import (
     MIN_STD,
@@ -19,6 +19,7 @@ from captum_ib.bottleneck import (
     Terms,
 )
 from captum_ib.checks import require_weight
+from captum_ib.facts import BITS, Facts
 from captum_ib.forward import (
     cosine,
     log_usage,
@@ -82,6 +83,17 @@ class M2IB(PairAttribution):
     >>> image.ndim, text.shape == ids.shape
     (4, True)
     """
+
+    facts = Facts(
+        takes=frozenset({"dual"}),
+        unit=BITS,
+        signed=False,
+        paper="Wang et al., NeurIPS 2023",
+        description="information that each tower passes on for the similarity of the pair",
+        passes=FIT_PASSES + ", per tower",
+        layers="many",
+        options=FIT_OPTIONS,
+    )
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_ib.attr.path import Path
 from captum_ib.checks import require_choice, require_finite
+from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import (
     Call,
     Named,
@@ -126,6 +127,17 @@ class NIB(Named, LayerAttribution, GradientAttribution):
     >>> attribution.shape, bool((delta.abs() < 1e-6).all())
     (torch.Size([5, 3]), True)
     """
+
+    facts = Facts(
+        takes=frozenset({"classifier", "dual"}),
+        unit=OUTPUT,
+        signed=True,
+        paper="Zhu et al., ICLR 2025",
+        description="share of the output, along the path on which the layer's input fades out",
+        passes="10 steps, forward and backward, behind the layer",
+        layers="many",
+        options={"steps": "n_steps"},
+    )
 
     def __init__(
         self,

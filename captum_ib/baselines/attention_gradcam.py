@@ -16,6 +16,7 @@ from captum_ib.baselines._tokens import (
     explain_tokens,
     token_layout,
 )
+from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import Call, Named, log_usage
 from captum_ib.layout import TokenLayout
 
@@ -38,6 +39,15 @@ class AttentionGradCAM(Named, Attribution):
     >>> AttentionGradCAM(model).attribute(torch.rand(2, 3, *size), target=0).shape[:2]
     torch.Size([2, 1])
     """
+
+    facts = Facts(
+        takes=frozenset({"classifier", "dual"}),
+        unit=OUTPUT,
+        signed=False,
+        paper="Chefer et al., CVPR 2021",
+        description="attention of the last layer, heads weighted by their gradient",
+        passes="1 forward and backward",
+    )
 
     def __init__(self, forward_func: Callable[..., Any]) -> None:
         super().__init__(forward_func)

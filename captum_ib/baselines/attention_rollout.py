@@ -16,6 +16,7 @@ from captum_ib.baselines._tokens import (
     explain_tokens,
     follow,
 )
+from captum_ib.facts import Facts
 from captum_ib.forward import Call, Named, log_usage
 from captum_ib.layout import TokenLayout
 
@@ -40,6 +41,15 @@ class AttentionRollout(Named, Attribution):
     >>> AttentionRollout(model).attribute(torch.rand(2, 3, *size)).shape[:2]
     torch.Size([2, 1])
     """
+
+    facts = Facts(
+        takes=frozenset({"classifier", "dual"}),
+        unit="share",
+        signed=False,
+        paper="Abnar & Zuidema, ACL 2020",
+        description="share in the token that is read, whatever the output",
+        passes="1 forward, backward to the last attention",
+    )
 
     def __init__(self, forward_func: Callable[..., Any]) -> None:
         super().__init__(forward_func)

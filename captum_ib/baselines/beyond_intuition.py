@@ -19,6 +19,7 @@ from captum_ib.baselines._tokens import (
     layer_start,
 )
 from captum_ib.checks import require_count, require_finite
+from captum_ib.facts import Facts
 from captum_ib.forward import Call, Named, log_usage
 from captum_ib.hooks import CompositeHook, borrowed, roots, samples_axis_of
 from captum_ib.layout import TokenLayout
@@ -49,6 +50,16 @@ class BeyondIntuition(Named, Attribution):
     >>> BeyondIntuition(model).attribute(torch.rand(1, 3, *size), target=0, n_steps=2).shape[:2]
     torch.Size([1, 1])
     """
+
+    facts = Facts(
+        takes=frozenset({"classifier", "dual"}),
+        unit="relative",
+        signed=False,
+        paper="Chen et al., TMLR 2023",
+        description="what attention passes on, times the gradient along a path of inputs",
+        passes="21 forward and backward",
+        options={"steps": "n_steps"},
+    )
 
     def __init__(self, forward_func: Callable[..., Any]) -> None:
         super().__init__(forward_func)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_ib.baselines._perturb import Canvas
 from captum_ib.checks import require_finite
+from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import (
     Call,
     Named,
@@ -44,6 +45,15 @@ class FastIG(Named, GradientAttribution):
     >>> torch.allclose(a, x * model.weight[0])
     True
     """
+
+    facts = Facts(
+        takes=frozenset({"classifier", "dual"}),
+        unit=OUTPUT,
+        signed=True,
+        paper="Hesse et al., NeurIPS 2021",
+        description="difference to the baseline times gradient",
+        passes="1 forward and backward",
+    )
 
     def __init__(self, forward_func: Callable[..., Any]) -> None:
         super().__init__(forward_func)

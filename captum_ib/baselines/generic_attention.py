@@ -15,6 +15,7 @@ from captum_ib.baselines._tokens import (
     explain_tokens,
     follow_residual,
 )
+from captum_ib.facts import Facts
 from captum_ib.forward import Call, Named, log_usage, logit_scale
 from captum_ib.layout import TokenLayout
 
@@ -40,6 +41,15 @@ class GenericAttention(Named, Attribution):
     >>> GenericAttention(model).attribute(torch.rand(2, 3, *size), target=1).shape[:2]
     torch.Size([2, 1])
     """
+
+    facts = Facts(
+        takes=frozenset({"classifier", "dual"}),
+        unit="relative",
+        signed=False,
+        paper="Chefer et al., ICCV 2021",
+        description="attention times its positive gradient, through all layers",
+        passes="1 forward and backward",
+    )
 
     def __init__(self, forward_func: Callable[..., Any]) -> None:
         super().__init__(forward_func)

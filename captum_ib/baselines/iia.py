@@ -19,6 +19,7 @@ from captum_ib.baselines._tokens import (
     follow_residual,
 )
 from captum_ib.checks import require_count
+from captum_ib.facts import Facts
 from captum_ib.forward import Call, Named, log_usage
 from captum_ib.layout import TokenLayout
 
@@ -49,6 +50,16 @@ class IIA(Named, Attribution):
     >>> IIA(model).attribute(torch.rand(1, 3, *size), target=0, n_steps=2).shape[:2]
     torch.Size([1, 1])
     """
+
+    facts = Facts(
+        takes=frozenset({"classifier", "dual"}),
+        unit="relative",
+        signed=False,
+        paper="Barkan et al., ICCV 2023",
+        description="gradient rollout, integrated over input and attention",
+        passes="101 forward and backward",
+        options={"steps": "n_steps"},
+    )
 
     def __init__(self, forward_func: Callable[..., Any]) -> None:
         super().__init__(forward_func)

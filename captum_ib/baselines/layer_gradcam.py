@@ -7,7 +7,8 @@ from typing import Any
 from captum.attr import GradientAttribution
 from torch import Tensor
 
-from captum_ib.baselines._layers import OneLayer, layer_state
+from captum_ib.baselines.one_layer import OneLayer, layer_state
+from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import Call, log_usage
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import NamedLayer
@@ -20,7 +21,7 @@ class LayerGradCAM(OneLayer, GradientAttribution):
     stay out of both. On channels-first feature maps it is Captum's ``LayerGradCam``, which knows
     no other layout. Signed unless ``relu_attributions``, in units of the output.
 
-    See :class:`~captum_ib.baselines._layers.OneLayer` for the arguments.
+    See :class:`~captum_ib.baselines.one_layer.OneLayer` for the arguments.
 
     >>> import torch
     >>> from captum_ib import zoo
@@ -29,6 +30,16 @@ class LayerGradCAM(OneLayer, GradientAttribution):
     >>> LayerGradCAM(model).attribute(torch.rand(2, 3, *size), target=0).shape[:2]
     torch.Size([2, 1])
     """
+
+    facts = Facts(
+        takes=frozenset({"classifier", "dual"}),
+        unit=OUTPUT,
+        signed=True,
+        paper="Selvaraju et al., ICCV 2017",
+        description="channels of a layer, weighted by their mean gradient; any layout",
+        passes="1 forward and backward",
+        layers="many",
+    )
 
     @log_usage()
     def attribute(

@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_ib.baselines._perturb import Canvas
 from captum_ib.baselines.fast_ig import explain_inputs
 from captum_ib.checks import require_choice, require_count
+from captum_ib.facts import Facts
 from captum_ib.forward import Named, TowerCall, log_usage
 
 
@@ -38,6 +39,16 @@ class MFABA(Named, GradientAttribution):
     >>> MFABA(model).attribute(torch.rand(2, 3, 4, 4), target=1).shape
     torch.Size([2, 3, 4, 4])
     """
+
+    facts = Facts(
+        takes=frozenset({"classifier", "dual"}),
+        unit="score units",
+        signed=True,
+        paper="Zhu et al., AAAI 2024",
+        description="share in the fall of the score on the way to the decision boundary",
+        passes="at most 51 forward and backward",
+        options={"steps": "n_steps"},
+    )
 
     def __init__(self, forward_func: Callable[..., Any]) -> None:
         super().__init__(forward_func)

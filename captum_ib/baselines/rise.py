@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_ib.baselines._masks import GridMasks, TokenMasks
 from captum_ib.baselines._perturb import Canvas, Scorer, chunks, masks_per_pass
 from captum_ib.checks import require_count, require_finite
+from captum_ib.facts import Facts
 from captum_ib.forward import (
     Call,
     Named,
@@ -45,6 +46,16 @@ class RISE(Named, PerturbationAttribution):
     >>> RISE(model).attribute(torch.rand(3, 1, 8, 8), target=1, n_masks=100, seed=0).shape
     torch.Size([3, 1, 8, 8])
     """
+
+    facts = Facts(
+        takes=frozenset({"classifier", "dual"}),
+        unit="score units",
+        signed=True,  # a cosine can be negative
+        paper="Petsiuk et al., BMVC 2018",
+        description="mean score of random masks that leave the position visible",
+        passes="4000 forward",
+        options={"seed": "seed"},
+    )
 
     def __init__(self, forward_func: Callable[..., Any]) -> None:
         super().__init__(forward_func)

@@ -9,8 +9,9 @@ from captum.attr import PerturbationAttribution
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_ib.baselines._layers import LayerState, OneLayer, layer_state
 from captum_ib.baselines._perturb import Canvas, Scorer, chunks, masks_per_pass
+from captum_ib.baselines.one_layer import LayerState, OneLayer, layer_state
+from captum_ib.facts import Facts
 from captum_ib.forward import Call, log_usage
 from captum_ib.hooks import borrowed, roots
 from captum_ib.layout import TokenLayout
@@ -28,7 +29,7 @@ class ScoreCAM(OneLayer, PerturbationAttribution):
 
     One forward pass per channel and sample. Values are ≥ 0 by the ReLU, in units of the activation.
 
-    See :class:`~captum_ib.baselines._layers.OneLayer` for the arguments. The default layer of a
+    See :class:`~captum_ib.baselines.one_layer.OneLayer` for the arguments. The default layer of a
     transformer is the last block but one, whole: behind a layer normalisation the channels of a
     token sum to nearly 0, and so would the map of channels with similar weights.
 
@@ -39,6 +40,16 @@ class ScoreCAM(OneLayer, PerturbationAttribution):
     >>> ScoreCAM(model).attribute(torch.rand(1, 3, *size), target=0).shape[:2]
     torch.Size([1, 1])
     """
+
+    facts = Facts(
+        takes=frozenset({"classifier", "dual"}),
+        unit="activation units",
+        signed=False,
+        paper="Wang et al., CVPR workshops 2020",
+        description="channels of a layer, weighted by what the model sees through them",
+        passes="1 forward per channel",
+        layers="many",
+    )
 
     normalised = False
 

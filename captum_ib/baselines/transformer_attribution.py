@@ -17,6 +17,7 @@ from captum_ib.baselines._tokens import (
     explain_tokens,
     follow_residual,
 )
+from captum_ib.facts import Facts
 from captum_ib.forward import Call, Named, log_usage, refuse_pairs
 from captum_ib.hooks import borrowed, roots
 from captum_ib.layout import TokenLayout
@@ -44,6 +45,15 @@ class TransformerAttribution(Named, Attribution):
     >>> TransformerAttribution(model).attribute(torch.rand(2, 3, *size), target=0).shape[:2]
     torch.Size([2, 1])
     """
+
+    facts = Facts(
+        takes=frozenset({"classifier"}),
+        unit="relative",
+        signed=False,
+        paper="Chefer et al., CVPR 2021",
+        description="relevance of attention times its gradient, through all layers",
+        passes="2 forward and backward",
+    )
 
     def __init__(self, forward_func: Callable[..., Any]) -> None:
         refuse_pairs(

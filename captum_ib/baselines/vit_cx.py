@@ -8,9 +8,10 @@ import torch
 from captum.attr import PerturbationAttribution
 from torch import Tensor
 
-from captum_ib.baselines._layers import OneLayer, layer_state
 from captum_ib.baselines._perturb import Canvas, Scorer, chunks, masks_per_pass
+from captum_ib.baselines.one_layer import OneLayer, layer_state
 from captum_ib.baselines.score_cam import channel_maps, channel_masks
+from captum_ib.facts import Facts
 from captum_ib.forward import Call, draw_seed, log_usage
 from captum_ib.hooks import borrowed, roots
 from captum_ib.layout import TokenLayout
@@ -31,7 +32,7 @@ class ViTCX(OneLayer, PerturbationAttribution):
     constant; without it a value is the mean impact of the masks that show the pixel, in units of
     f. On text the masks and the noise lie on the token embeddings.
 
-    See :class:`~captum_ib.baselines._layers.OneLayer` for the arguments. Merging needs SciPy.
+    See :class:`~captum_ib.baselines.one_layer.OneLayer` for the arguments. Merging needs SciPy.
 
     >>> import torch
     >>> from captum_ib import zoo
@@ -40,6 +41,17 @@ class ViTCX(OneLayer, PerturbationAttribution):
     >>> ViTCX(model).attribute(torch.rand(1, 3, *size), target=0, seed=0).shape[:2]
     torch.Size([1, 1])
     """
+
+    facts = Facts(
+        takes=frozenset({"classifier", "dual"}),
+        unit="score units",
+        signed=True,
+        paper="Xie et al., IJCAI 2023",
+        description="mean impact of the masks that patch embeddings make",
+        passes="2 forward per mask, at most one mask per channel",
+        layers="many",
+        options={"seed": "seed"},
+    )
 
     @log_usage()
     def attribute(

@@ -11,59 +11,38 @@ Names are loaded when first used: importing this package imports neither torch n
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from captum_ib.lazy import attach
 
 if TYPE_CHECKING:
-    from captum_ib.benchmark.config import (
-        ConfigError,
-        DataConfig,
-        MethodConfig,
-        MetricConfig,
-        RunConfig,
-    )
-    from captum_ib.benchmark.config_files import PRESETS, load_config, preset
-    from captum_ib.benchmark.data import Dataset, Sample, UnreadableSampleError, open_data
+    from captum_ib.benchmark.config import ConfigError as ConfigError
+    from captum_ib.benchmark.config import DataConfig as DataConfig
+    from captum_ib.benchmark.config import MethodConfig as MethodConfig
+    from captum_ib.benchmark.config import MetricConfig as MetricConfig
+    from captum_ib.benchmark.config import RunConfig as RunConfig
+    from captum_ib.benchmark.config_files import PRESETS as PRESETS
+    from captum_ib.benchmark.config_files import load_config as load_config
+    from captum_ib.benchmark.config_files import preset as preset
+    from captum_ib.benchmark.data import Dataset as Dataset
+    from captum_ib.benchmark.data import Sample as Sample
+    from captum_ib.benchmark.data import UnreadableSampleError as UnreadableSampleError
+    from captum_ib.benchmark.data import open_data as open_data
 
 # Where each public name lives; a new name is one line here and one import above.
-_HOME = {
-    "ConfigError": "config",
-    "DataConfig": "config",
-    "Dataset": "data",
-    "MethodConfig": "config",
-    "MetricConfig": "config",
-    "PRESETS": "config_files",
-    "RunConfig": "config",
-    "Sample": "data",
-    "UnreadableSampleError": "data",
-    "load_config": "config_files",
-    "open_data": "data",
-    "preset": "config_files",
+_HOMES = {
+    "ConfigError": ".config",
+    "DataConfig": ".config",
+    "Dataset": ".data",
+    "MethodConfig": ".config",
+    "MetricConfig": ".config",
+    "PRESETS": ".config_files",
+    "RunConfig": ".config",
+    "Sample": ".data",
+    "UnreadableSampleError": ".data",
+    "load_config": ".config_files",
+    "open_data": ".data",
+    "preset": ".config_files",
 }
 
-__all__ = [
-    "PRESETS",
-    "ConfigError",
-    "DataConfig",
-    "Dataset",
-    "MethodConfig",
-    "MetricConfig",
-    "RunConfig",
-    "Sample",
-    "UnreadableSampleError",
-    "load_config",
-    "open_data",
-    "preset",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value  # the next access does not come through here
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = attach(__name__, _HOMES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from captum_ib import methods
@@ -53,8 +52,9 @@ def kind_of(model: str) -> Kind | None:
     >>> kind_of("zoo:clip-scenes"), kind_of("timm:vit_tiny_patch16_224")
     ('dual', None)
     """
-    zoo = import_module("captum_ib.zoo.architectures")
+    from captum_ib.zoo.architectures import SPECS, config_of
+
     name = model.removeprefix("zoo:")
-    if name not in zoo.SPECS:
+    if name not in SPECS:
         return None
-    return "dual" if zoo.config_of(name).get("model_type") == "clip" else "classifier"
+    return "dual" if config_of(name).get("model_type") == "clip" else "classifier"

@@ -1,7 +1,7 @@
 """The information bottleneck itself: damping ratio, channel, noise, statistics, fit."""
 
 from captum_ib.bottleneck.channel import Channel, Prior, gaussian_kl, to_bits
-from captum_ib.bottleneck.damping import Damping, DampingRatio, damping_ratio
+from captum_ib.bottleneck.damping import INITIAL_ALPHA, Damping, DampingRatio, damping_ratio
 from captum_ib.bottleneck.fit import (
     Fit,
     FitSettings,
@@ -15,6 +15,7 @@ from captum_ib.bottleneck.grids import GridOperator
 from captum_ib.bottleneck.statistics import MIN_STD, ActivationStatistics
 
 __all__ = [
+    "INITIAL_ALPHA",
     "MIN_STD",
     "ActivationStatistics",
     "Channel",

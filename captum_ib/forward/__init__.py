@@ -1,5 +1,6 @@
 """What any method does with a forward function: calls, targets, layers, parts, pairs."""
 
+from captum_ib.facts import Facts
 from captum_ib.forward.call import Call, draw_seed, prepare
 from captum_ib.forward.layers import (
     activations,
@@ -38,6 +39,7 @@ from captum_ib.forward.target import (
 
 __all__ = [
     "Call",
+    "Facts",
     "Named",
     "Target",
     "Tick",

@@ -1,19 +1,26 @@
-"""What the class of every method has: its name as papers write it, and Captum's usage log."""
+"""What the class of every method has: its name as papers write it, its facts, Captum's log."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from captum import log as captum_log
 
+from captum_ib.facts import Facts
 from captum_ib.hooks import untouched
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Named:
-    """Base that goes in front of Captum's: the name of a method is the name of its class."""
+    """Base that goes in front of Captum's: the name of a method is the name of its class.
+
+    Attributes:
+        facts: what is known of the method beside its equations; the table of methods asks for it.
+    """
+
+    facts: ClassVar[Facts]
 
     @classmethod
     def get_name(cls) -> str:

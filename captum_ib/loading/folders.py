@@ -6,7 +6,6 @@ A folder is data: nothing in it is executed, and it names nothing that is then f
 from __future__ import annotations
 
 import inspect
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +136,8 @@ def _clip_of_words(folder: Path, config: dict[str, Any], options: Options) -> Lo
 def _words(folder: Path, text: Any) -> Any:
     """The tokenizer in ``words.json``."""
     # Imported late and by name: the zoo is built on models/, not the other way round.
-    tokenizer = import_module("captum_ib.zoo.tokenizer").WordTokenizer
+    from captum_ib.zoo.tokenizer import WordTokenizer as tokenizer
+
     file = inside(folder, "words.json")
     if file.stat().st_size > MAX_BYTES:
         raise FolderError(f"{folder / 'words.json'} has more than {MAX_BYTES} bytes")

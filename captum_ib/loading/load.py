@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 
+from captum_ib import zoo
 from captum_ib.loading.loaded import LoadedModel, ModelUnavailableError, Options
 
 __all__ = ["FORMS", "LoadedModel", "ModelUnavailableError", "load"]
@@ -57,31 +57,30 @@ def load(
     scheme, colon, name = spec.partition(":")
     if colon and name and scheme in _SOURCES:
         return _SOURCES[scheme](name, options)
-    zoo = import_module("captum_ib.zoo.loading").names()
-    if spec in zoo:
+    known = zoo.names()
+    if spec in known:
         return _from_zoo(spec, options)
-    near = difflib.get_close_matches(spec, zoo, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"the zoo has {', '.join(zoo)}"
+    near = difflib.get_close_matches(spec, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"the zoo has {', '.join(known)}"
     raise ValueError(f"unknown model {spec!r}: expected {FORMS}; {hint}")
 
 
 def _from_zoo(name: str, options: Options) -> LoadedModel:
-    # Imported late and by name: the zoo is built on models/, not the other way round.
     if not options.pretrained:
         raise ValueError(f"zoo:{name} comes trained; pretrained=False is for other models")
     if options.revision is not None:
         raise ValueError(f"zoo:{name} comes with the package; it has no revision")
-    zoo = import_module("captum_ib.zoo.loading").load(name)
-    words = zoo.tokenizer
+    loaded = zoo.load(name)
+    words = loaded.tokenizer
     return LoadedModel(
         name=f"zoo:{name}",
-        model=zoo.model,
-        kind=zoo.kind,
-        preprocess=zoo.preprocess,
-        image_size=zoo.image_size,
-        mean=zoo.mean,
-        std=zoo.std,
-        labels=zoo.labels,
+        model=loaded.model,
+        kind=loaded.kind,
+        preprocess=loaded.preprocess,
+        image_size=loaded.image_size,
+        mean=loaded.mean,
+        std=loaded.std,
+        labels=loaded.labels,
         tokenizer=words,
         tokens=None if words is None else words.tokens,
         special_tokens=frozenset() if words is None else words.special_tokens,
@@ -89,19 +88,27 @@ def _from_zoo(name: str, options: Options) -> LoadedModel:
 
 
 def _from_folder(name: str, options: Options) -> LoadedModel:
-    return import_module("captum_ib.loading.folders").load_folder(Path(name), options)
+    from captum_ib.loading.folders import load_folder
+
+    return load_folder(Path(name), options)
 
 
 def _from_timm(name: str, options: Options) -> LoadedModel:
-    return import_module("captum_ib.loading.from_timm").load_timm(name, options)
+    from captum_ib.loading.from_timm import load_timm
+
+    return load_timm(name, options)
 
 
 def _from_transformers(name: str, options: Options) -> LoadedModel:
-    return import_module("captum_ib.loading.from_transformers").load_transformers(name, options)
+    from captum_ib.loading.from_transformers import load_transformers
+
+    return load_transformers(name, options)
 
 
 def _from_open_clip(name: str, options: Options) -> LoadedModel:
-    return import_module("captum_ib.loading.from_open_clip").load_open_clip(name, options)
+    from captum_ib.loading.from_open_clip import load_open_clip
+
+    return load_open_clip(name, options)
 
 
 _SOURCES: dict[str, Callable[[str, Options], LoadedModel]] = {

@@ -38,7 +38,7 @@ def explain_func(
               there, the others to ``attribute()``. Give layers by dotted name: a module belongs to
               one model only.
             - A function ``model → method``, for methods that need more (``NoiseTunnel``,
-            statistics).
+              statistics).
             - An instance: only for the model that it was built on; any other model is refused.
         channels: ``"sum"`` an image's attribution over its channels, as Quantus' own bridge does
             and its localisation metrics require, or ``"keep"`` them.

@@ -11,32 +11,23 @@ torch.Size([1, 1])
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from captum_ib.lazy import attach
 
 if TYPE_CHECKING:
-    from captum_ib.zoo import scenes
-    from captum_ib.zoo.loading import ZooModel, load, names
-    from captum_ib.zoo.tokenizer import WordTokenizer
+    from captum_ib.zoo import scenes as scenes
+    from captum_ib.zoo.loading import ZooModel as ZooModel
+    from captum_ib.zoo.loading import load as load
+    from captum_ib.zoo.loading import names as names
+    from captum_ib.zoo.tokenizer import WordTokenizer as WordTokenizer
 
 # Where each public name lives; torch, timm and transformers are loaded when one is first used.
-_HOME = {
+_HOMES = {
     "ZooModel": "captum_ib.zoo.loading",
     "load": "captum_ib.zoo.loading",
     "names": "captum_ib.zoo.loading",
     "WordTokenizer": "captum_ib.zoo.tokenizer",
 }
 
-__all__ = ["WordTokenizer", "ZooModel", "load", "names", "scenes"]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "scenes":
-        return import_module("captum_ib.zoo.scenes")
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = attach(__name__, _HOMES, ["scenes"])

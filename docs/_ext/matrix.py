@@ -10,13 +10,12 @@ import inspect
 from typing import Any
 
 from captum.attr import GradientAttribution, PerturbationAttribution
-from captum_ib.attr._base import BottleneckAttribution
-from captum_ib.attr._pairs import PairAttribution
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from captum_ib.attr.base import BottleneckAttribution
 from captum_ib.methods import METHODS, MethodSpec
 
 COLUMNS = (
@@ -43,7 +42,7 @@ def kind(row: MethodSpec) -> str:
     """Captum's "type": what the class descends from."""
     cls = row.cls
     for base, name in (
-        ((BottleneckAttribution, PairAttribution), "Information bottleneck"),
+        (BottleneckAttribution, "Information bottleneck"),
         (PerturbationAttribution, "Perturbation"),
         (GradientAttribution, "Gradient"),
     ):

@@ -42,7 +42,7 @@ def untouched(request):
     assert same_state(before, state(case.subject.model))
 
 
-@table()
+@table(modes=True)
 @pytest.mark.usefixtures("untouched")
 def test_shape_and_sign(case):
     result = maps(case.attribute(case.build()))
@@ -94,7 +94,7 @@ def test_layer_shaped_without_the_channel_sum(case):
         assert values.shape[0] == 3
 
 
-@table()
+@table(modes=True)
 @pytest.mark.usefixtures("untouched")
 def test_samples_do_not_influence_each_other(case):
     instance, inputs = case.build(), case.subject.inputs
@@ -108,7 +108,7 @@ def test_samples_do_not_influence_each_other(case):
             assert torch.allclose(together[part], alone, rtol=1e-4, atol=2e-5)
 
 
-@table()
+@table(modes=True)
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("size", [1, 4])
 def test_internal_batch_size_does_not_change_the_result(case, size):
@@ -119,7 +119,7 @@ def test_internal_batch_size_does_not_change_the_result(case, size):
         assert torch.allclose(one, other, rtol=1e-4, atol=2e-5)
 
 
-@table()
+@table(modes=True)
 @pytest.mark.usefixtures("untouched")
 def test_replay_does_not_change_the_result(case):
     instance = case.build()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 from torch import Tensor
 
-from captum_ib.attr.base import Bottlenecks, Explained, seed_of
+from captum_ib.attr.base import FIT_OPTIONS, FIT_PASSES, Bottlenecks, Explained, seed_of
 from captum_ib.attr.ca_m2ib.attention import Attention, Guide, facing, guiding_weights
 from captum_ib.attr.ca_m2ib.contributions import Contributions
 from captum_ib.attr.pairs import PairAttribution, TowerLayers, pair_plans, pair_result
@@ -24,6 +24,7 @@ from captum_ib.bottleneck import (
     Terms,
 )
 from captum_ib.checks import require_weight
+from captum_ib.facts import BITS, Facts
 from captum_ib.forward import (
     TowerCall,
     cosine,
@@ -199,6 +200,17 @@ class CAM2IB(PairAttribution):
     >>> read.query, read.over_keys().shape  # for each word, where it looks
     ('text', torch.Size([1, 5, 7, 7]))
     """
+
+    facts = Facts(
+        takes=frozenset({"dual"}),
+        unit=BITS,
+        signed=False,
+        paper="Bourigault et al.",
+        description="as m2ib, guided by cross-attention between the two towers' tokens",
+        passes=FIT_PASSES + ", and one forward per token, per tower",
+        layers="many",
+        options=FIT_OPTIONS,
+    )
 
     def __init__(
         self,

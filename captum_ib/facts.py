@@ -1,10 +1,9 @@
-"""What is known about a method: one row of the table."""
+"""What is known about a method beside its equations: said once, by its class, as ``facts``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any, Literal
 
 Kind = Literal["classifier", "dual"]
@@ -15,12 +14,10 @@ OUTPUT = "output units"
 
 
 @dataclass(frozen=True)
-class MethodSpec:
-    """One row of the table.
+class Facts:
+    """What the command line, the benchmark and the tests know about a method.
 
     Attributes:
-        name: how it is asked for, e.g. ``"coiba"``.
-        cls_path: module and class, ``"captum_ib.attr.coiba:CoIBA"``; imported on first use.
         takes: the kinds of model it explains.
         unit: of its values.
         signed: whether values below 0 occur and mean something.
@@ -31,10 +28,12 @@ class MethodSpec:
         settings: keywords of ``attribute`` that differ from the class's own defaults.
         options: keyword of ``attribute`` for each general setting it has
             (``beta``, ``steps``, ``samples``, ``seed``).
+
+    >>> from captum_ib import NIB
+    >>> NIB.facts.unit, NIB.facts.signed
+    ('output units', True)
     """
 
-    name: str
-    cls_path: str
     takes: frozenset[Kind]
     unit: str
     signed: bool
@@ -44,14 +43,3 @@ class MethodSpec:
     layers: Literal["none", "one", "many"] = "none"
     settings: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def cls(self) -> type:
-        """The class itself."""
-        module, name = self.cls_path.split(":")
-        return getattr(import_module(module), name)
-
-    @property
-    def title(self) -> str:
-        """The name of the class, as papers and Captum write it."""
-        return self.cls_path.split(":")[1]
