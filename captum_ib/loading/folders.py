@@ -135,7 +135,6 @@ def _clip_of_words(folder: Path, config: dict[str, Any], options: Options) -> Lo
 
 def _words(folder: Path, text: Any) -> Any:
     """The tokenizer in ``words.json``."""
-    # Imported late and by name: the zoo is built on models/, not the other way round.
     from captum_ib.zoo.tokenizer import WordTokenizer as tokenizer
 
     file = inside(folder, "words.json")
