@@ -6,6 +6,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from captum_ib.rgb import as_rgb
+
 
 def read_image(
     path: Path, *, max_pixels: int | None = None, formats: tuple[str, ...] | None = None
@@ -32,6 +34,6 @@ def read_image(
                     f"{width} × {height} pixels are too many, at most {max_pixels / 1e6:g} million "
                     "are read; scale it down"
                 )
-            return ImageOps.exif_transpose(picture).convert("RGB")
+            return as_rgb(ImageOps.exif_transpose(picture))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"image {path} can't be read: {error}") from error

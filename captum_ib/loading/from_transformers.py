@@ -13,6 +13,7 @@ from torch import Tensor
 
 from captum_ib.loading.hubs import SIZES, checked, from_disk_or_hub, one_line, pickled
 from captum_ib.loading.loaded import LoadedModel, Options, Resize, Triple, triple
+from captum_ib.rgb import as_rgb
 
 
 def load_transformers(name: str, options: Options) -> LoadedModel:
@@ -111,7 +112,7 @@ def _preprocess(
         return Resize((side, side), mean, std)
 
     def preprocess(image: Image.Image) -> Tensor:
-        return processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
+        return processor(images=as_rgb(image), return_tensors="pt")["pixel_values"][0]
 
     return preprocess
 
