@@ -327,6 +327,7 @@ def test_nib_takes_number_and_tensor_baselines(vit):
         ({"n_steps": 1}, ValueError, "n_steps must be at least 2 for riemann_right, given 1"),
         ({"n_steps": 0, "method": "gausslegendre"}, ValueError, "at least 1, given 0"),
         ({"power": 0.5}, ValueError, "power must be at least 1"),
+        ({"baselines": (0, 1)}, TypeError, "must be a number or a tensor .* given tuple"),
         ({"reduce": "max"}, ValueError, 'reduce must be "sum" or "none"'),
         ({"internal_batch_size": 0}, ValueError, "internal_batch_size must be at least 1"),
         ({"internal_batch_size": 1.5}, TypeError, "internal_batch_size must be an int"),
