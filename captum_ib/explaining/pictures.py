@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from captum_ib.explaining.output import printable
 from captum_ib.rgb import as_rgb
 
 
@@ -25,7 +26,7 @@ def read_image(
         ValueError: it is not a picture, or a broken or a huge one.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"image {path} does not exist or is not a file")
+        raise FileNotFoundError(f"image {printable(path)} does not exist or is not a file")
     try:
         with Image.open(path, formats=formats) as picture:
             width, height = picture.size
@@ -36,4 +37,4 @@ def read_image(
                 )
             return as_rgb(ImageOps.exif_transpose(picture))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"image {path} can't be read: {error}") from error
+        raise ValueError(f"image {printable(path)} can't be read: {error}") from error

@@ -34,7 +34,7 @@ def resolve_layer(model: nn.Module | None, layer: LayerLike) -> NamedLayer:
             f"layer {layer!r} is given by name, but forward_func is a plain function; pass the "
             "layer as a module"
         )
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))  # tied layers have several names
     if layer and layer in modules:
         return layer, modules[layer]
     near = difflib.get_close_matches(layer, [name for name in modules if name], n=5, cutoff=0.4)
