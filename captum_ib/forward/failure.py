@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 OURS = str(Path(__file__).parents[1])
 
+CHECK = "; check shapes and types: the model must run on these by itself"
+
 # Exactly these: a class of the user's own, or of torch's (out of memory), says more as it is.
 _TOLD: dict[type[Exception], type[Exception]] = {
     RuntimeError: RuntimeError,
@@ -54,14 +56,19 @@ def told(forward_func: Callable[..., Any], arguments: Sequence[Any]) -> Iterator
         yield
     except tuple(_TOLD) as error:
         kind = _TOLD.get(type(error))
-        frames = [frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)]
-        if kind is None or frames[-1].startswith(OURS):
+        if kind is None or _raised_by(error).startswith(OURS):
             raise
         given = ", ".join(_described(value) for value in arguments)
         raise kind(
             f"forward_func failed on ({given}): {type(error).__name__}: {error}"
             f"{_mend(error, forward_func, arguments)}"
         ) from error
+
+
+def _raised_by(error: Exception) -> str:
+    """The file that an error comes from; modes of ours that only pass a call on don't count."""
+    codes = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
+    return next(c.co_filename for c in reversed(codes) if c.co_name != "__torch_function__")
 
 
 def _described(value: Any) -> str:
@@ -72,20 +79,19 @@ def _described(value: Any) -> str:
 
 def _mend(error: Exception, forward_func: Callable[..., Any], arguments: Sequence[Any]) -> str:
     """What is likely wrong, as far as inputs and parameters show it."""
-    if not isinstance(forward_func, nn.Module):
-        return ""
-    parameter = next((p for p in forward_func.parameters() if p.is_floating_point()), None)
+    model = forward_func if isinstance(forward_func, nn.Module) else nn.Module()
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     tensors = [value for value in arguments if isinstance(value, Tensor)]
-    if parameter is None:
-        return ""
+    if parameter is None or not tensors:
+        return CHECK
     for value in tensors:
         if value.device != parameter.device:
             return (
                 f"; the model is on {parameter.device}, an argument on {value.device}: move one "
                 "of them"
             )
-    tables = [m for m in forward_func.modules() if isinstance(m, nn.Embedding)]
-    first = tensors[0] if tensors else parameter
+    tables = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    first = tensors[0]
     if isinstance(error, IndexError) and tables and not first.is_floating_point():
         rows = sorted({table.num_embeddings for table in tables})
         return (
@@ -97,6 +103,6 @@ def _mend(error: Exception, forward_func: Callable[..., Any], arguments: Sequenc
         if value.is_floating_point() and value.dtype != parameter.dtype:
             own = str(parameter.dtype).removeprefix("torch.")
             return f"; the model's parameters are {own}: pass inputs.to(torch.{own})"
-    if first is not parameter and not first.is_floating_point() and not tables:
+    if not first.is_floating_point() and not tables:
         return f"; the model computes in {parameter.dtype}: pass pictures as inputs.float()"
-    return "; check shapes and types: the model must run on these by itself"
+    return CHECK
