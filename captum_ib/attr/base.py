@@ -268,6 +268,7 @@ def _fit(problem: Bottlenecks, plan: Plan, tick: Tick | None) -> Explained:
         fitting.n_samples,
         fitting.antithetic,
         layers.R[0].device,
+        [layout.kind == "sequence" for layout in layers.layouts],
     )
     last = plan.trace or problem.information_by_draw
     found = fit(problem, noise, plan.fit_settings(), last, tick)

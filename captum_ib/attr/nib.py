@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import torch
 from captum.attr import GradientAttribution, LayerAttribution
 from torch import Tensor
 
-from captum_ib.attr.path import Path
+from captum_ib.attr.path import Path, require_even, require_whole
+from captum_ib.attr.start import Start, baseline_at, called
 from captum_ib.checks import require_choice, require_finite
 from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import (
@@ -36,15 +37,8 @@ if TYPE_CHECKING:
     from captum_ib.attr.options import NIBOptions, Unpack
 
 Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
-Baselines = float | Tensor | Sequence[float | Tensor] | None
-
-
-class Start(NamedTuple):
-    """Where the path starts, as the user gave it: rows of a call with ``n`` samples."""
-
-    baseline: Any
-    rows: slice
-    n: int
+Baseline = float | Tensor
+Baselines = Baseline | Sequence[Baseline] | Callable[..., Baseline | Sequence[Baseline]] | None
 
 
 class OnPath:
@@ -74,22 +68,29 @@ class OnPath:
         """
         direction = self.z.float() - self.b
         total = torch.zeros_like(direction)
+        sizes: list[Tensor] = []
         at_once = samples_at_once(len(path.points), rows, self.call.n)
         for start in range(0, len(path.points), at_once):
             some = slice(start, start + at_once)
             lam = torch.tensor(path.points[some], device=total.device, dtype=torch.float32)
             weights = torch.tensor(path.weights[some], device=total.device, dtype=torch.float32)
             state = self.b + lam.reshape(-1, *[1] * self.z.ndim) * direction  # z̃ = b + λ(z − b)
-            total += torch.einsum("k,k...->...", weights, self._gradient(state))
+            gradient = self._gradient(state)
+            total += torch.einsum("k,k...->...", weights, gradient)
+            sizes.append((gradient * direction).abs().flatten(2).sum(dim=2))
             if tick is not None:
                 tick(len(lam))
+        require_even(path, torch.cat(sizes), self.session.names[0])
         A = total * direction
         require_finite(A, f"the attribution at layer {self.session.names[0]}")
-        with torch.no_grad():
-            F_z, F_b = self.call.score(self.session.output), self._score(self.b.unsqueeze(0))
-        delta = A.flatten(1).sum(dim=1) - (F_z - F_b)
+        delta = A.flatten(1).sum(dim=1) - self.gain()
         valid = sequence_mask(self.call, self.z, self.layout)
         return A if valid is None else A * valid.unsqueeze(self.layout.channel_axis), delta
+
+    def gain(self) -> Tensor:
+        """F(z) − F(b), ``(N,)``."""
+        with torch.no_grad():
+            return self.call.score(self.session.output) - self._score(self.b.unsqueeze(0))
 
     def _gradient(self, state: Tensor) -> Tensor:
         """∂F/∂z̃ at states ``(K, N, …)``, float32."""
@@ -152,6 +153,55 @@ class NIB(Named, LayerAttribution, GradientAttribution):
         """Whether ``return_convergence_delta`` is offered: yes."""
         return True
 
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """Whether gradients are multiplied with what they belong to, here z − b: yes."""
+        return True
+
+    def compute_convergence_delta(
+        self,
+        attributions: Tensor | tuple[Tensor, ...],
+        start_point: Baselines,
+        end_point: Tensor | tuple[Tensor, ...],
+        target: Any = None,
+        additional_forward_args: Any = None,
+        *,
+        attribute_to_layer_input: bool = True,
+        layout: TokenLayout | None = None,
+    ) -> Any:
+        """Σ A − (F(z) − F(b)) of maps that ``attribute`` returned.
+
+        The path lies at the layer, so ``start_point`` is what ``baselines`` was, and ``end_point``
+        the inputs. Where a map leaves out tokens (class tokens, registers), their part of the sum
+        is not known: give maps of ``reduce="none"``, or use ``return_convergence_delta=True``.
+
+        Args:
+            attributions: the map, for a ``DualEncoder`` both.
+            start_point: b, as ``baselines``.
+            end_point: the inputs.
+            target, additional_forward_args: as in :meth:`attribute`.
+            attribute_to_layer_input, layout: as in :meth:`attribute`.
+
+        Returns:
+            ``(N,)``, for a ``DualEncoder`` one per tower.
+
+        Raises:
+            ValueError: maps of another shape than the layer's, or that leave out tokens.
+            TypeError: arguments of a wrong type.
+        """
+        calls = calls_of(self.forward_func, end_point, target, additional_forward_args)
+        given = attributions if isinstance(attributions, tuple) else (attributions,)
+        if len(given) != len(calls):
+            raise ValueError(f"expected {len(calls)} map(s) in attributions, given {len(given)}")
+        starts = per_call(called(start_point, end_point), "start_point", calls)
+        deltas: list[Tensor] = []
+        for A, call, layer, base in zip(given, calls, self.layers, starts, strict=True):
+            with session_of(call, [layer], attribute_to_layer_input) as session:
+                at = OnPath(call, session, Start(base, slice(None), call.n), layout)
+                require_whole(A, at.z, at.layout, session.names[0])
+                deltas.append(A.float().flatten(1).sum(dim=1) - at.gain())
+        return tuple(deltas) if len(deltas) > 1 else deltas[0]
+
     if TYPE_CHECKING:
 
         @overload
@@ -210,11 +260,14 @@ class NIB(Named, LayerAttribution, GradientAttribution):
             inputs: tensor or tuple of tensors, samples on axis 0; for a ``DualEncoder`` a pair.
             baselines: where the path starts, at the layer: a number, or a tensor that broadcasts
                 to the layer's activation; default 0 (Zhu et al.). For a ``DualEncoder`` also a
-                sequence, one per tower.
+                sequence, one per tower. Or a function that returns them, of no argument or of the
+                inputs.
             target: output to explain, in any of Captum's forms; none for a ``DualEncoder``.
             additional_forward_args: passed on to ``forward_func`` behind the inputs.
             n_steps: points on the path (Zhu et al.: 10).
             method: ``riemann_right`` (the paper), or another of Captum's approximations.
+                ``riemann_left`` and ``riemann_trapezoid`` evaluate λ = 0, where the gradient
+                behind a normalisation is beyond all measure: refused where it is.
             internal_batch_size: most rows (samples · points) per forward pass.
             return_convergence_delta: also return Σ A − (F(z) − F(b)), ``(N,)``, which includes
                 tokens that the map leaves out; for a ``DualEncoder`` one per tower.
@@ -233,7 +286,7 @@ class NIB(Named, LayerAttribution, GradientAttribution):
 
         Raises:
             ValueError: NaN in inputs, activations or the result; a baseline that does not fit; an
-                unknown method; a target out of range.
+                unknown method, or one that λ = 0 spoils; a target out of range.
             TypeError: arguments of a wrong type.
             RuntimeError: the output doesn't depend on the layer.
         """
@@ -241,8 +294,11 @@ class NIB(Named, LayerAttribution, GradientAttribution):
         path = Path.of(n_steps, method, power)
         calls = calls_of(self.forward_func, inputs, target, additional_forward_args)
         sizes = [samples_at_once(call.n, internal_batch_size) for call in calls]
-        total = n_steps * sum(-(-call.n // size) for call, size in zip(calls, sizes, strict=True))
-        sides = zip(calls, self.layers, per_call(baselines, "baselines", calls), sizes, strict=True)
+        total = len(path.points) * sum(
+            -(-call.n // size) for call, size in zip(calls, sizes, strict=True)
+        )
+        starts = per_call(called(baselines, inputs), "baselines", calls)
+        sides = zip(calls, self.layers, starts, sizes, strict=True)
         found: list[tuple[Tensor, Tensor]] = []
         with progress(total, self.get_name(), show_progress) as tick:
             for call, layer, base, size in sides:
@@ -253,36 +309,9 @@ class NIB(Named, LayerAttribution, GradientAttribution):
                         at = OnPath(part, session, begin, layout)
                         A, delta = at.integral(path, internal_batch_size, tick)
                     parts.append((A if reduce == "none" else at.layout.attribution(A), delta))
-                maps, deltas = zip(*parts, strict=True)
-                found.append((torch.cat(maps), torch.cat(deltas)))
+                found.append((torch.cat([A for A, _ in parts]), torch.cat([d for _, d in parts])))
         maps = as_given([A for A, _ in found], calls)
         if not return_convergence_delta:
             return maps
-        deltas = tuple(delta for _, delta in found)
-        return maps, deltas if len(deltas) > 1 else found[0][1]
-
-
-def baseline_at(start: Start, z: Tensor, name: str) -> Tensor:
-    """b at a layer, shaped like its activation, float32.
-
-    Raises:
-        TypeError: neither a number nor a tensor.
-        ValueError: a tensor that does not broadcast to the activation, NaN or inf.
-    """
-    baseline = 0.0 if start.baseline is None else start.baseline
-    if isinstance(baseline, bool) or not isinstance(baseline, (int, float, Tensor)):
-        raise TypeError(
-            "baselines must be a number or a tensor shaped like the layer's activation, given "
-            f"{type(baseline).__name__}"
-        )
-    value = torch.as_tensor(baseline, dtype=torch.float32, device=z.device)
-    require_finite(value, "baselines")
-    if value.ndim == z.ndim and len(value) == start.n:
-        value = value[start.rows]
-    try:
-        return value.detach().expand_as(z)
-    except RuntimeError as error:
-        raise ValueError(
-            f"baselines of shape {tuple(value.shape)} do not broadcast to the activation of layer "
-            f"{name}, {tuple(z.shape)}"
-        ) from error
+        deltas = [delta for _, delta in found]
+        return maps, tuple(deltas) if len(deltas) > 1 else deltas[0]

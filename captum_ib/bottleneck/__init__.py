@@ -2,16 +2,9 @@
 
 from captum_ib.bottleneck.channel import Channel, Prior, gaussian_kl, to_bits
 from captum_ib.bottleneck.damping import INITIAL_ALPHA, Damping, DampingRatio, damping_ratio
-from captum_ib.bottleneck.fit import (
-    Fit,
-    FitSettings,
-    FitTrace,
-    NoiseStream,
-    Problem,
-    Terms,
-    fit,
-)
+from captum_ib.bottleneck.fit import Fit, FitSettings, FitTrace, Problem, Terms, fit
 from captum_ib.bottleneck.grids import GridOperator
+from captum_ib.bottleneck.noise import NoiseStream
 from captum_ib.bottleneck.statistics import MIN_STD, ActivationStatistics
 
 __all__ = [

@@ -10,7 +10,7 @@ import typer
 
 from captum_ib import methods
 from captum_ib.explaining.choices import DEFAULT_METHOD, check_methods, device_of, dtype_of
-from captum_ib.explaining.output import staged, unique_names
+from captum_ib.explaining.output import printable, staged, unique_names
 from captum_ib.explaining.pictures import read_image
 from captum_ib.explaining.results import Origin, write_results
 from captum_ib.explaining.subject import Explanation, Subject, explain_subject, make_subject
@@ -79,7 +79,7 @@ def run(
             write_results(folder, name, subject, results, origin)
         files = sorted(file.name for file in folder.iterdir())
     for file in files:
-        typer.echo(str(out / file))
+        typer.echo(printable(out / file))
 
 
 def _explain(

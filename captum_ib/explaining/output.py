@@ -37,9 +37,21 @@ def staged(out: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record, indented, with the versions of everything that took part."""
+    """Write a record, indented, with the versions of everything that took part.
+
+    Bytes of a file's name that are no UTF-8 are written as JSON's escapes and read back unchanged.
+    """
     text = json.dumps({**record, "versions": versions()}, indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+
+
+def printable(path: Path) -> str:
+    r"""A path that any terminal takes: bytes that are no UTF-8 are written out.
+
+    >>> printable(Path(os.fsdecode(b"cat-\xff.png")))
+    'cat-\\xff.png'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def versions() -> dict[str, str]:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from captum_ib.explaining.output import printable
+from captum_ib.rgb import as_rgb
+
 
 def read_image(
     path: Path, *, max_pixels: int | None = None, formats: tuple[str, ...] | None = None
@@ -23,7 +26,7 @@ def read_image(
         ValueError: it is not a picture, or a broken or a huge one.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"image {path} does not exist or is not a file")
+        raise FileNotFoundError(f"image {printable(path)} does not exist or is not a file")
     try:
         with Image.open(path, formats=formats) as picture:
             width, height = picture.size
@@ -32,6 +35,6 @@ def read_image(
                     f"{width} × {height} pixels are too many, at most {max_pixels / 1e6:g} million "
                     "are read; scale it down"
                 )
-            return ImageOps.exif_transpose(picture).convert("RGB")
+            return as_rgb(ImageOps.exif_transpose(picture))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"image {path} can't be read: {error}") from error
+        raise ValueError(f"image {printable(path)} can't be read: {error}") from error

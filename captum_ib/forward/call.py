@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_ib.checks import require_finite
+from captum_ib.forward.failure import require_plain, told
 from captum_ib.forward.target import output_tensor, part_of_target, select, target_index
 from captum_ib.models.dual_encoder import TowerEmbedding
 
@@ -52,7 +53,8 @@ class Call:
             self._repeated = {repeats: tuple(self._repeat(repeats))}
         # Fresh copies: a model may write its inputs in place, and they are handed out again.
         given = [v.clone() if isinstance(v, Tensor) else v for v in self._repeated[repeats]]
-        return output_tensor(self.forward_func(*given))
+        with told(self.forward_func, given):
+            return output_tensor(self.forward_func(*given))
 
     def index(self, output: Tensor) -> Tensor | None:
         """The target as indices ``(N, k)`` into an output with a multiple of N rows."""
@@ -138,7 +140,9 @@ def prepare(
                 f"inputs must be a tensor or a tuple of tensors, given {type(value).__name__} at "
                 f"position {index}"
             )
-        require_finite(value, f"inputs[{index}]" if isinstance(inputs, tuple) else "inputs")
+        name = f"inputs[{index}]" if isinstance(inputs, tuple) else "inputs"
+        require_plain(value, name)
+        require_finite(value, name)
         if value.ndim == 0 or value.shape[0] != given[0].shape[0] or value.shape[0] == 0:
             raise ValueError(
                 "every input needs the same number of samples on axis 0, at least one; given "

@@ -13,16 +13,13 @@ from captum_ib.checks import require_finite
 from captum_ib.hooks.axes import AxisTracker
 from captum_ib.hooks.composite import CompositeHook, LayerFunction
 from captum_ib.hooks.isolate import borrowed
+from captum_ib.hooks.precision import tolerance
 from captum_ib.hooks.replay import Recorder, Replay
 from captum_ib.hooks.roots import roots
 from captum_ib.layout import Axes
 
 Run = Callable[[int], Tensor]
 """Forward pass of the model on its inputs repeated so many times, draw by draw → its output."""
-
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
-"""Largest difference between a replayed and a plain pass, relative to the largest output: other
-batch sizes take other kernels, a wrong replay is off by far more."""
 
 
 class Session:
@@ -128,7 +125,8 @@ class Session:
             return f"output of shape {tuple(output.shape)} instead of {tuple(expected.shape)}"
         gap = (output - expected).abs().max().float()
         scale = expected.abs().max().float().clamp_min(1e-6)
-        if bool(gap <= TOLERANCE.get(output.dtype, 1e-3) * scale):
+        dtypes = [output.dtype, *(activation.dtype for activation in self.activations)]
+        if bool(gap <= tolerance(dtypes, output.device.type) * scale):
             return None
         return f"outputs differ by {float(gap / scale):.2g} of the largest"
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_ib.loading.files import one_line
 from captum_ib.loading.hubs import checked, pickled, safetensors_file, unavailable
 from captum_ib.loading.loaded import LoadedModel, ModelUnavailableError, Options, triple
+from captum_ib.rgb import as_rgb
 
 _FILE = "open_clip_model.safetensors"
 
@@ -74,7 +75,7 @@ def wrap_open_clip(name: str, model: Any, transform: Any, tokenizer: Any) -> Loa
     config = model.visual.preprocess_cfg
 
     def preprocess(image: Image.Image) -> Tensor:
-        return transform(image)
+        return transform(as_rgb(image))
 
     size = config["size"] if isinstance(config["size"], (tuple, list)) else (config["size"],) * 2
     return checked(

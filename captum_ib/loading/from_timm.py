@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from captum_ib.loading.files import one_line
 from captum_ib.loading.hubs import checked, pickled, safetensors_file, unavailable
 from captum_ib.loading.loaded import LoadedModel, Options, triple
+from captum_ib.rgb import as_rgb
 
 
 def load_timm(name: str, options: Options) -> LoadedModel:
@@ -78,7 +79,7 @@ def wrap_timm(
     size = config["input_size"]
 
     def preprocess(image: Image.Image) -> Tensor:
-        return transform(image.convert("RGB"))
+        return transform(as_rgb(image))
 
     subset = infer_imagenet_subset(model)
     if labels is None and subset:

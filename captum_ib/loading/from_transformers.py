@@ -18,6 +18,7 @@ from captum_ib.loading.hubs import SIZES, checked, from_disk_or_hub
 from captum_ib.loading.loaded import FolderError, LoadedModel, Options, Resize, Triple, triple
 from captum_ib.loading.processing import VOCABULARIES, image_processor, tokenizer
 from captum_ib.loading.weights import Weights, detach, find_weights, judged
+from captum_ib.rgb import as_rgb
 
 _FILES = (
     "config.json",
@@ -171,7 +172,7 @@ def _preprocess(
         return Resize((side, side), mean, std)
 
     def preprocess(image: Image.Image) -> Tensor:
-        return processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
+        return processor(images=as_rgb(image), return_tensors="pt")["pixel_values"][0]
 
     return preprocess
 

@@ -13,6 +13,8 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from captum_ib.rgb import as_rgb
+
 Triple = tuple[float, float, float]
 
 MIN_STD = 1e-6
@@ -132,7 +134,7 @@ class Resize:
 
     def __call__(self, image: Image) -> Tensor:
         """Picture to ``(3, H, W)``, normalised."""
-        pixels = torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1) / 255
+        pixels = torch.from_numpy(np.asarray(as_rgb(image)).copy()).permute(2, 0, 1) / 255
         if tuple(pixels.shape[1:]) != self.size:
             pixels = torch.nn.functional.interpolate(
                 pixels[None], size=list(self.size), mode="bilinear", antialias=True

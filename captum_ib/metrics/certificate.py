@@ -237,7 +237,13 @@ def _certify(
             )
         ]
         outputs = cut_outputs(
-            session, replace, priors, settings.n_draws, settings.draws_per_pass, settings.seed
+            session,
+            replace,
+            priors,
+            settings.n_draws,
+            settings.draws_per_pass,
+            settings.seed,
+            [one.kind == "sequence" for one in layouts],
         )
         return _sum_up(call, session.output, outputs, low.flatten(1), settings)
 

@@ -20,6 +20,7 @@ def cut_outputs(
     n_draws: int,
     draws_per_pass: int,
     seed: int,
+    sequences: Sequence[bool] | None = None,
 ) -> Tensor:
     """Outputs ``(n_draws, N, …)``, float32, with ε ~ N(μ, σ²) wherever ``replace`` is true.
 
@@ -30,10 +31,12 @@ def cut_outputs(
         n_draws: noise draws, the same for every sample.
         draws_per_pass: how many go through the model at once.
         seed: of the noise; the result does not depend on ``draws_per_pass``.
+        sequences: per layer, whether it is a sequence, whose noise belongs to its positions.
     """
     n = session.activations[0].shape[0]
     shapes = [tuple(activation.shape[1:]) for activation in session.activations]
-    noise = NoiseStream(seed, shapes, 1, False, session.activations[0].device)
+    device = session.activations[0].device
+    noise = NoiseStream(seed, shapes, 1, False, device, sequences)
     outputs = []
     for start in range(0, n_draws, draws_per_pass):
         count = min(draws_per_pass, n_draws - start)

@@ -34,7 +34,7 @@ def resolve_layer(model: nn.Module | None, layer: LayerLike) -> NamedLayer:
             f"layer {layer!r} is given by name, but forward_func is a plain function; pass the "
             "layer as a module"
         )
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))  # tied layers have several names
     if layer and layer in modules:
         return layer, modules[layer]
     near = difflib.get_close_matches(layer, [name for name in modules if name], n=5, cutoff=0.4)
@@ -131,7 +131,8 @@ def default_layers(model: nn.Module, method: str, choice: str = "paper") -> list
       (ResNet: ``layer3`` and ``layer4``). Blocks that normalise last are taken whole.
     - ``"iba"`` (Schulz et al.): the block at half depth; in a CNN the last block of the stage at
       half depth (ResNet-50: ``layer2.3``, conv3_4 of the paper).
-    - ``"nib"`` (Zhu et al.): the block at ⌊0.75 · depth⌋.
+    - ``"nib"`` (Zhu et al.): the block at ⌊0.75 · depth⌋; where blocks take a list (DenseNet) the
+      dense block around it.
 
     ``choice="auto"`` takes the depths of :data:`CHOICES` that did best in our measurements
     (docs/layers.md) in plain transformers, and the papers' layers elsewhere. It costs nothing and
@@ -154,4 +155,17 @@ def default_layers(model: nn.Module, method: str, choice: str = "paper") -> list
         depths = CHOICES["paper"]
     if method == "iba" and found.kind == "convolutional" and len(found.stages) > 1:
         return [found.stages[(len(found.stages) - 1) // 2][-1]]
-    return [at_depth(found.blocks, depths.iba if method == "iba" else depths.nib)]
+    if method == "iba":
+        return [at_depth(found.blocks, depths.iba)]
+    return [_with_one_input(model, at_depth(found.blocks, depths.nib))]
+
+
+def _with_one_input(model: nn.Module, block: NamedLayer) -> NamedLayer:
+    """A block, or what it is part of where it takes a list of all outputs before it (DenseNet)."""
+    parent, _, _ = block[0].rpartition(".")
+    if not parent:
+        return block
+    around = model.get_submodule(parent)
+    # A ModuleDict has no forward, unless it is one that hands its entries what they take.
+    dense = isinstance(around, nn.ModuleDict) and type(around).forward is not nn.Module.forward
+    return (parent, around) if dense else block

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from captum_ib.rgb import as_rgb
 from captum_ib.zoo import architectures
 from captum_ib.zoo.tokenizer import WordTokenizer
 
@@ -63,7 +64,7 @@ class ZooModel:
                 f"tensor with values in [0, 1]."
             )
         height, width = self.image_size
-        picture = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+        picture = as_rgb(image).resize((width, height), Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
         return self.normalize(pixels)
 

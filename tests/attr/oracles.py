@@ -6,28 +6,58 @@ information, ``loss.backward()`` through the whole model.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 
-def noise_of(seed: int, shapes: Sequence[tuple], n_samples: int, antithetic: bool) -> Callable:
-    """Draws step by step, made as the documentation says: one generator, layer after layer."""
-    generator = torch.Generator().manual_seed(seed)
+def noise_of(
+    seed: int, shapes: Sequence[tuple], n_samples: int, antithetic: bool, sequences: bool = False
+) -> Callable:
+    """Draws step by step, made as the documentation says.
+
+    Grids: one generator, layer after layer. Sequences: one generator for every 64 positions.
+    """
+    one = torch.Generator().manual_seed(seed)
+    steps = itertools.count()
+
+    def half_of(step: int, layer: int, fresh: int, shape: tuple) -> Tensor:
+        if not sequences:
+            return torch.randn((fresh, *shape), generator=one)
+        noise = torch.empty(fresh, *shape)
+        for first in range(0, shape[0], 64):
+            own = torch.Generator().manual_seed(mixed(seed, step, layer, first // 64))
+            block = torch.randn((fresh, 64, *shape[1:]), generator=own)
+            noise[:, first : first + 64] = block[:, : shape[0] - first]
+        return noise
 
     def draw() -> list[Tensor]:
-        draws = []
-        for shape in shapes:
+        draws, step = [], next(steps)
+        for layer, shape in enumerate(shapes):
             fresh = -(-n_samples // 2) if antithetic else n_samples
-            half = torch.randn((fresh, *shape), generator=generator)
+            half = half_of(step, layer, fresh, shape)
             both = torch.stack([half, -half], 1).flatten(0, 1)[:n_samples]
             draws.append(both if antithetic else half)
         return draws
 
     return draw
+
+
+def mixed(*numbers: int) -> int:
+    """SplitMix64 of the numbers, each put into the state by exclusive or; its lower 63 bits."""
+    state = np.uint64(0)
+    with np.errstate(over="ignore"):
+        for number in numbers:
+            state = (state ^ np.uint64(number)) + np.uint64(0x9E3779B97F4A7C15)
+            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            state = state ^ (state >> np.uint64(31))
+    return int(state & np.uint64(2**63 - 1))
 
 
 def plain_fit(

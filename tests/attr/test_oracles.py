@@ -171,14 +171,13 @@ def test_m2ib_equals_the_plain_loop(modality):
             other = text(words) if modality == 0 else image(one)
         run, inputs = (image, one) if modality == 0 else (text, words)
         (r,) = first_tensors(run, inputs, layer)
-        tokens = found.shape[-1] if modality else r.shape[1]
-        draws = noise_of(3, [(tokens, r.shape[-1])], DRAWS, True)
+        draws = noise_of(3, [r.shape[1:]], DRAWS, True, sequences=modality == 1)
         unit = (torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64))
         alpha = torch.full_like(r, 5.0, requires_grad=True)
         (nats,) = plain_fit(
             _Tower(run, layer), inputs, [layer], partial(minus_cosine, other),
             lambda a, i: torch.sigmoid(a), alpha, [unit],
-            partial(shortened, draws, r.shape[1]), 0.1, STEPS,
+            draws, 0.1, STEPS,
         )  # fmt: skip
         expected = bits(nats).sum(-1)
         if modality == 0:
@@ -190,10 +189,6 @@ def test_m2ib_equals_the_plain_loop(modality):
 
 def minus_cosine(other, embedding):
     return -(embedding * other).sum(-1)
-
-
-def shortened(draws, tokens):
-    return [draw[:, :tokens] for draw in draws()]
 
 
 class _Tower(nn.Module):
@@ -332,6 +327,7 @@ def test_nib_takes_number_and_tensor_baselines(vit):
         ({"n_steps": 1}, ValueError, "n_steps must be at least 2 for riemann_right, given 1"),
         ({"n_steps": 0, "method": "gausslegendre"}, ValueError, "at least 1, given 0"),
         ({"power": 0.5}, ValueError, "power must be at least 1"),
+        ({"baselines": (0, 1)}, TypeError, "must be a number or a tensor .* given tuple"),
         ({"reduce": "max"}, ValueError, 'reduce must be "sum" or "none"'),
         ({"internal_batch_size": 0}, ValueError, "internal_batch_size must be at least 1"),
         ({"internal_batch_size": 1.5}, TypeError, "internal_batch_size must be an int"),

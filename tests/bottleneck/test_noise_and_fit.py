@@ -1,11 +1,14 @@
 """The noise stream and the loop: seeds, pairs, chunks, and Adam written out as the oracle."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
 
 from captum_ib.bottleneck import FitSettings, NoiseStream, Terms, fit
+from captum_ib.bottleneck.noise import block_seed
+from tests.attr.oracles import mixed
 
 
 def stream(seed=0, n_samples=4, antithetic=False, shape=(3,)):
@@ -27,6 +30,44 @@ def test_antithetic_draws_come_in_pairs(n_samples, paired):
     draws = stream(n_samples=n_samples, antithetic=True).draw()[0]
     assert draws.shape == (n_samples, 3)
     assert torch.equal(draws[0:paired:2], -draws[1:paired:2])
+
+
+@pytest.mark.parametrize("antithetic", [True, False])
+def test_the_noise_of_a_sequence_belongs_to_its_positions(antithetic):
+    lengths = (5, 64, 65, 200)
+    streams = [
+        NoiseStream(3, [(t, 4), (t, 6)], 3, antithetic, sequences=[True, True]) for t in lengths
+    ]
+    for _ in range(3):
+        drawn = [one.draw() for one in streams]
+        for layer in (0, 1):
+            longest = drawn[-1][layer]
+            for draws, t in zip(drawn, lengths, strict=True):
+                assert torch.equal(draws[layer], longest[:, :t])
+
+
+def test_blocks_steps_layers_and_seeds_have_noise_of_their_own():
+    numbers = list(product((0, 1), (0, 1, 2), (0, 1), (0, 1)))
+    assert len({block_seed(*four) for four in numbers}) == 24
+    assert mixed(0) == 0xE220A8397B1DCDAF % 2**63, "the published first output of SplitMix64"
+    assert [block_seed(*four) for four in numbers] == [mixed(*four) for four in numbers]
+    noise = NoiseStream(0, [(128, 256)], 2, False, sequences=[True]).draw()[0]
+    assert noise.mean().abs() < 0.02
+    assert abs(noise.std() - 1) < 0.02
+    blocks = noise[0].reshape(2, -1)
+    assert abs(torch.corrcoef(blocks)[0, 1]) < 0.03
+
+
+def test_a_grid_keeps_its_stream_beside_a_sequence():
+    generator = torch.Generator().manual_seed(7)
+    both = NoiseStream(7, [(9, 2), (2, 3, 3)], 2, False, sequences=[True, False])
+    for _ in range(2):
+        assert torch.equal(both.draw()[1], torch.randn(2, 2, 3, 3, generator=generator))
+
+
+def test_sequences_are_said_of_every_shape():
+    with pytest.raises(ValueError, match="of each of the 1 shapes .* given 2 values"):
+        NoiseStream(0, [(3, 2)], 1, False, sequences=[True, False])
 
 
 class Quadratic:

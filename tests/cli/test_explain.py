@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -410,3 +411,22 @@ def test_as_a_process(image, tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     expected = "captum-ib: error: image missing.png does not exist or is not a file\n"
     assert done.stderr == expected
+
+
+def test_a_file_name_that_is_no_utf_8_keeps_its_result(tmp_path, vit_folder, image, out, capsys):
+    path = tmp_path / os.fsdecode(b"cat-\xff.png")
+    try:
+        path.write_bytes(Path(image).read_bytes())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    arguments = ["--model", vit_folder, "--image", path, "--target", 1, "--method", "nib"]
+    assert explain(out, *arguments, "--steps", 2) == 0
+    assert [os.fsencode(name) for name in names(out)] == [
+        b"cat-\xff-nib.json", b"cat-\xff-nib.npz", b"cat-\xff-nib.png",
+    ]  # fmt: skip
+    _, record = read(out, os.fsdecode(b"cat-\xff-nib"))
+    assert record["image"] == str(path)
+    assert r"cat-\xff-nib.png" in capsys.readouterr().out
+    path.write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"cat-\\xff\.png can't be read"):
+        read_image(path)

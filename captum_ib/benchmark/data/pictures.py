@@ -13,6 +13,8 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
+from captum_ib.rgb import as_rgb
+
 T = TypeVar("T")
 
 MAX_PIXELS = 89_478_485
@@ -53,7 +55,7 @@ def read_picture(
     """
 
     def convert(picture: Image.Image) -> Image.Image:
-        return (ImageOps.exif_transpose(picture) if upright else picture).convert("RGB")
+        return as_rgb(ImageOps.exif_transpose(picture) if upright else picture)
 
     return _read(path, most, "image", convert)
 

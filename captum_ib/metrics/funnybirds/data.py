@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from captum_ib.rgb import as_rgb
+
 PARTS = ("beak", "eye", "foot", "tail", "wing")
 
 # Part-map colours; a part of two halves has two, so that each half is dilated on its own.
@@ -147,7 +149,7 @@ def _count(listed: str) -> int:
 
 def _read(path: Path) -> np.ndarray:
     with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(as_rgb(image))
 
 
 def _to_tensor(pixels: np.ndarray) -> Tensor:

@@ -1,0 +1,108 @@
+"""How a failed forward pass of the user's model is told: what it was given, and the mend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+OURS = str(Path(__file__).parents[1])
+
+CHECK = "; check shapes and types: the model must run on these by itself"
+
+# Exactly these: a class of the user's own, or of torch's (out of memory), says more as it is.
+_TOLD: dict[type[Exception], type[Exception]] = {
+    RuntimeError: RuntimeError,
+    TypeError: TypeError,
+    **dict.fromkeys(
+        (ValueError, AssertionError, IndexError, KeyError, AttributeError, NotImplementedError),
+        ValueError,
+    ),
+}
+
+
+def require_plain(value: Tensor, name: str) -> None:
+    """Check that a tensor holds numbers that a model can be run on.
+
+    Raises:
+        TypeError: a sparse, nested, quantised, complex, or meta tensor.
+    """
+    if value.is_meta:
+        raise TypeError(f"{name} is on the meta device and holds no values; make it on cpu or cuda")
+    if value.layout != torch.strided or value.is_nested:
+        kind = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
+        raise TypeError(f"{name} is a {kind} tensor, expected a dense one; pass .to_dense()")
+    if value.is_quantized:
+        raise TypeError(f"{name} is quantised, expected plain numbers; pass .dequantize()")
+    if value.is_complex():
+        raise TypeError(f"{name} is complex ({value.dtype}), expected real numbers")
+
+
+@contextmanager
+def told(forward_func: Callable[..., Any], arguments: Sequence[Any]) -> Iterator[None]:
+    """Errors from inside the model say what it was called with, and what is likely wrong.
+
+    An error of ours passes as it is, and so does any that is not one of Python's own.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: with the model's error as its cause.
+    """
+    try:
+        yield
+    except tuple(_TOLD) as error:
+        kind = _TOLD.get(type(error))
+        if kind is None or _raised_by(error).startswith(OURS):
+            raise
+        given = ", ".join(_described(value) for value in arguments)
+        raise kind(
+            f"forward_func failed on ({given}): {type(error).__name__}: {error}"
+            f"{_mend(error, forward_func, arguments)}"
+        ) from error
+
+
+def _raised_by(error: Exception) -> str:
+    """The file that an error comes from; modes of ours that only pass a call on don't count."""
+    codes = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
+    return next(c.co_filename for c in reversed(codes) if c.co_name != "__torch_function__")
+
+
+def _described(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)} on {value.device}"
+
+
+def _mend(error: Exception, forward_func: Callable[..., Any], arguments: Sequence[Any]) -> str:
+    """What is likely wrong, as far as inputs and parameters show it."""
+    model = forward_func if isinstance(forward_func, nn.Module) else nn.Module()
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    tensors = [value for value in arguments if isinstance(value, Tensor)]
+    if parameter is None or not tensors:
+        return CHECK
+    for value in tensors:
+        if value.device != parameter.device:
+            return (
+                f"; the model is on {parameter.device}, an argument on {value.device}: move one "
+                "of them"
+            )
+    tables = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    first = tensors[0]
+    if isinstance(error, IndexError) and tables and not first.is_floating_point():
+        rows = sorted({table.num_embeddings for table in tables})
+        return (
+            f"; token ids run from {int(first.min())} to {int(first.max())} in a text of "
+            f"{first.shape[-1]}, and the model's tables have {', '.join(map(str, rows))} rows: use "
+            "the tokenizer of this model, and cut texts to its length"
+        )
+    for value in tensors:
+        if value.is_floating_point() and value.dtype != parameter.dtype:
+            own = str(parameter.dtype).removeprefix("torch.")
+            return f"; the model's parameters are {own}: pass inputs.to(torch.{own})"
+    if not first.is_floating_point() and not tables:
+        return f"; the model computes in {parameter.dtype}: pass pictures as inputs.float()"
+    return CHECK
