@@ -19,7 +19,7 @@ from captum_ib.forward import (
     session_layouts,
     session_of,
 )
-from captum_ib.hooks import Session
+from captum_ib.hooks import AxisTracker, Session
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import NamedLayer
 
@@ -85,8 +85,10 @@ def _earliest(
     """The first place in the tower whose tokens have the positions of the layer's."""
     name, module = layer
     blocks = call.forward_func.blocks()
-    wanted = activations(call, [layer])[name]
-    own = layout_of(call, module, wanted, name, layout)
+    with AxisTracker() as tracker:
+        wanted = activations(call, [layer])[name]
+    axes = tracker.completed(tracker.of(wanted), wanted)
+    own = layout_of(call, module, wanted, name, layout, axes)
     before = activations(call, blocks[:1], to_input=True)
     outputs = activations(call, blocks)
     candidates = [(blocks[0], True, before[blocks[0][0]])]
