@@ -117,6 +117,8 @@ def _sliced(axis: Axis | None, part: slice, size: int) -> Axis | None:
     start, stop, step = part.indices(size)
     if (start, stop, step) == (0, size, 1) or axis is None or axis in (H, W, P, C, N):
         return axis
+    if axis.grid and (stop <= axis.prefix or start >= size - axis.suffix):
+        return None  # class tokens and the like, nothing of the grid
     if step != 1 or axis.grid is None or start > axis.prefix or size - stop > axis.suffix:
         return OTHER
     return axis._replace(prefix=axis.prefix - start, suffix=axis.suffix - (size - stop))
