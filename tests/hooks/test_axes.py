@@ -167,7 +167,7 @@ def test_a_sequence_in_front_is_no_batch_of_samples() -> None:
 
 
 def test_what_comes_later_is_followed_back() -> None:
-    """The layer's own output was unknown; the sum behind a linear map shows where its tokens are."""
+    """The output itself was unknown; the sum behind a linear map shows where its tokens are."""
     with AxisTracker() as tracker:
         patches = tokens(picture())
         layer = torch.ones(2, 24, 5)
