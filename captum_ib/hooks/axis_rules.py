@@ -25,11 +25,14 @@ CHANNELS_SECOND: dict[int, Axes] = {2: (None, C), 3: (N, C, P), 4: (N, C, H, W)}
 def agreed(axes: Iterable[Axis | None]) -> Axis | None:
     """What several operands know of an axis that they share; ``None`` where they disagree.
 
-    A known order goes before one that could not be followed.
+    A known order goes before one that could not be followed, a grid before positions of any kind
+    (learned positions are looked up like words).
     """
     said = set(axes) - {None}
     known = {axis for axis in said if axis not in (OTHER, GROUP) and axis.role != "joined"} or said
-    return known.pop() if len(known) == 1 else None if not known else OTHER
+    if any(axis is not None and axis.grid for axis in known):
+        known -= {P}
+    return known.pop() if len(known) == 1 else OTHER if known else None
 
 
 def aligned(one: Tensor, result: Tensor) -> Order:

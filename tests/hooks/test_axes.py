@@ -69,6 +69,8 @@ RULES: dict[str, tuple[Callable[[Tensor], Tensor], Axes]] = {
     "class token": (with_class_token, (N, CLASS_TOKEN, C)),
     "class token behind": (lambda x: torch.cat([tokens(x), torch.zeros(2, 1, 5)], 1),
                            (N, Axis("positions", (4, 6), suffix=1), C)),
+    "learned positions": (lambda x: tokens(x) + F.embedding(torch.arange(24)[None],
+                                                            torch.ones(24, 5)), (N, GRID, C)),
     "registers after the class token": (
         lambda x: torch.cat([with_class_token(x)[:, :1], torch.zeros(2, 3, 5),
                              with_class_token(x)[:, 1:]], dim=1),
