@@ -229,8 +229,8 @@ def wrong(
         return f"{layout.kind} of an image"
     if before.ndim == 4 and others and not follows(layout, before, *others):
         return f"{layout.kind}, but {[tuple(one.shape) for one in others]} for other sizes"
-    # Deep convolutions see all of a small image; sizes have shown what their axes are.
-    sized = layout.kind == "nchw" and bool(others)
+    # Deep convolutions see all of the image; the sizes have shown what their axes are.
+    sized = before.ndim == 4 and bool(others) and min(layout.grid_of(before)) < 12
     unseen = all(torch.equal(one, before) for one in after)
     if sized or unseen or min(layout.grid_of(before)) < 4:
         return None
