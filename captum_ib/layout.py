@@ -15,16 +15,19 @@ class Axis(NamedTuple):
     """What an axis holds.
 
     Attributes:
-        role: ``"samples"``, ``"channels"``, ``"rows"``, ``"columns"`` or ``"positions"``.
+        role: ``"samples"``, ``"channels"``, ``"rows"``, ``"columns"``, ``"positions"``, or what no
+            layout has: ``"joined"`` axes, ``"other"``, …
         grid: of positions: rows and columns that were put one behind the other.
         prefix: positions before the grid.
         suffix: positions behind it.
+        parts: of joined axes: what they hold, and their sizes.
     """
 
     role: str
     grid: tuple[int, int] | None = None
     prefix: int = 0
     suffix: int = 0
+    parts: tuple[tuple[Axis | None, int], ...] = ()
 
     def fits(self, size: int) -> bool:
         """Whether an axis of that size can hold it."""
@@ -221,6 +224,8 @@ class TokenLayout:
         TokenLayout(kind='tokens', prefix=1, grid=(2, 3), suffix=0, fold=None)
         """
         roles = tuple(axis.role if axis else None for axis in axes)
+        if not roles or roles[0] not in SAMPLES:
+            return None
         if roles[1:] in _KINDS:
             return TokenLayout(_KINDS[roles[1:]])
         if roles[1:] != ("positions", "channels"):
@@ -230,6 +235,8 @@ class TokenLayout:
             return TokenLayout("sequence")
         return TokenLayout("tokens", tokens.prefix, tokens.grid, tokens.suffix)
 
+
+SAMPLES = (None, "samples")
 
 _KINDS = {
     ("channels",): "flat",
@@ -246,7 +253,7 @@ def _declared(
     if activation.ndim == 2:
         return TokenLayout("flat")
     roles = [axis.role if axis else None for axis in axes] or [None, None, "channels"]
-    if activation.ndim != 3 or roles[2] != "channels" or roles[1] is not None:
+    if activation.ndim != 3 or roles[1:] != [None, "channels"] or roles[0] not in SAMPLES:
         return None
     image = next((value for value in inputs if value.ndim == 4), None)
     if image is None:

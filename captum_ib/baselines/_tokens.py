@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +21,24 @@ from captum_ib.forward import (
     per_call,
     samples_at_once,
 )
-from captum_ib.hooks import borrowed, roots
-from captum_ib.layout import TokenLayout
+from captum_ib.hooks import AxisTracker, borrowed, roots
+from captum_ib.layout import Axis, TokenLayout
 
-Relevance = Callable[[Call], Tensor]
-"""Some of the samples → relevance per token, ``(N, T)``."""
+
+class TokenValues(NamedTuple):
+    """Relevance per token.
+
+    Attributes:
+        values: ``(N, T)``.
+        positions: where these tokens lie, as far as the operations of the pass show.
+    """
+
+    values: Tensor
+    positions: Axis | None = None
+
+
+Relevance = Callable[[Call], TokenValues]
+"""Some of the samples → relevance per token."""
 
 Readout = int | Tensor | None
 
@@ -39,12 +52,14 @@ class AttentionMaps:
         gradients: of the output with respect to them; the same shapes.
         layers: what the recorder saw of each layer.
         output: the model's output, detached.
+        positions: where the tokens lie, as far as the operations of the pass show.
     """
 
     probabilities: list[Tensor]
     gradients: list[Tensor]
     layers: list[AttentionLayer]
     output: Tensor
+    positions: Axis | None = None
 
     def readout(self, readout: Readout) -> Tensor:
         """Weights ``(N, T)`` of the tokens that the output is read from.
@@ -102,7 +117,8 @@ def attention_maps(
     """
     with borrowed(roots(call.forward_func, call.run)):
         recorder = AttentionRecorder(transform, call.n * repeats)
-        with recorder:
+        tracker = AxisTracker()
+        with tracker, recorder:  # in this order: attention is tracked as the recorder computes it
             output = call.run(repeats)
         layers = _checked(recorder.layers, call.n * repeats, start_layer)
         if any_output and call.target is None and not isinstance(call, TowerCall):
@@ -113,9 +129,17 @@ def attention_maps(
         graph = [layer.probabilities for layer in layers]
         gradients = torch.autograd.grad(followed, graph, allow_unused=True, materialize_grads=True)
     maps = [value.detach().float() for value in graph]
+    places = _positions(tracker, graph)
     for number, value in enumerate(maps):
         require_finite(value, f"attention map {number}")
-    return AttentionMaps(maps, [g.float() for g in gradients], layers, output.detach())
+    return AttentionMaps(maps, [g.float() for g in gradients], layers, output.detach(), places)
+
+
+def _positions(tracker: AxisTracker, maps: list[Tensor]) -> Axis | None:
+    """What the maps' rows are: the positions of the queries."""
+    rows = {tracker.settled((None, tracker.of(one)[-2]))[1] for one in maps}
+    known = {axis for axis in rows if axis is not None and axis.role == "positions"}
+    return known.pop() if len(known) == 1 else next(iter(rows)) if len(rows) == 1 else None
 
 
 def _checked(layers: list[AttentionLayer], n: int, start_layer: int) -> list[AttentionLayer]:
@@ -197,23 +221,28 @@ def explain_tokens(
     maps = []
     for call, layout in zip(calls, layouts, strict=True):
         size = samples_at_once(call.n, settings.internal_batch_size)
-        values = torch.cat([relevance(part) for part in in_parts(call, size)])
+        parts = [relevance(part) for part in in_parts(call, size)]
+        values = torch.cat([part.values for part in parts])
         require_finite(values, "the attribution")
-        maps.append(by_position(call, values, layout))
+        maps.append(by_position(call, TokenValues(values, parts[0].positions), layout))
     return as_given(maps, calls)
 
 
-def by_position(call: Call, values: Tensor, layout: TokenLayout | None = None) -> Tensor:
+def by_position(call: Call, found: TokenValues, layout: TokenLayout | None = None) -> Tensor:
     """Token values ``(N, T)`` → ``(N, 1, h, w)`` without prefix tokens, or ``(N, T)`` with
     padding 0."""
-    layout = token_layout(call, int(values.shape[1]), layout)
+    values = found.values
+    layout = token_layout(call, int(values.shape[1]), layout, found.positions)
     if layout.kind == "sequence":
         mask = call.valid_tokens(int(values.shape[1]))
         values = values if mask is None else values * mask
     return layout.attribution(values.unsqueeze(-1))
 
 
-def token_layout(call: Call, tokens: int, layout: TokenLayout | None = None) -> TokenLayout:
-    """Where the tokens of a call's model lie, as given, else inferred."""
+def token_layout(
+    call: Call, tokens: int, layout: TokenLayout | None = None, positions: Axis | None = None
+) -> TokenLayout:
+    """Where the tokens of a call's model lie: as given, as a pass shows, or as the model states."""
     shaped = torch.empty(call.n, tokens, 1, device="meta")
-    return layout_of(call, nn.Identity(), shaped, "attention", layout)
+    axes = (Axis("samples"), positions, Axis("channels"))
+    return layout_of(call, nn.Identity(), shaped, "attention", layout, axes)

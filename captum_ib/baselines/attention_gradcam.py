@@ -10,8 +10,10 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_ib.baselines._tokens import (
+    AttentionMaps,
     Readout,
     TokenSettings,
+    TokenValues,
     attention_maps,
     explain_tokens,
     token_layout,
@@ -86,15 +88,16 @@ class AttentionGradCAM(Named, Attribution):
             TypeError: arguments of a wrong type.
         """
 
-        def relevance(call: Call) -> Tensor:
+        def relevance(call: Call) -> TokenValues:
             maps = attention_maps(call, start_layer=attention_layer)
             row = maps.readout(readout)
             attention = torch.einsum("ni,nhij->nhj", row, maps.probabilities[0])
             gradient = torch.einsum("ni,nhij->nhj", (row > 0).float(), maps.gradients[0])
-            counted = _counted(call, row.shape[1], layout).to(gradient.device)
+            counted = _counted(call, maps, layout).to(gradient.device)
             weight = (gradient * counted).sum(-1, keepdim=True) / counted.sum(-1, keepdim=True)
             values = (weight * attention).mean(dim=1)
-            return values.clamp_min(0) if relu_attributions else values
+            values = values.clamp_min(0) if relu_attributions else values
+            return TokenValues(values, maps.positions)
 
         settings = TokenSettings(internal_batch_size, layout)
         return explain_tokens(
@@ -102,9 +105,11 @@ class AttentionGradCAM(Named, Attribution):
         )
 
 
-def _counted(call: Call, tokens: int, layout: Any) -> Tensor:
+def _counted(call: Call, maps: AttentionMaps, layout: Any) -> Tensor:
     """Positions over which the gradient is averaged, ``(1 or N, 1, T)``: patches, valid tokens."""
-    known = token_layout(call, tokens, layout if isinstance(layout, TokenLayout) else None)
+    tokens = maps.probabilities[0].shape[-1]
+    given = layout if isinstance(layout, TokenLayout) else None
+    known = token_layout(call, tokens, given, maps.positions)
     counted = torch.ones(1, 1, tokens)
     counted[..., : known.prefix] = 0
     valid = call.valid_tokens(tokens) if known.kind == "sequence" else None

@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_ib.baselines._tokens import (
     Readout,
     TokenSettings,
+    TokenValues,
     attention_maps,
     explain_tokens,
     follow,
@@ -86,9 +87,10 @@ class AttentionRollout(Named, Attribution):
             TypeError: arguments of a wrong type.
         """
 
-        def relevance(call: Call) -> Tensor:
+        def relevance(call: Call) -> TokenValues:
             maps = attention_maps(call, start_layer=start_layer, any_output=True)
-            return follow(maps.readout(readout), [_mixed(a) for a in maps.probabilities])
+            row = follow(maps.readout(readout), [_mixed(a) for a in maps.probabilities])
+            return TokenValues(row, maps.positions)
 
         settings = TokenSettings(internal_batch_size, layout)
         return explain_tokens(

@@ -14,6 +14,7 @@ from captum_ib.baselines._tokens import (
     AttentionMaps,
     Readout,
     TokenSettings,
+    TokenValues,
     attention_maps,
     explain_tokens,
     layer_start,
@@ -108,7 +109,7 @@ class BeyondIntuition(Named, Attribution):
         if variant not in ("head", "token"):
             raise ValueError(f'variant must be "head" or "token", given {variant!r}')
 
-        def relevance(call: Call) -> Tensor:
+        def relevance(call: Call) -> TokenValues:
             if variant == "head":
                 maps = attention_maps(call, start_layer=start_layer)
                 layers = _by_heads(maps)
@@ -120,7 +121,8 @@ class BeyondIntuition(Named, Attribution):
                 perception = perception + layer @ perception
             feedback = _feedback(call, baselines, n_steps)
             row = maps.readout(readout)
-            return torch.einsum("ni,nij->nj", row, perception.abs() * feedback)
+            values = torch.einsum("ni,nij->nj", row, perception.abs() * feedback)
+            return TokenValues(values, maps.positions)
 
         settings = TokenSettings(internal_batch_size, layout)
         return explain_tokens(

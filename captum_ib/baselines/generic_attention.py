@@ -11,6 +11,7 @@ from torch import Tensor
 from captum_ib.baselines._tokens import (
     Readout,
     TokenSettings,
+    TokenValues,
     attention_maps,
     explain_tokens,
     follow_residual,
@@ -93,13 +94,13 @@ class GenericAttention(Named, Attribution):
 
         factor = logit_scale(self.forward_func) if scale is None else scale
 
-        def relevance(call: Call) -> Tensor:
+        def relevance(call: Call) -> TokenValues:
             maps = attention_maps(call, start_layer=start_layer)
             weighted = [
                 (factor * gradient * probability).clamp_min(0).mean(dim=1)
                 for probability, gradient in zip(maps.probabilities, maps.gradients, strict=True)
             ]
-            return follow_residual(maps.readout(readout), weighted)
+            return TokenValues(follow_residual(maps.readout(readout), weighted), maps.positions)
 
         settings = TokenSettings(internal_batch_size, layout)
         return explain_tokens(

@@ -14,6 +14,7 @@ from captum_ib.baselines._perturb import Canvas
 from captum_ib.baselines._tokens import (
     Readout,
     TokenSettings,
+    TokenValues,
     attention_maps,
     explain_tokens,
     follow_residual,
@@ -105,7 +106,7 @@ class IIA(Named, Attribution):
         if n_integrals not in (2, 3):
             raise ValueError(f"n_integrals must be 2 or 3, given {n_integrals!r}")
 
-        def relevance(call: Call) -> Tensor:
+        def relevance(call: Call) -> TokenValues:
             maps = attention_maps(call)
             row, depth = maps.readout(readout), len(maps.probabilities)
             if depth < n_integrals - 1:
@@ -119,7 +120,7 @@ class IIA(Named, Attribution):
             for step in range(1, n_steps + 1):
                 state = torch.lerp(canvas.baseline, canvas.values, step / n_steps)
                 total += inner.mean(canvas.at(state), row)
-            return total / n_steps
+            return TokenValues(total / n_steps, maps.positions)
 
         settings = TokenSettings(internal_batch_size, layout)
         if internal_batch_size is not None:

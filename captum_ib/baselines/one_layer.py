@@ -180,7 +180,7 @@ def layer_state(
             output = call.run()
         (activation,) = found
         require_finite(activation, f"the activation of layer {name}")
-        axes = tracker.completed(tracker.of(passed[0]), activation)
+        axes = tracker.settled(tracker.of(passed[0]))
         known = layout_of(call, module, activation, name, layout, axes)
         slope = _slope(call, output, activation, name) if gradient else torch.empty(0)
     activation = activation.detach()

@@ -13,6 +13,7 @@ from captum_ib.baselines._relevance import RelevanceMode
 from captum_ib.baselines._tokens import (
     Readout,
     TokenSettings,
+    TokenValues,
     attention_maps,
     explain_tokens,
     follow_residual,
@@ -96,14 +97,14 @@ class TransformerAttribution(Named, Attribution):
             RuntimeError: the model holds an operation that has no relevance rule.
         """
 
-        def relevance(call: Call) -> Tensor:
+        def relevance(call: Call) -> TokenValues:
             maps = attention_maps(call, start_layer=start_layer)
             shares = _relevance_of_maps(call)[-len(maps.gradients) :]
             weighted = [
                 (gradient * share).clamp_min(0).mean(dim=1)
                 for gradient, share in zip(maps.gradients, shares, strict=True)
             ]
-            return follow_residual(maps.readout(readout), weighted)
+            return TokenValues(follow_residual(maps.readout(readout), weighted), maps.positions)
 
         settings = TokenSettings(internal_batch_size, layout)
         return explain_tokens(

@@ -102,7 +102,7 @@ def session_layouts(
         session.layers, session.activations, session.names, given, session.axes, strict=True
     )
     return [
-        layout_of(call, layer, R, name, one, session.tracker.completed(axes, R))
+        layout_of(call, layer, R, name, one, session.tracker.settled(axes))
         for layer, R, name, one, axes in parts
     ]
 

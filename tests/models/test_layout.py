@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_ib import IBA, NIB, TokenLayout
-from captum_ib.hooks import CompositeHook
+from captum_ib.hooks import AxisTracker, CompositeHook
+from captum_ib.layout import Axes
 from captum_ib.models.layers import blocks
 from tests.models.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS
 from tests.models.rows import Row, images
@@ -19,6 +20,20 @@ def activation_of(model: nn.Module, layer: nn.Module, inputs: Tensor) -> Tensor:
     with torch.no_grad(), CompositeHook([layer], lambda _, value: found.append(value)):
         model(inputs)
     return found[0]
+
+
+def followed(model: nn.Module, layer: nn.Module, inputs: Tensor) -> tuple[Tensor, Axes]:
+    """A layer's activation, and what a pass shows of its axes."""
+    found: list[Tensor] = []
+
+    def keep(_: int, value: Tensor) -> Tensor:
+        found.append(value.clone())
+        return found[0]
+
+    tracker = AxisTracker()
+    with torch.no_grad(), CompositeHook([layer], keep), tracker:
+        model(inputs)
+    return found[0], tracker.settled(tracker.of(found[0]))
 
 
 @pytest.mark.parametrize(
@@ -32,8 +47,8 @@ def test_a_change_in_the_image_is_found_at_its_place(row: Row) -> None:
         pytest.skip(str(row.missing()))
     model, inputs = row.model(), row.inputs()
     name, layer = blocks(model)[0]
-    before = activation_of(model, layer, inputs)
-    layout = TokenLayout.infer(model, layer, before, (inputs,), name)
+    before, axes = followed(model, layer, inputs)
+    layout = TokenLayout.infer(model, layer, before, (inputs,), name, axes)
     rows, columns = layout.grid_of(before)
     if layout.kind == "nchw":  # cells overlap, and the axes are the tensor's own
         assert inputs.shape[2] * columns == inputs.shape[3] * rows
@@ -122,38 +137,41 @@ class Patches(nn.Module):
 def test_a_layout_that_can_not_be_told_says_what_to_pass() -> None:
     torch.manual_seed(0)
     model = Patches()
-    with pytest.raises(ValueError, match=r"can't tell the layout of layer mix .*pass layout=, for"):
+    with pytest.raises(ValueError, match=r"layer mix: .*: \?, \?, channels; pass layout=, for"):
         IBA(model, "mix").attribute(images(), target=0, n_steps=2, seed=0)
     given = TokenLayout("tokens", grid=(4, 6))
     result = IBA(model, "mix").attribute(images(), target=0, n_steps=2, seed=0, layout=given)
     assert result.shape == (2, 1, 4, 6)
 
 
-def test_tokens_behind_a_batch_norm_are_no_channels() -> None:
+def test_tokens_behind_a_batch_norm_are_followed() -> None:
     """LeViT's tokens pass a BatchNorm1d, flattened; its convolutional stem states no patch size."""
     model = timm.create_model("levit_128s", pretrained=False, num_classes=5).eval()
-    pixels = images(1, 224, 224)
-    with pytest.raises(ValueError, match=r"shape \(1, 196, 128\) .*pass layout=, for example"):
-        NIB(model, "stages.0.blocks.1").attribute(pixels, target=1, n_steps=2)
-    layout = TokenLayout("tokens", grid=(14, 14))
-    result = NIB(model, "stages.0.blocks.1").attribute(pixels, target=1, n_steps=2, layout=layout)
+    result = NIB(model, "stages.0.blocks.1").attribute(images(1, 224, 224), target=1, n_steps=2)
     assert result.shape == (1, 1, 14, 14)
 
 
-def test_channels_before_positions_are_told_by_the_module() -> None:
-    convolution = nn.Conv1d(3, 8, 1)
-    assert TokenLayout.infer(convolution, convolution, torch.zeros(2, 8, 5), ()).kind == "ncl"
-    norm = nn.BatchNorm1d(8)
-    assert TokenLayout.infer(norm, norm, torch.zeros(2, 8, 5), ()).kind == "ncl"
-    assert TokenLayout.infer(norm, norm, torch.zeros(2, 5, 8), ()).kind == "sequence"
+def kind_of(model: nn.Module, layer: nn.Module, inputs: Tensor) -> str:
+    activation, axes = followed(model, layer, inputs)
+    return TokenLayout.infer(model, layer, activation, (inputs,), "block", axes).kind
+
+
+def test_channels_before_positions_are_told_by_the_operation() -> None:
+    convolution, norm = nn.Conv1d(3, 8, 1), nn.BatchNorm1d(8).eval()
+    assert kind_of(convolution, convolution, torch.zeros(2, 3, 5)) == "ncl"
+    assert kind_of(norm, norm, torch.zeros(2, 8, 5)) == "ncl"
+    linear = nn.Linear(8, 8)
+    assert kind_of(linear, linear, torch.zeros(2, 5, 8)) == "sequence"
 
 
 def test_equal_sides_do_not_hide_the_channels() -> None:
-    """`(N, 8, 8, 8)`: only the modules can tell where the channels are."""
-    first = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4))
-    activation = torch.zeros(1, 8, 8, 8)
-    assert TokenLayout.infer(first, first[0], activation, ()).kind == "nchw"
-    last = nn.Linear(8, 8)
-    assert TokenLayout.infer(None, last, activation, ()).kind == "nhwc"
-    with pytest.raises(ValueError, match="can't tell the layout of layer block"):
-        TokenLayout.infer(None, nn.Identity(), activation, (), "block")
+    """`(N, 8, 8, 8)`: only what is done with it tells where the channels are."""
+    layer = nn.Identity()
+    first = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), layer)
+    assert kind_of(first, layer, torch.zeros(1, 3, 32, 32)) == "nchw"
+    with pytest.raises(
+        ValueError, match=r"can't tell .* block: .* show of its axes: \?, \?, \?, \?"
+    ):
+        kind_of(layer, layer, torch.zeros(1, 8, 8, 8))
+    with pytest.raises(ValueError, match=r"show of its axes: \?, \?, \?, channels; pass layout="):
+        kind_of(nn.Sequential(layer, nn.Linear(8, 8)), layer, torch.zeros(1, 8, 8, 8))
