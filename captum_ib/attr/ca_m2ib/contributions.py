@@ -87,7 +87,7 @@ def _earliest(
     blocks = call.forward_func.blocks()
     with AxisTracker() as tracker:
         wanted = activations(call, [layer])[name]
-    axes = tracker.completed(tracker.of(wanted), wanted)
+    axes = tracker.settled(tracker.of(wanted))
     own = layout_of(call, module, wanted, name, layout, axes)
     before = activations(call, blocks[:1], to_input=True)
     outputs = activations(call, blocks)
