@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from captum_ib.baselines.transformer_attribution import TransformerAttribution
     from captum_ib.baselines.vit_cx import ViTCX
     from captum_ib.bottleneck.statistics import ActivationStatistics
+    from captum_ib.forward.masks import Mask
     from captum_ib.layout import TokenLayout
     from captum_ib.loading.load import load
     from captum_ib.metrics.layer_ranking import rank_layers
@@ -76,6 +77,7 @@ _HOME = {
     "DualEncoder": "captum_ib.models.dual_encoder",
     "TowerView": "captum_ib.models.dual_encoder",
     "ZeroShotClassifier": "captum_ib.models.dual_encoder",
+    "Mask": "captum_ib.forward.masks",
     "TokenLayout": "captum_ib.layout",
     "load": "captum_ib.loading.load",
     "rank_layers": "captum_ib.metrics.layer_ranking",
@@ -112,6 +114,7 @@ __all__ = [
     "FastIG",
     "GenericAttention",
     "LayerGradCAM",
+    "Mask",
     "ScoreCAM",
     "TokenLayout",
     "TowerView",

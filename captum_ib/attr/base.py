@@ -42,9 +42,6 @@ from captum_ib.hooks import Session, untouched
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import NamedLayer
 
-Objective = Callable[[Tensor, Tensor | None], Tensor]
-"""(output ``(rows, …)``, target ``(N, k)`` or ``None``) → what to minimise, ``(rows,)``, nats."""
-
 Auto = Literal["auto"]
 Layouts = TokenLayout | Sequence[TokenLayout] | None
 
