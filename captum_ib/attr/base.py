@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
@@ -92,6 +93,7 @@ class Layers(Generic[CallT]):
         layouts: axes of the layers, in running order.
         R: their activations in the plain pass, ``(N, …)``.
         channels: the layers as noisy channels.
+        waiting: layers that no gradient has reached so far.
     """
 
     def __init__(self, call: CallT, session: Session, layout: Layouts, noise: Noise) -> None:
@@ -104,6 +106,7 @@ class Layers(Generic[CallT]):
             Channel(noise.prior(name, R, own, self.valid), R, own, self.valid)
             for name, R, own in zip(session.names, self.R, self.layouts, strict=True)
         ]
+        self.waiting = set(range(len(session.names)))
 
     def run(self, bottleneck: Callable[[int, Tensor], Tensor], draws: int) -> Tensor:
         """f(Z): the output ``(draws · N, …)`` with ``bottleneck`` in every layer.
@@ -116,9 +119,17 @@ class Layers(Generic[CallT]):
 
         def at_layer(index: int, activation: Tensor) -> Tensor:
             R = activation.float().unflatten(0, (draws, self.call.n))
-            return bottleneck(index, R).flatten(0, 1).to(activation.dtype)
+            Z = bottleneck(index, R).flatten(0, 1).to(activation.dtype)
+            if index in self.waiting and Z.requires_grad:
+                Z.register_hook(partial(self._reached, index))
+            return Z
 
         return self.session.run(draws, at_layer)
+
+    def _reached(self, index: int, gradient: Tensor | None) -> None:
+        # Behind an operation without a derivative autograd passes None.
+        if gradient is not None and bool((gradient != 0).any()):
+            self.waiting.discard(index)
 
     def by_draw(self, rows: Tensor) -> Tensor:
         """Values per row ``(draws · N,)`` → ``(draws, N)``."""
@@ -242,15 +253,32 @@ def explain(
         plan: how.
         tick: called after every step.
         fitted: called with what :attr:`build` made, after its fit.
+
+    Raises:
+        RuntimeError: no gradient reaches a layer, in any step, for any sample: nothing was fitted.
     """
     parts: list[Explained] = []
+    waiting = {name for name, _ in layers}
     for part in in_parts(call, plan.parts(call.n)):
         with session_of(part, layers, plan.to_input, plan.replay) as session:
             problem = build(Layers(part, session, plan.layout, plan.noise))
             parts.append(_fit(problem, plan, tick))
+            waiting &= {session.names[index] for index in problem.layers.waiting}
             if fitted is not None:
                 fitted(problem)
+    if waiting and plan.fitting.n_steps > 1:  # a single step evaluates the loss, no gradient
+        _refuse_unreached(sorted(waiting))
     return Explained.join(parts)
+
+
+def _refuse_unreached(names: Sequence[str]) -> None:
+    raise RuntimeError(
+        f"no gradient reaches layer{'s' if len(names) > 1 else ''} {', '.join(names)}: in no step "
+        "of the fit did the output's derivative there differ from 0, for any sample, so the map "
+        "would show nothing but the cost of information; choose layers that the target's output "
+        "depends on, and a forward function without int8 weights, .detach(), rounding or argmax "
+        "behind them"
+    )
 
 
 def _fit(problem: Bottlenecks, plan: Plan, tick: Tick | None) -> Explained:

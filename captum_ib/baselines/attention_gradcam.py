@@ -95,7 +95,7 @@ class AttentionGradCAM(Named, Attribution):
 def _counted(call: Call, tokens: int, layout: Any) -> Tensor:
     """Positions over which the gradient is averaged, ``(1 or N, 1, T)``: patches, valid tokens."""
     known = token_layout(call, tokens, layout if isinstance(layout, TokenLayout) else None)
-    counted = torch.ones(1, 1, tokens)
+    counted = torch.ones(1, 1, tokens, dtype=torch.float32)
     counted[..., : known.prefix] = 0
     valid = call.valid_tokens(tokens) if known.kind == "sequence" else None
     return counted if valid is None else valid.float().unsqueeze(1)
