@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captum_ib.benchmark.data import Sample
+from captum_ib.forward import output_tensor, probabilities
 from captum_ib.loading.load import LoadedModel
 from captum_ib.models.dual_encoder import DualEncoder
 
@@ -124,8 +125,7 @@ class Reader:
 
     def _classified(self, sample: Sample, common: dict[str, Any]) -> Subjects:
         with torch.no_grad():
-            logits = self.model(common["pixels"])
-        logits = getattr(logits, "logits", logits)[0].float()
+            logits = output_tensor(self.model(common["pixels"]), 1).reshape(-1).float()
         target = int(logits.argmax())
         if sample.label is not None:
             target = self.loaded.class_index(sample.label)
@@ -140,7 +140,7 @@ class Reader:
             tokens=(None,),
             content=(None,),
             valid=None,
-            scores=np.array([float(logits.softmax(0)[target])]),
+            scores=np.array([float(probabilities(logits, 0)[target])]),
             labels=(names[target] if names else str(target),),
         )
 

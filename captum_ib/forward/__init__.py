@@ -12,7 +12,7 @@ from captum_ib.forward.layers import (
 )
 from captum_ib.forward.masks import Mask
 from captum_ib.forward.method import Named, log_usage
-from captum_ib.forward.output import output_tensor, probabilities
+from captum_ib.forward.output import output_tensor, predicted, probabilities
 from captum_ib.forward.pair import (
     TowerCall,
     as_given,
@@ -65,6 +65,7 @@ __all__ = [
     "pair_calls",
     "part_of_target",
     "per_call",
+    "predicted",
     "prepare",
     "probabilities",
     "progress",

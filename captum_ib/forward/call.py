@@ -103,7 +103,7 @@ class Call:
         """
         index = self.index(output)
         if probability and index is not None:
-            output = probabilities(output, self._axis_of(output))
+            output = probabilities(output, self.class_axis(output))
         return select(output, index)
 
     def along_classes(self, objective: Objective) -> Objective:
@@ -112,7 +112,12 @@ class Call:
             return cross_entropy_at(self._class_axis)
         return objective
 
-    def _axis_of(self, output: Tensor) -> int:
+    def class_axis(self, output: Tensor) -> int:
+        """Along which axis the classes of the last pass's output lie.
+
+        Raises:
+            ValueError: more than two axes, and an output whose kind says nothing.
+        """
         if output.ndim == 2:
             return 1
         if self._class_axis is None:

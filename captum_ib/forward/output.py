@@ -79,6 +79,24 @@ def probabilities(output: Tensor, axis: int = 1) -> Tensor:
     return torch.softmax(output.float(), dim=axis)
 
 
+def predicted(output: Tensor, index: Tensor, axis: int = 1) -> Tensor:
+    """The likeliest class per row at the target's place, ``(rows,)``.
+
+    Of a single logit z it is the index 0 for z ≥ 0, else 1, as in the head (z, 0).
+
+    Args:
+        output: with a multiple of N rows, draw by draw.
+        index: ``(N, k)`` as from :func:`~captum_ib.forward.target_index`.
+        axis: along which the classes lie.
+    """
+    column = axis % output.ndim - 1
+    place = torch.cat([index[:, :column], index[:, column + 1 :]], dim=1)
+    place = place.repeat(output.shape[0] // index.shape[0], 1)
+    rows = torch.arange(output.shape[0], device=output.device)
+    logits = output.movedim(axis, -1)[(rows, *place.T)]
+    return (logits[:, 0] < 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
+
+
 def _with_rows(output: Tensor, rows: int | None) -> Tensor:
     if rows is None or (output.ndim > 0 and output.shape[0] == rows):
         return output

@@ -267,11 +267,13 @@ def test_the_default_dtype_changes_no_map(name):
     if name in SEEDED:
         settings["seed"] = 0
     model, method = copy.deepcopy(vit().model), getattr(captum_ib, name)
-    plain = method(model).attribute(images, **settings)
+    # Behind its last block NIB's z·∂F/∂z vanishes, and what is left is rounding.
+    layer = ["blocks.1"] if name == "NIB" else []
+    plain = method(model, *layer).attribute(images, **settings)
     try:
         torch.set_default_dtype(torch.float64)
-        same = method(model).attribute(images, **settings)
-        double = method(model.double()).attribute(images.double(), **settings)
+        same = method(model, *layer).attribute(images, **settings)
+        double = method(model.double(), *layer).attribute(images.double(), **settings)
     finally:
         torch.set_default_dtype(torch.float32)
     torch.testing.assert_close(same, plain, rtol=1e-4, atol=1e-5 * float(plain.abs().max()))
