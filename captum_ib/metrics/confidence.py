@@ -75,7 +75,7 @@ class Confidence(TorchMetric):
         self.modality, self.keep, self.mean, self.std = modality, keep, mean, std
         self.special_tokens, self.blank_token = special_tokens, blank_token
         self.pad_token = pad_token
-        self.activation = require_activation(activation)
+        self.activation: Activation | None = require_activation(activation)
         self.before, self.after = np.empty(0), np.empty(0)
 
     def _begin(self) -> None:

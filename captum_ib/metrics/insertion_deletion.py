@@ -80,7 +80,7 @@ class PerturbationCurve(TorchMetric):
         self.mean, self.std, self.baseline = mean, std, baseline
         self.steps, self.kernel, self.sigma = steps, kernel, sigma
         self.return_curves, self.modality = return_curves, modality
-        self.activation = require_activation(activation)
+        self.activation: Activation | None = require_activation(activation)
         self.curves = np.empty((0, 0))
 
     def _begin(self) -> None:

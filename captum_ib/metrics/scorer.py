@@ -101,7 +101,7 @@ class Scorer:
         pad_token: int | None = None,
         activation: Activation | None = None,
     ) -> None:
-        self.activation = require_activation(activation)
+        self.activation: Activation | None = require_activation(activation)
         self.module: nn.Module = model.get_model()
         self.device = model_device(self.module, getattr(model, "device", None))
         self._kwargs: dict[str, Any] = dict(getattr(model, "model_predict_kwargs", None) or {})
