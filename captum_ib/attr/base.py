@@ -119,10 +119,11 @@ class Layers(Generic[CallT]):
 
         def at_layer(index: int, activation: Tensor) -> Tensor:
             R = activation.float().unflatten(0, (draws, self.call.n))
-            Z = bottleneck(index, R).flatten(0, 1).to(activation.dtype)
+            Z = bottleneck(index, R)
             if index in self.waiting and Z.requires_grad:
+                # On Z, not on a view of it, which a layer behind may write in place.
                 Z.register_hook(partial(self._reached, index))
-            return Z
+            return Z.flatten(0, 1).to(activation.dtype)
 
         return self.session.run(draws, at_layer)
 
