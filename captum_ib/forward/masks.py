@@ -217,16 +217,17 @@ def _passing(call: Call, index: int) -> list[Reading]:
     else: the explained value must stay for one of them, and change for the other.
     """
     mask = call.arguments[index] != 0
-    if call.inputs[0].ndim < 2 or call.inputs[0].shape[:2] != mask.shape:
+    tokens = _tokens_argument(call, mask)
+    if tokens is None:
         return []  # what belongs to a token can't be replaced
     rows = (mask.any(dim=1) & ~mask.all(dim=1)).nonzero().flatten().tolist()[:CHECKED]
     keeps = []
     with borrowed(roots(call.forward_func, call.run)), torch.no_grad():
         for row in rows:
             one = call.part(row, row + 1)
-            before = _explained(one, one.inputs[0])
+            before = _explained(one, one.arguments)
             at_zero, at_one = (
-                float((_explained(one, replaced(one.inputs[0], where)) - before).abs().max())
+                float((_explained(one, _changed(one, tokens, where)) - before).abs().max())
                 for where in (~mask[row], mask[row])
             )
             least = 1e-5 * float(before.abs().max())
@@ -239,9 +240,28 @@ def _only(large: float, small: float, least: float) -> bool:
     return large > least and small <= LEAK * large
 
 
-def _explained(call: Call, first: Tensor) -> Tensor:
-    """The explained value of a call with another first input; without a target, all outputs."""
-    output = call.at(call.forward_func, (first, *call.inputs[1:])).run()
+def _tokens_argument(call: Call, mask: Tensor) -> int | None:
+    """Which argument holds the tokens: the first with a row for each, and more than zeros and ones
+    where there is such a one."""
+    fit = [
+        index
+        for index, value in enumerate(call.arguments)
+        if isinstance(value, Tensor) and value.ndim > 1 and value.shape[:2] == mask.shape
+    ]
+    rich = [index for index in fit if not _is_binary(call.arguments[index])]
+    return next(iter([*rich, *(index for index in fit if index == 0)]), None)
+
+
+def _changed(call: Call, tokens: int, where: Tensor) -> list[Any]:
+    arguments = list(call.arguments)
+    arguments[tokens] = replaced(arguments[tokens], where)
+    return arguments
+
+
+def _explained(call: Call, arguments: Sequence[Any]) -> Tensor:
+    """The explained value for other arguments; without a target, all outputs."""
+    given = [value.clone() if isinstance(value, Tensor) else value for value in arguments]
+    output = call.called_with(given, call.n)
     if call.target is None and output[0].numel() > 1:
         return output.float()
     return call.score(output)

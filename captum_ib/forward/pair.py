@@ -90,7 +90,7 @@ def tower_calls(
     dual: DualEncoder, inputs: Sequence[Tensor], masks: Sequence[Tensor | None]
 ) -> list[TowerCall]:
     """One call per tower, without a target; the sides may differ in their number of rows."""
-    assigned = dual.assign_masks(masks)
+    assigned = dual.assign_masks([_as_tower_takes(mask) for mask in masks])
     return [
         TowerCall(TowerEmbedding(dual, name), (value,), () if mask is None else (mask,))
         for name, value, mask in zip(dual.modalities[:2], inputs, assigned, strict=True)

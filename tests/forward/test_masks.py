@@ -114,6 +114,40 @@ def test_embeddings_are_checked_with_noise():
     assert torch.equal(call.valid_tokens(7), ~PADDING)
 
 
+def test_the_tokens_may_be_another_argument():
+    model = TorchStyle()
+
+    def forward(scale, ids, pad):
+        return model(ids, pad) * scale
+
+    call = prepare(forward, torch.ones(1, 3), (IDS, PADDING), 1)
+    assert torch.equal(call.valid_tokens(7), ~PADDING)
+
+
+@pytest.mark.parametrize("target", [(1, 2), None])
+def test_the_explained_token_decides_for_token_classifiers(target):
+    model = TorchStyle()
+
+    def forward(ids, pad):
+        return model.f(model.enc(model.e(ids), src_key_padding_mask=pad))
+
+    call = prepare(forward, IDS, PADDING, target)
+    if target is None:  # outputs of padded tokens change, too
+        with pytest.raises(ValueError, match="no way to read them passed the check"):
+            call.valid_tokens(7)
+    else:
+        assert torch.equal(call.valid_tokens(7), ~PADDING)
+
+
+def test_statistics_of_a_loader_leave_padding_out():
+    model = TorchStyle()
+    ids = torch.tensor([[4, 9, 7, 3, 0, 0, 0], [5, 2, 6, 8, 1, 2, 0]])
+    found = IBA(model, "enc.layers.1").estimate([((ids, ids == 0), None)])
+    assert found.layers["enc.layers.1"].count[:, 0].tolist() == [2, 2, 2, 2, 1, 1, 0]
+    said = IBA(model, "enc.layers.1").estimate([((ids, Mask(ids == 0, keep=None)), None)])
+    assert bool((said.layers["enc.layers.1"].count == 2).all())
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
