@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 import captum_ib
-from captum_ib import IBA, NIB, RISE, GenericAttention, Mask
+from captum_ib import IBA, M2IB, NIB, RISE, GenericAttention, Mask
 from captum_ib.forward import prepare
+from tests.attr.cases import clip
 
 WORDS = 5
 IDS = torch.tensor([[4, 9, 7, 3, 8, 0, 0]])
@@ -249,3 +250,15 @@ def test_a_mask_refuses_what_is_none():
     with pytest.raises(ValueError, match=r"has 7 tokens.*their shapes: \[\(1, 5\)\]"):
         seen_by(lambda ids, pad: None, Mask(PADDING[:, :5]))
     assert captum_ib.Mask is Mask
+
+
+def test_a_pair_takes_a_mask_of_either_kind():
+    subject = clip()
+    method, mask = M2IB(subject.model), subject.extra
+    settings = {"n_steps": 3, "seed": 0}
+    plain = method.attribute(subject.inputs, additional_forward_args=mask, **settings)
+    for said in (Mask(mask), Mask(1 - mask, keep=False)):
+        found = method.attribute(subject.inputs, additional_forward_args=said, **settings)
+        assert all(torch.equal(*both) for both in zip(found, plain, strict=True))
+    with pytest.raises(ValueError, match="which is none"):
+        method.attribute(subject.inputs, additional_forward_args=Mask(mask, keep=None))
