@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
@@ -41,9 +42,6 @@ from captum_ib.forward import (
 from captum_ib.hooks import Session, untouched
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import NamedLayer
-
-Objective = Callable[[Tensor, Tensor | None], Tensor]
-"""(output ``(rows, …)``, target ``(N, k)`` or ``None``) → what to minimise, ``(rows,)``, nats."""
 
 FIT_OPTIONS = {"beta": "beta", "steps": "n_steps", "samples": "n_samples", "seed": "seed"}
 FIT_PASSES = "10 steps x 4 draws, forward and backward, behind the layer"
@@ -99,6 +97,7 @@ class Layers(Generic[CallT]):
         layouts: axes of the layers, in running order.
         R: their activations in the plain pass, ``(N, …)``.
         channels: the layers as noisy channels.
+        waiting: layers that no gradient has reached so far.
     """
 
     def __init__(self, call: CallT, session: Session, layout: Layouts, noise: Noise) -> None:
@@ -111,6 +110,7 @@ class Layers(Generic[CallT]):
             Channel(noise.prior(name, R, own, self.valid), R, own, self.valid)
             for name, R, own in zip(session.names, self.R, self.layouts, strict=True)
         ]
+        self.waiting = set(range(len(session.names)))
 
     def run(self, bottleneck: Callable[[int, Tensor], Tensor], draws: int) -> Tensor:
         """f(Z): the output ``(draws · N, …)`` with ``bottleneck`` in every layer.
@@ -123,9 +123,18 @@ class Layers(Generic[CallT]):
 
         def at_layer(index: int, activation: Tensor) -> Tensor:
             R = activation.float().unflatten(0, (draws, self.call.n))
-            return bottleneck(index, R).flatten(0, 1).to(activation.dtype)
+            Z = bottleneck(index, R)
+            if index in self.waiting and Z.requires_grad:
+                # On Z, not on a view of it, which a layer behind may write in place.
+                Z.register_hook(partial(self._reached, index))
+            return Z.flatten(0, 1).to(activation.dtype)
 
         return self.session.run(draws, at_layer)
+
+    def _reached(self, index: int, gradient: Tensor | None) -> None:
+        # Behind an operation without a derivative autograd passes None.
+        if gradient is not None and bool((gradient != 0).any()):
+            self.waiting.discard(index)
 
     def by_draw(self, rows: Tensor) -> Tensor:
         """Values per row ``(draws · N,)`` → ``(draws, N)``."""
@@ -249,15 +258,32 @@ def explain(
         plan: how.
         tick: called after every step.
         fitted: called with what :attr:`build` made, after its fit.
+
+    Raises:
+        RuntimeError: no gradient reaches a layer, in any step, for any sample: nothing was fitted.
     """
     parts: list[Explained] = []
+    waiting = {name for name, _ in layers}
     for part in in_parts(call, plan.parts(call.n)):
         with session_of(part, layers, plan.to_input, plan.replay) as session:
             problem = build(Layers(part, session, plan.layout, plan.noise))
             parts.append(_fit(problem, plan, tick))
+            waiting &= {session.names[index] for index in problem.layers.waiting}
             if fitted is not None:
                 fitted(problem)
+    if waiting and plan.fitting.n_steps > 1:  # a single step evaluates the loss, no gradient
+        _refuse_unreached(sorted(waiting))
     return Explained.join(parts)
+
+
+def _refuse_unreached(names: Sequence[str]) -> None:
+    raise RuntimeError(
+        f"no gradient reaches layer{'s' if len(names) > 1 else ''} {', '.join(names)}: in no step "
+        "of the fit did the output's derivative there differ from 0, for any sample, so the map "
+        "would show nothing but the cost of information; choose layers that the target's output "
+        "depends on, and a forward function without int8 weights, .detach(), rounding or argmax "
+        "behind them"
+    )
 
 
 def _fit(problem: Bottlenecks, plan: Plan, tick: Tick | None) -> Explained:

@@ -17,7 +17,6 @@ from captum_ib.attr.base import (
     Bottlenecks,
     Layers,
     Noise,
-    Objective,
     Plan,
     require_smoothing,
     seed_of,
@@ -32,7 +31,15 @@ from captum_ib.bottleneck import (
 )
 from captum_ib.checks import require_choice, require_weight
 from captum_ib.facts import BITS, Facts
-from captum_ib.forward import Call, as_given, cross_entropy, log_usage, named_layers, prepare
+from captum_ib.forward import (
+    Call,
+    Objective,
+    as_given,
+    cross_entropy,
+    log_usage,
+    named_layers,
+    prepare,
+)
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import LayerLike
 
@@ -66,7 +73,8 @@ class CoIBABottlenecks(Bottlenecks):
         smoothing: float | Auto | None,
         objective: Objective,
     ) -> None:
-        self.layers, self.betas, self.objective = layers, betas, objective
+        self.layers, self.betas = layers, betas
+        self.objective = layers.call.along_classes(objective)
         self.information_by_draw = layerwise
         if smoothing == "auto":
             smoothing = 1.0 if layers.layouts[0].kind == "nchw" else None

@@ -16,7 +16,6 @@ from captum_ib.attr.base import (
     Bottlenecks,
     Layers,
     Noise,
-    Objective,
     Plan,
     mean_map,
     require_smoothing,
@@ -32,7 +31,15 @@ from captum_ib.bottleneck import (
 )
 from captum_ib.checks import require_weight
 from captum_ib.facts import BITS, Facts
-from captum_ib.forward import Call, as_given, cross_entropy, log_usage, named_layers, prepare
+from captum_ib.forward import (
+    Call,
+    Objective,
+    as_given,
+    cross_entropy,
+    log_usage,
+    named_layers,
+    prepare,
+)
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import LayerLike
 
@@ -57,7 +64,8 @@ class IBABottleneck(Bottlenecks):
         smoothing: float | Auto | None,
         objective: Objective,
     ) -> None:
-        self.layers, self.beta, self.objective = layers, beta, objective
+        self.layers, self.beta = layers, beta
+        self.objective = layers.call.along_classes(objective)
         if smoothing == "auto":
             smoothing = 1.0 if layers.layouts[0].kind == "nchw" else None
         # λ = sigmoid(α), one per element, smoothed over positions (section 3.3).
@@ -191,7 +199,9 @@ class IBA(BottleneckAttribution):
             mask_inactive: leave out neurons that are never active; ``"auto"``: on convolutional
                 feature maps (the authors' code).
             min_std: lower bound of σ.
-            objective: (output, target index) → value per row to minimise; default cross-entropy.
+            objective: (output, target index) → value per row to minimise; default cross-entropy,
+                minus the logit where there is one per sample; other axes:
+                :func:`~captum_ib.forward.cross_entropy_at`.
             layout: the layer's axes, where they can't be inferred.
             internal_batch_size: most rows (samples · draws) per forward pass.
             reduce: ``"sum"`` over channels, or ``"none"``.

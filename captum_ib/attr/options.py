@@ -7,7 +7,8 @@ from typing import Literal, TypedDict
 
 from typing_extensions import Unpack
 
-from captum_ib.attr.base import Auto, Objective
+from captum_ib.attr.base import Auto
+from captum_ib.forward import Objective
 from captum_ib.layout import TokenLayout
 
 __all__ = [

@@ -33,7 +33,7 @@ class GridMasks:
         count: int, grid: int, p: float, size: tuple[int, int], generator: torch.Generator
     ) -> GridMasks:
         """``count`` masks."""
-        bits = torch.rand(count, grid, grid, generator=generator) < p
+        bits = torch.rand(count, grid, grid, generator=generator, dtype=torch.float32) < p
         cells = [math.ceil(side / grid) for side in size]
         shifts = torch.stack(
             [torch.randint(0, cell, (count,), generator=generator) for cell in cells], dim=1
@@ -72,7 +72,7 @@ class TokenMasks:
         if p == 0.5 and 2**tokens <= count:
             every = list(itertools.product([False, True], repeat=tokens))
             return TokenMasks(torch.tensor(every))
-        return TokenMasks(torch.rand(count, tokens, generator=generator) < p)
+        return TokenMasks(torch.rand(count, tokens, generator=generator, dtype=torch.float32) < p)
 
     def __len__(self) -> int:
         return len(self.bits)

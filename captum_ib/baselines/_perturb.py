@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_ib.checks import require_count, require_finite
-from captum_ib.forward import Call, output_tensor
+from captum_ib.forward import Call
 from captum_ib.hooks import CompositeHook, Undo, before_layer, borrowed, roots
 
 
@@ -136,7 +136,7 @@ class Scorer:
 
     Attributes:
         call: the samples.
-        probability: whether a class output is turned into its softmax probability.
+        probability: whether a class output is turned into the target's probability.
         original: the scores of the samples themselves, ``(N,)``.
     """
 
@@ -170,7 +170,7 @@ class Scorer:
             else value
             for value in self.call.additional
         ]
-        output = output_tensor(self.call.forward_func(variants.flatten(0, 1), *rest))
+        output = self.call.called_with([variants.flatten(0, 1), *rest], count * n)
         return self.call.score(output, self.probability).unflatten(0, (count, n))
 
 

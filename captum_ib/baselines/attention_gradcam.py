@@ -110,7 +110,7 @@ def _counted(call: Call, maps: AttentionMaps, layout: Any) -> Tensor:
     tokens = maps.probabilities[0].shape[-1]
     given = layout if isinstance(layout, TokenLayout) else None
     known = token_layout(call, tokens, given, maps.positions)
-    counted = torch.ones(1, 1, tokens)
+    counted = torch.ones(1, 1, tokens, dtype=torch.float32)
     counted[..., : known.prefix] = 0
     valid = call.valid_tokens(tokens) if known.kind == "sequence" else None
     return counted if valid is None else valid.float().unsqueeze(1)

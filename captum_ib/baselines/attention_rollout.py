@@ -101,5 +101,5 @@ class AttentionRollout(Named, Attribution):
 def _mixed(probabilities: Tensor) -> Tensor:
     """Heads averaged, the residual path added, rows normalised."""
     mean = probabilities.mean(dim=1)
-    with_residual = mean + torch.eye(mean.shape[-1], device=mean.device)
+    with_residual = mean + torch.eye(mean.shape[-1], device=mean.device, dtype=mean.dtype)
     return with_residual / with_residual.sum(dim=-1, keepdim=True)

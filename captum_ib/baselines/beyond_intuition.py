@@ -115,7 +115,9 @@ class BeyondIntuition(Named, Attribution):
                 layers = _by_heads(maps)
             else:
                 maps, layers = _by_tokens(call, start_layer)
-            perception = torch.eye(layers[0].shape[-1], device=layers[0].device)
+            perception = torch.eye(
+                layers[0].shape[-1], device=layers[0].device, dtype=layers[0].dtype
+            )
             perception = perception.expand(call.n, -1, -1)
             for layer in layers:
                 perception = perception + layer @ perception
@@ -189,7 +191,7 @@ def _feedback(call: Call, baseline: Any, n_steps: int) -> Tensor:
     """E_h of the positive part of the mean gradient at the last attention, ``(N, T, T)``."""
     canvas = Canvas.of(call, baseline)
     total: Tensor | float = 0.0
-    for alpha in torch.linspace(0, 1, n_steps).tolist():
+    for alpha in torch.linspace(0, 1, n_steps, dtype=torch.float32).tolist():
         state = torch.lerp(canvas.baseline, canvas.values, alpha)
         total = total + attention_maps(canvas.at(state), start_layer=-1).gradients[0]
     mean = torch.as_tensor(total) / n_steps

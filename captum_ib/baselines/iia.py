@@ -136,7 +136,9 @@ class _Inner:
 
     def __init__(self, n_steps: int, layers: int, depth: int, n: int) -> None:
         points = [step / n_steps for step in range(1, n_steps + 1)]
-        self.scales = torch.tensor(list(itertools.product(points, repeat=layers)))
+        self.scales = torch.tensor(
+            list(itertools.product(points, repeat=layers)), dtype=torch.float32
+        )
         self.first, self.n = depth - layers, n
 
     def mean(self, call: Call, row: Tensor) -> Tensor:

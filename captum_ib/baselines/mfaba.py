@@ -13,7 +13,7 @@ from captum_ib.baselines._perturb import Canvas
 from captum_ib.baselines.fast_ig import explain_inputs
 from captum_ib.checks import require_choice, require_count
 from captum_ib.facts import Facts
-from captum_ib.forward import Named, TowerCall, log_usage
+from captum_ib.forward import Named, TowerCall, log_usage, predicted
 
 
 class MFABA(Named, GradientAttribution):
@@ -82,8 +82,9 @@ class MFABA(Named, GradientAttribution):
             direction: see the class (authors' recommendation: ``"sharp"``).
             step_size: length of a step, in units of the input: the L2 norm of a sharp one (default
                 0.1), the size of every element of a smooth one (default 0.001); authors' code.
-            score: f, the softmax probability of the target (authors' code) or the output itself;
-                one output per sample is taken as it is.
+            score: f, the probability of the target (softmax, authors' code; of a single logit its
+                sigmoid, which ends the path where it turns negative) or the output itself;
+                one output per sample without a target is taken as it is.
             lower: smallest value that an input may take on the path.
             upper: largest value.
 
@@ -145,7 +146,7 @@ class _Path:
         if index is None or output.ndim != 2:
             own_side = torch.ones(len(output), dtype=torch.bool, device=output.device)
         else:
-            own_side = output.argmax(dim=1) == index[:, 0]
+            own_side = predicted(output, index) == index[:, 0]
         return slope.float(), own_side
 
 

@@ -23,7 +23,14 @@ from captum_ib.forward import (
     samples_at_once,
     sequence_mask,
 )
-from captum_ib.hooks import AxisTracker, CompositeHook, borrowed, roots, samples_axis_of
+from captum_ib.hooks import (
+    AxisTracker,
+    CompositeHook,
+    borrowed,
+    require_path,
+    roots,
+    samples_axis_of,
+)
 from captum_ib.layout import TokenLayout
 from captum_ib.models.architectures import FIRST_NORMS
 from captum_ib.models.layers import LayerLike, NamedLayer, blocks_of
@@ -128,7 +135,7 @@ class LayerState:
         if self.valid is not None:
             return self._inner(self.valid.float().unsqueeze(-1))
         shape = self.positions(self.activation).shape
-        return torch.ones(1, shape[1], 1, device=self.activation.device)
+        return torch.ones(1, shape[1], 1, device=self.activation.device, dtype=torch.float32)
 
     def map(self, values: Tensor) -> Tensor:
         """Values per position ``(N, P)`` → ``(N, 1, h, w)`` or, padding 0, ``(N, T)``."""
@@ -182,15 +189,11 @@ def layer_state(
         require_finite(activation, f"the activation of layer {name}")
         axes = tracker.settled(tracker.of(passed[0]))
         known = layout_of(call, module, activation, name, layout, axes)
-        slope = _slope(call, output, activation, name) if gradient else torch.empty(0)
+        slope = _slope(call, output, activation, passed[0], name) if gradient else torch.empty(0)
     activation = activation.detach()
     return LayerState(activation, slope, known, sequence_mask(call, activation, known))
 
 
-def _slope(call: Call, output: Tensor, activation: Tensor, name: str) -> Tensor:
-    if not output.requires_grad:
-        raise RuntimeError(
-            f"the output does not depend on layer {name} in a way that gradients can follow; "
-            "choose a layer on the path to the output"
-        )
+def _slope(call: Call, output: Tensor, activation: Tensor, passed: Tensor, name: str) -> Tensor:
+    require_path(output, [passed], [name])
     return torch.autograd.grad(call.score(output).sum(), activation)[0].float()

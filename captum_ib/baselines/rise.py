@@ -130,7 +130,7 @@ class _Settings:
         masks = self._masks(canvas)
         device = canvas.values.device
         with borrowed(roots(call.forward_func, call.run)), torch.no_grad():
-            total = torch.zeros(call.n, *canvas.positions, device=device)
+            total = torch.zeros(call.n, *canvas.positions, device=device, dtype=torch.float32)
             scorer = Scorer.of(canvas.call, self.score)
             for rows in chunks(len(masks), self.per_pass):
                 some = masks.part(rows, device)

@@ -145,7 +145,9 @@ def merged(masks: Tensor, threshold: float) -> Tensor:
     tree = linkage(distances.double().cpu().numpy(), method="complete")
     # fcluster merges up to and including the threshold, the paper below it.
     labels = torch.from_numpy(fcluster(tree, threshold * (1 - 1e-9), criterion="distance")) - 1
-    sums = torch.zeros(int(labels.max()) + 1, *masks.shape[1:], device=masks.device)
+    sums = torch.zeros(
+        int(labels.max()) + 1, *masks.shape[1:], device=masks.device, dtype=masks.dtype
+    )
     sums.index_add_(0, labels.long().to(masks.device), masks)
     flat = sums.flatten(1)
     low, high = flat.amin(dim=1, keepdim=True), flat.amax(dim=1, keepdim=True)
@@ -157,7 +159,7 @@ def _impact(
 ) -> Tensor:
     """s(M) for some masks ``(K, 1, *positions)`` of one sample, ``(K,)``."""
     hidden = 1 - canvas.shaped(masks)
-    drawn = torch.randn(len(masks), *canvas.values.shape, generator=generator)
+    drawn = torch.randn(len(masks), *canvas.values.shape, generator=generator, dtype=torch.float32)
     noise = (noise_std * drawn.to(hidden) * hidden).to(canvas.values.dtype)
     seen = scorer(canvas.masked(masks) + noise)
     noisy = scorer(canvas.values + noise)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from captum_ib.benchmark.data import Sample
 from captum_ib.benchmark.subjects import Pairs, Pictures, Subjects
+from captum_ib.forward import probabilities
 from captum_ib.loading.load import LoadedModel
 from captum_ib.metrics.scorer import model_input
 
@@ -69,7 +70,7 @@ class Reader:
         if target >= len(logits):
             raise ValueError(f"class {target} is out of range: the model has {len(logits)} classes")
         label = self.loaded.labels[target] if self.loaded.labels else str(target)
-        return target, label, logits.softmax(0)[target]
+        return target, label, probabilities(logits, 0)[target]
 
     def _question(self, sample: Sample) -> tuple[Any, ...]:
         """What :class:`.Pairs` holds of a caption."""

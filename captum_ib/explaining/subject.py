@@ -12,6 +12,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from captum_ib.forward import output_tensor, probabilities
 from captum_ib.loading.load import LoadedModel
 from captum_ib.methods import MethodSpec
 from captum_ib.models.dual_encoder import DualEncoder
@@ -27,7 +28,7 @@ class Subject:
         pixel_values: ``(1, 3, H, W)``, the model's input.
         picture: ``(3, H, W)`` in [0, 1], what the model sees.
         title: the question in words.
-        score: cosine similarity, or the class's probability.
+        score: cosine similarity, or the class's probability (of a single logit: its sigmoid).
         target: index of the class.
         label: the class's name, when it has one.
         text: the caption.
@@ -113,12 +114,11 @@ def make_subject(
     if loaded.kind == "dual":
         return _pair(loaded, pixels, seen, question or "")
     with torch.no_grad():
-        logits = loaded.model(pixels)
-        logits = getattr(logits, "logits", logits)[0].float()
+        logits = output_tensor(loaded.model(pixels), 1).reshape(-1).float()
     target = int(logits.argmax()) if question is None else loaded.class_index(question)
     if target >= len(logits):
         raise ValueError(f"target {target} is out of range: the model has {len(logits)} classes")
-    probability = float(logits.softmax(0)[target])
+    probability = float(probabilities(logits, 0)[target])
     label = loaded.labels[target] if loaded.labels else None
     title = f"{label or f'class {target}'} ({100 * probability:.1f} %)"
     return Subject(loaded.model, pixels, seen, title, probability, target, label)

@@ -11,7 +11,9 @@ from captum_ib.forward.layers import (
     session_layouts,
     session_of,
 )
+from captum_ib.forward.masks import Mask
 from captum_ib.forward.method import Named, log_usage
+from captum_ib.forward.output import output_tensor, predicted, probabilities
 from captum_ib.forward.pair import (
     TowerCall,
     as_given,
@@ -28,10 +30,11 @@ from captum_ib.forward.pair import (
 from captum_ib.forward.parts import Tick, in_parts, progress, samples_at_once
 from captum_ib.forward.references import references_of, statistics_of
 from captum_ib.forward.target import (
+    Objective,
     Target,
     cosine,
     cross_entropy,
-    output_tensor,
+    cross_entropy_at,
     part_of_target,
     select,
     target_index,
@@ -40,7 +43,9 @@ from captum_ib.forward.target import (
 __all__ = [
     "Call",
     "Facts",
+    "Mask",
     "Named",
+    "Objective",
     "Target",
     "Tick",
     "TowerCall",
@@ -49,6 +54,7 @@ __all__ = [
     "calls_of",
     "cosine",
     "cross_entropy",
+    "cross_entropy_at",
     "draw_seed",
     "estimate",
     "in_parts",
@@ -61,7 +67,9 @@ __all__ = [
     "pair_calls",
     "part_of_target",
     "per_call",
+    "predicted",
     "prepare",
+    "probabilities",
     "progress",
     "references_of",
     "refuse_pairs",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +12,16 @@ from torch import Tensor
 
 from captum_ib.checks import require_finite
 from captum_ib.forward.failure import require_plain, told
-from captum_ib.forward.target import output_tensor, part_of_target, select, target_index
+from captum_ib.forward.masks import Readings, marks_of, without_marks
+from captum_ib.forward.output import class_axis_of, output_tensor, probabilities
+from captum_ib.forward.target import (
+    Objective,
+    cross_entropy,
+    cross_entropy_at,
+    part_of_target,
+    select,
+    target_index,
+)
 from captum_ib.models.dual_encoder import TowerEmbedding
 
 if TYPE_CHECKING:
@@ -28,6 +38,7 @@ class Call:
         additional: further arguments; tensors with N rows go along with the samples.
         target: what to explain, in any of Captum's forms.
         tuple_in: whether the caller gave a tuple of inputs.
+        marks: what was said of masks among the arguments, by position.
     """
 
     forward_func: Callable[..., Any]
@@ -35,12 +46,25 @@ class Call:
     additional: tuple[Any, ...] = ()
     target: Any = None
     tuple_in: bool = False
+    marks: dict[int, bool | None] = field(default_factory=dict)
     _repeated: dict[int, tuple[Any, ...]] = field(default_factory=dict, repr=False)
+    _readings: Readings | None = field(default=None, repr=False)
+    _class_axis: int | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self._readings is None:  # else this is a part, which is read as the whole
+            whole = partial(Call, self.forward_func, self.inputs, self.additional, self.target)
+            self._readings = Readings(whole, self.marks)
 
     @property
     def n(self) -> int:
         """Samples."""
         return int(self.inputs[0].shape[0])
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What the forward function is called with: inputs, then the additional arguments."""
+        return (*self.inputs, *self.additional)
 
     @property
     def device(self) -> torch.device:
@@ -53,8 +77,19 @@ class Call:
             self._repeated = {repeats: tuple(self._repeat(repeats))}
         # Fresh copies: a model may write its inputs in place, and they are handed out again.
         given = [v.clone() if isinstance(v, Tensor) else v for v in self._repeated[repeats]]
-        with told(self.forward_func, given):
-            return output_tensor(self.forward_func(*given))
+        return self.called_with(given, repeats * self.n)
+
+    def called_with(self, arguments: Sequence[Any], rows: int) -> Tensor:
+        """The output tensor for other arguments with so many rows.
+
+        Raises:
+            TypeError: an output of which it can't be told which tensor is explained.
+            ValueError: an output without the rows on axis 0.
+        """
+        with told(self.forward_func, arguments):
+            output = self.forward_func(*arguments)
+        self._class_axis = class_axis_of(output)
+        return output_tensor(output, rows)
 
     def index(self, output: Tensor) -> Tensor | None:
         """The target as indices ``(N, k)`` into an output with a multiple of N rows."""
@@ -65,12 +100,38 @@ class Call:
 
         Args:
             output: with a multiple of N rows, draw by draw.
-            probability: the softmax probability of the target, where there are classes.
+            probability: that of the target, where there is one: softmax along the classes, of a
+                single logit the sigmoid.
+
+        Raises:
+            ValueError: a probability along an axis that can't be told.
         """
         index = self.index(output)
         if probability and index is not None:
-            output = output.float().softmax(dim=1)
+            output = probabilities(output, self.class_axis(output))
         return select(output, index)
+
+    def along_classes(self, objective: Objective) -> Objective:
+        """An objective, cross-entropy along the axis that the last pass's output showed."""
+        if objective is cross_entropy and self._class_axis is not None:
+            return cross_entropy_at(self._class_axis)
+        return objective
+
+    def class_axis(self, output: Tensor) -> int:
+        """Along which axis the classes of the last pass's output lie.
+
+        Raises:
+            ValueError: more than two axes, and an output whose kind says nothing.
+        """
+        if output.ndim == 2:
+            return 1
+        if self._class_axis is None:
+            raise ValueError(
+                f"along which axis of the output of shape {tuple(output.shape)} the classes lie "
+                'can\'t be told, so there is no probability of the target; pass score="output", '
+                "or a forward_func that returns (N, classes)"
+            )
+        return self._class_axis
 
     def part(self, start: int, stop: int) -> Self:
         """The call for some of the samples."""
@@ -92,27 +153,23 @@ class Call:
     def valid_tokens(self, tokens: int) -> Tensor | None:
         """Valid tokens ``(N, tokens)``; ``None``: all.
 
-        As the forward function knows them (a tower does), else by the first 0/1 mask of that
-        shape among the arguments.
+        As the forward function knows them (a tower does), else as a
+        :class:`~captum_ib.forward.Mask` among the arguments says, the name of a parameter, or a
+        check of what changes the output.
+
+        Raises:
+            ValueError: a mask that can't be told, or does not fit.
         """
         if isinstance(self.forward_func, TowerEmbedding):
             mask = self.forward_func.valid_tokens(*self.inputs, *self.additional)
             return mask if mask is None or mask.shape[1] == tokens else None
-        for value in self.additional:
-            if (
-                isinstance(value, Tensor)
-                and tuple(value.shape) == (self.n, tokens)
-                and not value.is_complex()
-                and bool(((value == 0) | (value == 1)).all())
-            ):
-                return value.bool()
-        return None
+        reading = self._readings.of(tokens) if self._readings is not None else None
+        return None if reading is None else reading.valid(self.arguments)
 
     def _repeat(self, repeats: int) -> list[Any]:
-        arguments = [*self.inputs, *self.additional]
         return [
             value.repeat(repeats, *[1] * (value.ndim - 1)) if self._per_sample(value) else value
-            for value in arguments
+            for value in self.arguments
         ]
 
     def _per_sample(self, value: Any) -> bool:
@@ -131,7 +188,11 @@ def prepare(
         TypeError: inputs that are neither a tensor nor a tuple of tensors.
         ValueError: no samples, different numbers of samples, NaN or inf.
     """
+    extra = additional_forward_args
+    extra = () if extra is None else extra if isinstance(extra, tuple) else (extra,)
     given = inputs if isinstance(inputs, tuple) else (inputs,)
+    marks = marks_of((*given, *extra))
+    given, extra = without_marks(given), without_marks(extra)
     if not given:
         raise ValueError("inputs is an empty tuple, expected at least one tensor")
     for index, value in enumerate(given):
@@ -148,12 +209,10 @@ def prepare(
                 "every input needs the same number of samples on axis 0, at least one; given "
                 f"shapes {[tuple(v.shape) for v in given]}"
             )
-    extra = additional_forward_args
-    extra = () if extra is None else extra if isinstance(extra, tuple) else (extra,)
     detached = tuple(
         value.detach().clone() if value.is_inference() else value.detach() for value in given
     )
-    return Call(forward_func, detached, extra, target, isinstance(inputs, tuple))
+    return Call(forward_func, detached, extra, target, isinstance(inputs, tuple), marks)
 
 
 def draw_seed(seed: int | None) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from captum_ib.forward.call import Call, prepare
 from captum_ib.forward.layers import named_layers
+from captum_ib.forward.masks import Mask
 from captum_ib.forward.target import cosine
 from captum_ib.hooks import borrowed
 from captum_ib.models.dual_encoder import DualEncoder, TowerEmbedding
@@ -75,7 +76,9 @@ def pair_calls(
     if not isinstance(inputs, tuple) or len(inputs) != 2:
         given = f"a tuple of {len(inputs)}" if isinstance(inputs, tuple) else type(inputs).__name__
         raise TypeError(f"inputs must be a pair {dual.modalities[:2]} of tensors, given {given}")
-    pair = prepare(dual, inputs, additional_forward_args)
+    given = additional_forward_args
+    given = given if isinstance(given, tuple) else () if given is None else (given,)
+    pair = prepare(dual, inputs, tuple(_as_tower_takes(mask) for mask in given))
     sides = tower_calls(dual, pair.inputs, pair.additional)
     with borrowed([dual]), torch.no_grad():
         embeddings = [call.run() for call in sides]
@@ -88,11 +91,22 @@ def tower_calls(
     dual: DualEncoder, inputs: Sequence[Tensor], masks: Sequence[Tensor | None]
 ) -> list[TowerCall]:
     """One call per tower, without a target; the sides may differ in their number of rows."""
-    assigned = dual.assign_masks(masks)
+    assigned = dual.assign_masks([_as_tower_takes(mask) for mask in masks])
     return [
         TowerCall(TowerEmbedding(dual, name), (value,), () if mask is None else (mask,))
         for name, value, mask in zip(dual.modalities[:2], inputs, assigned, strict=True)
     ]
+
+
+def _as_tower_takes(mask: Any) -> Any:
+    """A mask with 1 at the tokens that count, which is how towers read theirs."""
+    if not isinstance(mask, Mask) or mask.keep:
+        return mask.tensor if isinstance(mask, Mask) else mask
+    if mask.valid is None:
+        raise ValueError(
+            "a pair's additional arguments are masks, given Mask(…, keep=None), which is none"
+        )
+    return mask.valid.to(mask.tensor.dtype)
 
 
 def per_call(value: Any, name: str, calls: Sequence[object]) -> list[Any]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from captum_ib.bottleneck import ActivationStatistics
 from captum_ib.forward.call import Call, prepare
 from captum_ib.forward.layers import estimate
+from captum_ib.forward.masks import marks_of, with_marks, without_marks
 from captum_ib.forward.pair import tower_calls
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import NamedLayer
@@ -61,6 +62,7 @@ def references_of(
         return _of_batch(forward_func, baselines, sites, to_input)
     (call,) = calls
     given = baselines if isinstance(baselines, tuple) else (baselines,)
+    marks, given = {**call.marks, **marks_of(given)}, without_marks(given)
     tensors = tuple(value for value in given if isinstance(value, Tensor))
     if len(tensors) < len(given):
         raise TypeError(
@@ -80,7 +82,8 @@ def references_of(
             "standard deviation needs at least 2, and some hundred are better"
         )
     additional = tensors[wanted:] or call.additional
-    reference = prepare(forward_func, tensors[:wanted], tuple(additional))
+    arguments = with_marks((*tensors[:wanted], *additional), marks)  # as said for the call
+    reference = prepare(forward_func, arguments[:wanted], arguments[wanted:])
     return estimate([reference], _all(sites), to_input)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,27 +12,8 @@ from torch import Tensor
 
 Target = int | tuple[int, ...] | Tensor | Sequence[int] | Sequence[tuple[int, ...]] | None
 
-
-def output_tensor(output: Any) -> Tensor:
-    """The tensor in a model's output: itself, ``.logits`` of a ``ModelOutput``, or the first one.
-
-    Raises:
-        TypeError: when there is none.
-    """
-    if isinstance(output, Tensor):
-        return output
-    logits = getattr(output, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
-    entries = output.values() if isinstance(output, Mapping) else output
-    if isinstance(entries, Sequence) or isinstance(output, Mapping):
-        for entry in entries:
-            if isinstance(entry, Tensor):
-                return entry
-    raise TypeError(
-        f"forward_func returned {type(output).__name__}, expected a tensor, a sequence of tensors "
-        "or a ModelOutput; wrap it in a function that returns the tensor to explain"
-    )
+Objective = Callable[[Tensor, Tensor | None], Tensor]
+"""(output ``(rows, …)``, target ``(N, k)`` or ``None``) → what to minimise, ``(rows,)``, nats."""
 
 
 def target_index(target: Any, output: Tensor) -> Tensor | None:
@@ -110,15 +92,64 @@ def select(output: Tensor, index: Tensor | None) -> Tensor:
 
 
 def cross_entropy(output: Tensor, index: Tensor | None) -> Tensor:
-    """−log p(target) per row; for one output per sample, minus that output.
+    """−log p(target) per row, in nats; for one output per sample, minus that output.
+
+    A head with one logit is taken at its word: the objective is minus the logit (target ``None``
+    or 0), not the logarithm of its sigmoid.
 
     Args:
-        output: ``(rows, classes, …)``.
+        output: ``(rows, classes)``, or ``(rows,)``. Outputs with more axes need
+            :func:`cross_entropy_at`; methods take it themselves for token classifiers, language
+            models and semantic segmentation of transformers.
         index: ``(N, k)`` as from :func:`target_index`, or ``None``.
+
+    Raises:
+        ValueError: an output whose class axis can't be told.
     """
-    if index is None or output.shape[1] == 1:
+    if index is not None and output.ndim > 2:
+        raise ValueError(
+            f"along which axis of the output of shape {tuple(output.shape)} the classes lie can't "
+            "be told; pass objective=captum_ib.forward.cross_entropy_at(-1) for outputs (N, "
+            "tokens, classes), cross_entropy_at(1) for (N, classes, height, width)"
+        )
+    return _cross_entropy(output, index, 1)
+
+
+def cross_entropy_at(axis: int) -> Objective:
+    """Cross-entropy whose classes lie along an axis: an ``objective`` of IBA and CoIBA.
+
+    Args:
+        axis: of the output, whose axis 0 are the samples: −1 for ``(N, tokens, classes)``, 1 for
+            ``(N, classes, height, width)`` and for ``(N, classes)``.
+
+    Returns:
+        (output, target index) → −log p(target) per row, in nats, ``(rows,)``.
+
+    Raises:
+        TypeError: an axis that is no int.
+        ValueError: the samples' axis; later, one that the output does not have.
+
+    >>> output, index = torch.zeros(1, 3, 2), torch.tensor([[0, 1]])  # token 0, class 1 of 2
+    >>> round(float(cross_entropy_at(-1)(output, index)), 4)
+    0.6931
+    """
+    if isinstance(axis, bool) or not isinstance(axis, int):
+        raise TypeError(f"axis must be an int, given {type(axis).__name__}")
+    if axis == 0:
+        raise ValueError("axis 0 holds the samples, so the classes can't lie along it")
+    return partial(_cross_entropy, axis=axis)
+
+
+def _cross_entropy(output: Tensor, index: Tensor | None, axis: int) -> Tensor:
+    if index is None:
         return -select(output, index)
-    return -select(torch.log_softmax(output.float(), dim=1), index)
+    if axis >= output.ndim or axis <= -output.ndim:
+        raise ValueError(
+            f"the classes can't lie along axis {axis} of an output of shape {tuple(output.shape)}"
+        )
+    if output.shape[axis] == 1:
+        return -select(output, index)
+    return -select(torch.log_softmax(output.float(), dim=axis), index)
 
 
 def cosine(output: Tensor, other: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from captum_ib.hooks.axes import AxisTracker
 from captum_ib.hooks.composite import CompositeHook
 from captum_ib.hooks.isolate import borrowed
+from captum_ib.hooks.paths import require_path
 from captum_ib.hooks.register import before_layer
 from captum_ib.hooks.replay import Recorder, Replay, ReplayMismatch
 from captum_ib.hooks.roots import roots
@@ -23,6 +24,7 @@ __all__ = [
     "borrowed",
     "check_stop",
     "open_session",
+    "require_path",
     "roots",
     "samples_axis_of",
     "stopping",

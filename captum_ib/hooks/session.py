@@ -13,6 +13,7 @@ from captum_ib.checks import require_finite
 from captum_ib.hooks.axes import AxisTracker
 from captum_ib.hooks.composite import CompositeHook, LayerFunction
 from captum_ib.hooks.isolate import borrowed
+from captum_ib.hooks.paths import require_path
 from captum_ib.hooks.precision import tolerance
 from captum_ib.hooks.replay import Recorder, Replay
 from captum_ib.hooks.roots import roots
@@ -86,12 +87,7 @@ class Session:
         # Of what was passed on, since operations behind the layer show something, too.
         self.axes = [self.tracker.of(passed[index]) for index in order]
         self.output = output.detach()
-        if not output.requires_grad:
-            raise RuntimeError(
-                f"the output does not depend on layer(s) {', '.join(self.names)} in a way that "
-                "gradients can follow; choose layers on the path to the output, and a forward "
-                "function without torch.no_grad() or .detach() behind them"
-            )
+        require_path(output, list(passed.values()), self.names)
         self.replay = recorder.replay()
 
     def _check_replay(self) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -18,11 +18,10 @@ from captum_ib.forward import (
     TowerCall,
     calls_of,
     per_call,
-    select,
+    predicted,
     sequence_mask,
     session_layouts,
     session_of,
-    target_index,
 )
 from captum_ib.layout import TokenLayout
 from captum_ib.metrics.cut import at_layer, cut_outputs
@@ -38,8 +37,8 @@ class Certificate:
         level: confidence level of the intervals.
         n_draws: noise draws per sample.
         replaced: ``(N,)``, share of the positions (or elements) that were replaced.
-        moves: ``(N,)``, draws in which the prediction moved: another class for a classifier, a
-            change of more than ``tolerance`` for a scalar output.
+        moves: ``(N,)``, draws in which the prediction moved: another class for a classifier (of
+            a single logit: another sign), a change of more than ``tolerance`` for a scalar output.
         rate: ``(N,)``, moves / n_draws.
         low: ``(N,)``, lower end of the Wilson interval of the rate.
         high: ``(N,)``, its upper end.
@@ -132,7 +131,8 @@ def certify(
         inputs: as given to its ``attribute()``, N samples.
         attr: what ``attribute()`` returned, in bits and of the layer's size (not upsampled).
         bits: the threshold, above 0; positions with fewer bits are replaced.
-        target: class whose probability is followed; unless given, the predicted one.
+        target: class whose probability is followed; unless given, the predicted one. A head with
+            one logit is a classifier where the target is 0, a scalar output without a target.
         baselines: as given to ``attribute()``: where μ and σ come from.
         additional_forward_args: as given to ``attribute()``.
         attribute_to_layer_input: as given to ``attribute()``.
@@ -230,7 +230,7 @@ def _certify(
             )
         ]
         low = attr.to(call.device) < settings.bits
-        replace = [
+        replaced = [
             at_layer(low, activation, one, name)
             for activation, one, name in zip(
                 session.activations, layouts, session.names, strict=True
@@ -238,7 +238,7 @@ def _certify(
         ]
         outputs = cut_outputs(
             session,
-            replace,
+            replaced,
             priors,
             settings.n_draws,
             settings.draws_per_pass,
@@ -251,16 +251,19 @@ def _certify(
 def _sum_up(
     call: Call, clean: Tensor, outputs: Tensor, low: Tensor, settings: _Settings
 ) -> Certificate:
-    clean = clean.float()
-    if isinstance(call, TowerCall) or clean.ndim == 1 or clean.shape[1] == 1:
-        before = call.score(clean)
-        after = call.score(outputs.flatten(0, 1)).unflatten(0, (-1, call.n))
-        moved = (after - before).abs() > settings.tolerance
+    clean, drawn = clean.float(), outputs.flatten(0, 1).float()
+    number = clean.ndim == 1 or (clean.shape[1:].numel() == 1 and call.target is None)
+    if isinstance(call, TowerCall) or number:
+        before, after = call.score(clean), call.score(drawn)
+        moved = (after.unflatten(0, (-1, call.n)) - before).abs() > settings.tolerance
     else:
-        index = target_index(clean.argmax(1) if call.target is None else call.target, clean)
-        before = select(clean.softmax(1), index)
-        after = select(outputs.softmax(2).flatten(0, 1), index).unflatten(0, (-1, len(clean)))
-        moved = outputs.argmax(2) != clean.argmax(1)
+        call = call if call.target is not None else replace(call, target=clean.argmax(1))
+        index, axis = cast(Tensor, call.index(clean)), call.class_axis(clean)
+        before, after = call.score(clean, probability=True), call.score(drawn, probability=True)
+        moved = predicted(drawn, index, axis).unflatten(0, (-1, call.n)) != predicted(
+            clean, index, axis
+        )
+    after = after.unflatten(0, (-1, call.n))
     change = (after - before).abs().double().cpu()
     moves = moved.double().sum(0).cpu()
     lower, upper = wilson(moves, settings.n_draws, settings.level)

@@ -12,7 +12,7 @@ from quantus.helpers.model.model_interface import ModelInterface
 from torch import Tensor
 
 from captum_ib.metrics.base import TorchMetric, check_array, constant, per_channel, pixel_maps
-from captum_ib.metrics.scorer import Scorer, is_dual, sides
+from captum_ib.metrics.scorer import Activation, Scorer, is_dual, require_activation, sides
 from captum_ib.metrics.selection import content_tokens, min_max, top_tokens
 
 
@@ -24,7 +24,7 @@ class Confidence(TorchMetric):
     stay, the others become the blank token. In a call, ``x_batch`` is the distilled modality,
     ``a_batch`` its attribution, and ``y_batch`` the other modality's inputs; so the same arrays
     serve all metrics of a ``quantus.evaluate`` call. With a classifier instead of a dual encoder
-    ``y_batch`` holds class indices and the score is the target's softmax probability.
+    ``y_batch`` holds class indices and the score is the target's probability.
 
     Args:
         modality: the distilled modality, ``"image"``, ``"text"``, … (the dual encoder's first).
@@ -37,6 +37,9 @@ class Confidence(TorchMetric):
             pixel space (what it darkens turns black). Unless given it multiplies the model's input,
             as pytorch-grad-cam's confidence-change metric does (towards the mean colour).
         std: per-channel standard deviation of the preprocessing.
+        activation: how a classifier's outputs become probabilities: ``"softmax"``, ``"sigmoid"``
+            (heads with several labels) or ``"none"`` (the model ends in one). Unless given, as the
+            call's ``softmax=`` says: softmax, of a single logit (target 0) its sigmoid.
         kwargs: see ``TorchMetric``.
 
     Attributes:
@@ -61,6 +64,7 @@ class Confidence(TorchMetric):
         keep: float = 0.5,
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
+        activation: Activation | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -71,6 +75,7 @@ class Confidence(TorchMetric):
         self.modality, self.keep, self.mean, self.std = modality, keep, mean, std
         self.special_tokens, self.blank_token = special_tokens, blank_token
         self.pad_token = pad_token
+        self.activation: Activation | None = require_activation(activation)
         self.before, self.after = np.empty(0), np.empty(0)
 
     def _begin(self) -> None:
@@ -86,7 +91,7 @@ class Confidence(TorchMetric):
         """Scores before and after distilling, ``(N,)`` each; NaN after for undefined samples."""
         module = model.get_model()
         text = is_dual(module) and sides(module, self.modality)[0] == "text"
-        scorer = Scorer(model, y_batch, self.modality, x_batch, self.pad_token)
+        scorer = Scorer(model, y_batch, self.modality, x_batch, self.pad_token, self.activation)
         inputs = scorer.input(x_batch)
         if text:
             changed, undefined = self._distilled_text(inputs, a_batch, scorer)

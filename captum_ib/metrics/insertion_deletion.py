@@ -13,7 +13,7 @@ from quantus.helpers.model.model_interface import ModelInterface
 from torch import Tensor
 
 from captum_ib.metrics.base import TorchMetric, constant, per_channel, pixel_maps
-from captum_ib.metrics.scorer import Scorer
+from captum_ib.metrics.scorer import Activation, Scorer, require_activation
 
 
 class PerturbationCurve(TorchMetric):
@@ -34,6 +34,9 @@ class PerturbationCurve(TorchMetric):
         sigma: its standard deviation in pixels (50).
         return_curves: return the curves ``(steps + 1,)`` per sample instead of their areas.
         modality: for a dual encoder, which of its modalities the images are (its first).
+        activation: how a classifier's outputs become probabilities: ``"softmax"``, ``"sigmoid"``
+            (heads with several labels) or ``"none"`` (the model ends in one). Unless given, as the
+            call's ``softmax=`` says: softmax, of a single logit (target 0) its sigmoid.
         kwargs: see ``TorchMetric``.
 
     Attributes:
@@ -58,6 +61,7 @@ class PerturbationCurve(TorchMetric):
         sigma: float = 50.0,
         return_curves: bool = False,
         modality: str | None = None,
+        activation: Activation | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -76,6 +80,7 @@ class PerturbationCurve(TorchMetric):
         self.mean, self.std, self.baseline = mean, std, baseline
         self.steps, self.kernel, self.sigma = steps, kernel, sigma
         self.return_curves, self.modality = return_curves, modality
+        self.activation: Activation | None = require_activation(activation)
         self.curves = np.empty((0, 0))
 
     def _begin(self) -> None:
@@ -123,7 +128,7 @@ class PerturbationCurve(TorchMetric):
         maps = pixel_maps(a_batch, x_batch, self.name)
         undefined = constant(maps)
         self._undefined(undefined, "a constant attribution, which ranks no pixel")
-        scorer = Scorer(model, y_batch, self.modality)
+        scorer = Scorer(model, y_batch, self.modality, activation=self.activation)
         return scorer, scorer.input(x_batch), rank_pixels(maps).to(scorer.device), undefined
 
     def _black(self, images: Tensor) -> Tensor:
@@ -144,7 +149,7 @@ class PerturbationCurve(TorchMetric):
 class Deletion(PerturbationCurve):
     """Area under the score while pixels turn black, most important first; lower is better.
 
-    Score: softmax probability of the target, in percent (a dual encoder: 100 · cosine).
+    Score: probability of the target, in percent (a dual encoder: 100 · cosine).
     Arguments: see ``PerturbationCurve``.
 
     >>> import numpy as np, torch
@@ -176,8 +181,8 @@ class Deletion(PerturbationCurve):
 class Insertion(PerturbationCurve):
     """Area under the score while pixels come into focus, most important first; higher is better.
 
-    Starts from a Gaussian blur of the image. Score: softmax probability of the target, in percent
-    (a dual encoder: 100 · cosine). Arguments: see ``PerturbationCurve``.
+    Starts from a Gaussian blur of the image. Score: probability of the target, in percent (a dual
+    encoder: 100 · cosine). Arguments: see ``PerturbationCurve``.
     """
 
     name = "Insertion"

@@ -43,10 +43,10 @@ class Judge:
             else:
                 rest = (*inputs[1:], *additional)
                 self.model = _AsClassifier(
-                    lambda first: output_tensor(forward_func(first, *rest)).flatten(1)
+                    lambda first: _as_classes(forward_func(first, *rest), len(first))
                 )
                 output = self.model(self.images)
-                if output.shape[1] > 1:
+                if output.shape[1] > 1 or target is not None:
                     given = output.argmax(dim=1) if target is None else target
                     index = target_index(given, output)
                     self.target = index[:, 0] if index is not None else None
@@ -89,6 +89,10 @@ class Judge:
             return maps
         size = (int(self.images.shape[2]), int(self.images.shape[3]))
         return LayerAttribution.interpolate(maps, size, "bilinear")
+
+
+def _as_classes(output: Any, rows: int) -> Tensor:
+    return output_tensor(output, rows).reshape(rows, -1)
 
 
 class _AsClassifier(nn.Module):

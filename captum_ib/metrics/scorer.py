@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
 from quantus.helpers.model.model_interface import ModelInterface
 from torch import Tensor, nn
+
+from captum_ib.checks import require_choice
+from captum_ib.forward import output_tensor, probabilities
+
+Activation = Literal["softmax", "sigmoid", "none"]
 
 
 class Pair(Protocol):
@@ -59,9 +65,12 @@ def model_input(
 class Scorer:
     """Scores ``(N,)`` for inputs ``(N, …)`` against targets that were given once.
 
-    A classifier's score is its output at the target: the softmax probability where Quantus' wrapper
-    was built with ``softmax=True``, else the logit. A dual encoder's is the cosine of the pair, and
-    the other side's embedding is computed once, here.
+    A classifier's score is its output at the target, turned into a probability as ``activation``
+    says. Unless that is given: where Quantus' wrapper was built with ``softmax=True`` the softmax
+    probability, of a single logit the sigmoid, of a model that ends in ``nn.Softmax`` or
+    ``nn.Sigmoid`` its output; else the output as it is. A single logit z is the head (z, 0), so
+    its target is 0. A dual encoder's score is the cosine of the pair, and the other side's
+    embedding is computed once, here.
 
     Args:
         model: Quantus' wrapper of the model.
@@ -70,6 +79,8 @@ class Scorer:
         inputs: the unchanged inputs, from which a dual encoder's valid tokens are read where the
             inputs are the text.
         pad_token: id of padding, for dual encoders that can't tell it from the ids themselves.
+        activation: how a classifier's outputs become probabilities: ``"softmax"``, ``"sigmoid"``
+            (heads with several labels), or ``"none"`` (they are, or the score is the output).
 
     Attributes:
         text_mask: ``(N, T)`` of bool, the tokens that are not padding, on the side that is text;
@@ -77,8 +88,8 @@ class Scorer:
 
     Raises:
         TypeError: targets of a classifier that are no integers.
-        ValueError: a target that is no class; an unknown modality; more outputs than the targets
-            can choose from.
+        ValueError: a target that is no class; an unknown modality or activation; more outputs
+            than the targets can choose from.
     """
 
     def __init__(
@@ -88,7 +99,9 @@ class Scorer:
         modality: str | None = None,
         inputs: np.ndarray | None = None,
         pad_token: int | None = None,
+        activation: Activation | None = None,
     ) -> None:
+        self.activation: Activation | None = require_activation(activation)
         self.module: nn.Module = model.get_model()
         self.device = model_device(self.module, getattr(model, "device", None))
         self._kwargs: dict[str, Any] = dict(getattr(model, "model_predict_kwargs", None) or {})
@@ -110,7 +123,8 @@ class Scorer:
                     "y_batch must hold one class index per sample, given "
                     f"{self.targets.dtype} of shape {tuple(self.targets.shape)}"
                 )
-            self._call = _as_quantus_calls(model)
+            self._probability = bool(model.softmax) if activation is None else True
+            self._call = _outputs_of(model, raw=self._probability)
 
     def input(self, array: np.ndarray | Tensor) -> Tensor:
         """``array`` on the model's device, in its precision."""
@@ -122,34 +136,80 @@ class Scorer:
         if self.dual:
             embedding = cast(Pair, self.module).encode(self.modality, inputs, self._mask)
             return (embedding * self._embedding).sum(-1).float()
-        outputs = self._call(inputs, **self._kwargs)
+        outputs = output_tensor(self._call(inputs, **self._kwargs), len(inputs))
+        outputs = outputs[:, None] if outputs.ndim == 1 else outputs
         if outputs.ndim != 2:
             raise ValueError(
                 f"a classifier returns (N, classes), given {tuple(outputs.shape)}; wrap the model"
             )
-        classes = outputs.shape[1]
+        self._check_targets(outputs.shape[1])
+        return self._activated(outputs).gather(1, self.targets[:, None]).squeeze(1).float()
+
+    def _check_targets(self, classes: int) -> None:
         if not bool(((self.targets >= 0) & (self.targets < classes)).all()):
+            single = (
+                "; a single logit z counts as the head (z, 0), and its target is 0: for the other "
+                "class wrap the model so that it returns (N, 2)"
+            )
             raise ValueError(
                 f"y_batch has targets from {int(self.targets.min())} to {int(self.targets.max())}, "
-                f"but the model has classes 0 to {classes - 1}"
+                f"but the model has classes 0 to {classes - 1}{single if classes == 1 else ''}"
             )
-        return outputs.gather(1, self.targets[:, None]).squeeze(1).float()
+
+    def _activated(self, outputs: Tensor) -> Tensor:
+        if not self._probability or self.activation == "none":
+            return outputs
+        if self.activation is None and _ends_in_probabilities(self.module, outputs):
+            return outputs
+        if _sum_to_one(outputs):
+            warnings.warn(
+                "the model's outputs lie between 0 and 1 and sum to 1, as probabilities do, and "
+                f"{self.activation or 'softmax'} is applied to them once more; build the metric "
+                'with activation="none"',
+                stacklevel=2,
+            )
+        if self.activation == "sigmoid":
+            return outputs.float().sigmoid()
+        if self.activation == "softmax" and outputs.shape[1] == 1:
+            raise ValueError(
+                'activation="softmax" of a single output is 1 whatever the input; use "sigmoid"'
+            )
+        return probabilities(outputs)
 
 
-def _as_quantus_calls(model: ModelInterface) -> Callable[..., Tensor]:
-    """The model's outputs with or without softmax, as Quantus decides it.
+def require_activation(activation: Activation | None) -> Activation | None:
+    """A checked ``activation``.
+
+    Raises:
+        ValueError: another one.
+    """
+    require_choice("activation", activation, (None, "softmax", "sigmoid", "none"))
+    return activation
+
+
+def _outputs_of(model: ModelInterface, raw: bool) -> Callable[..., Any]:
+    """The model itself, or (not ``raw``) without the last softmax, as Quantus takes it off.
 
     For transformers' models Quantus asks for a tokenizer's output; image classifiers have none.
     """
     module = model.get_model()
-    if not any(base.__name__ == "PreTrainedModel" for base in type(module).__mro__):
-        return model.get_softmax_arg_model()
+    transformers = any(base.__name__ == "PreTrainedModel" for base in type(module).__mro__)
+    return module if raw or transformers else model.get_softmax_arg_model()
 
-    def call(inputs: Tensor, **kwargs: Any) -> Tensor:
-        logits = module(inputs, **kwargs).logits
-        return logits.softmax(-1) if model.softmax else logits
 
-    return call
+def _ends_in_probabilities(module: nn.Module, outputs: Tensor) -> bool:
+    """Whether the last module makes probabilities, and the outputs are such."""
+    last = list(module.modules())[-1]
+    if isinstance(last, nn.Sigmoid):
+        return bool(((outputs >= 0) & (outputs <= 1)).all())
+    return isinstance(last, nn.Softmax) and _sum_to_one(outputs)
+
+
+def _sum_to_one(outputs: Tensor) -> bool:
+    """Whether several outputs per row are probabilities of classes."""
+    outputs = outputs.float()
+    inside = bool(((outputs >= 0) & (outputs <= 1)).all())
+    return inside and outputs.shape[1] > 1 and bool(((outputs.sum(1) - 1).abs() < 1e-3).all())
 
 
 def token_mask(

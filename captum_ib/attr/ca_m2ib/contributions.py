@@ -119,7 +119,9 @@ def _ablated(
     mean = Prior.of_sample(activation, found, valid).mean
     mean = found.tokens(mean.expand(activation.shape)).to(activation.dtype)
     used = counts.any(dim=0).nonzero().flatten()
-    values = torch.zeros(*counts.shape, session.output.shape[1], device=activation.device)
+    values = torch.zeros(
+        *counts.shape, session.output.shape[1], device=activation.device, dtype=torch.float32
+    )
     for some in used.split(samples_at_once(len(used), rows, len(tokens))):
         swap = partial(_without, tokens, mean, some, found, activation)
         with torch.no_grad():

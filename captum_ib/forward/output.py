@@ -1,0 +1,135 @@
+"""Which tensor of a model's output is explained, and along which axis its classes lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_AXES = (
+    (r"TokenClassif|CausalLM|MaskedLM|Seq2SeqLM|LMHead|LMOutput", -1),  # (N, T, classes)
+    (r"SemanticSegment", 1),  # (N, classes, H, W)
+)
+"""Kinds of transformers' ``ModelOutput``, by the name of their class, and their class axis."""
+
+
+def output_tensor(output: Any, rows: int | None = None) -> Tensor:
+    """The tensor in a model's output that is explained.
+
+    A tensor is taken as it is. Of a mapping, a sequence or an object it is ``logits``; without
+    such an entry, the only floating-point tensor with the samples on axis 0. A loss, or another
+    single number, never counts.
+
+    Args:
+        output: what the model returned.
+        rows: samples on axis 0 that the tensor must have; a single number for one row becomes
+            ``(1,)``. ``None``: not checked.
+
+    Raises:
+        TypeError: no tensor, or several that could be meant.
+        ValueError: a tensor without the samples on axis 0.
+    """
+    if isinstance(output, Tensor):
+        return _with_rows(output, rows)
+    named = _entry(output, "logits")
+    if isinstance(named, Tensor) and named.ndim > 0:
+        return _with_rows(named, rows)
+    every = list(_tensors(output))
+    meant = {
+        id(value): value
+        for _, value in every
+        if value.is_floating_point() and value.ndim > 0 and rows in (None, value.shape[0])
+    }
+    if len(meant) == 1:
+        return next(iter(meant.values()))
+    listed = ", ".join(f"{name} {tuple(value.shape)}" for name, value in every)
+    raise TypeError(
+        f"forward_func returned {type(output).__name__} with "
+        + (f"the tensors {listed}: which one to explain can't be told" if every else "no tensor")
+        + "; pass a function that returns it, for example "
+        f"forward_func=lambda *args: model(*args){_example(every)}"
+    )
+
+
+def class_axis_of(output: Any) -> int | None:
+    """Along which axis the classes of a model's output lie, where its kind says so.
+
+    The last one for token classifiers and language models of transformers, axis 1 for its
+    semantic segmentation; ``None`` for a plain tensor, and all else.
+    """
+    if isinstance(output, Tensor):
+        return None
+    kind = type(output).__name__
+    return next((axis for pattern, axis in _AXES if re.search(pattern, kind)), None)
+
+
+def probabilities(output: Tensor, axis: int = 1) -> Tensor:
+    """Softmax along the class axis; of a single logit z its sigmoid, float32.
+
+    A head with one logit is the two-class head (z, 0): index 0 is the logit itself.
+
+    >>> probabilities(torch.tensor([[0.0]])), probabilities(torch.tensor([[0.0, 0.0]]))
+    (tensor([[0.5000]]), tensor([[0.5000, 0.5000]]))
+    """
+    if output.shape[axis] == 1:
+        return output.float().sigmoid()
+    return torch.softmax(output.float(), dim=axis)
+
+
+def predicted(output: Tensor, index: Tensor, axis: int = 1) -> Tensor:
+    """The likeliest class per row at the target's place, ``(rows,)``.
+
+    Of a single logit z it is the index 0 for z ≥ 0, else 1, as in the head (z, 0).
+
+    Args:
+        output: with a multiple of N rows, draw by draw.
+        index: ``(N, k)`` as from :func:`~captum_ib.forward.target_index`.
+        axis: along which the classes lie.
+    """
+    column = axis % output.ndim - 1
+    place = torch.cat([index[:, :column], index[:, column + 1 :]], dim=1)
+    place = place.repeat(output.shape[0] // index.shape[0], 1)
+    rows = torch.arange(output.shape[0], device=output.device)
+    logits = output.movedim(axis, -1)[(rows, *place.T)]
+    return (logits[:, 0] < 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
+
+
+def _with_rows(output: Tensor, rows: int | None) -> Tensor:
+    if rows is None or (output.ndim > 0 and output.shape[0] == rows):
+        return output
+    if output.ndim == 0 and rows == 1:
+        return output.reshape(1)
+    raise ValueError(
+        f"forward_func gives an output of shape {tuple(output.shape)} for {rows} sample(s), "
+        "expected the samples on axis 0; pass a forward_func that returns (N,) or (N, classes): a "
+        ".squeeze() in the head drops the axis of a single sample (.squeeze(1) or .flatten(1) "
+        "doesn't), and classes on axis 0 need .T"
+    )
+
+
+def _entry(output: Any, name: str) -> Any:
+    if isinstance(output, Mapping):
+        return output.get(name)
+    return getattr(output, name, None)
+
+
+def _tensors(output: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors of an output with how to get them: ``["features"]``, ``[0]``, ``.pooled``."""
+    if isinstance(output, Tensor):
+        yield path, output
+    elif isinstance(output, Mapping):
+        for key, value in output.items():
+            yield from _tensors(value, f'{path}["{key}"]' if isinstance(key, str) else path)
+    elif isinstance(output, Sequence) and not isinstance(output, (str, bytes)):
+        for index, value in enumerate(output):
+            yield from _tensors(value, f"{path}[{index}]")
+    elif not path and hasattr(output, "__dict__"):
+        for key, value in vars(output).items():
+            yield from _tensors(value, f".{key}")
+
+
+def _example(every: Sequence[tuple[str, Tensor]]) -> str:
+    return next((name for name, value in every if value.ndim > 0), "[0]")
