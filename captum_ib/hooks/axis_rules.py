@@ -219,7 +219,7 @@ def _moved(tracker: AxisTracker, op: Operation) -> None:
     with torch._C.DisableTorchFunction():
         marks = torch.empty_strided([1] * source.ndim, tuple(range(source.ndim)), device="meta")
         function: Any = getattr(marks, op.name)
-        turned = function(*op.args[1:], **op.kwargs) if callable(function) else function
+        turned: Any = function(*op.args[1:], **op.kwargs) if callable(function) else function
         order = turned.stride()
     permuted(tracker, source, op.outputs[0], order)
 

@@ -293,7 +293,7 @@ QUICK = (
 def test_no_layer_has_a_wrong_axis(candidate: Candidate) -> None:
     counts = scanned(candidate)
     assert counts.wrong == []
-    assert counts.right > 0
+    assert counts.right + counts.asked > 0  # TNT, which unfolds the image, is asked for
 
 
 @pytest.mark.parametrize("name", QUICK)
