@@ -226,7 +226,7 @@ class TokenLayout:
         roles = tuple(axis.role if axis else None for axis in axes)
         if not roles or roles[0] not in SAMPLES:
             return None
-        if roles[1:] in _KINDS:
+        if roles[1:] in _KINDS and not any(axis and axis.grid for axis in axes):
             return TokenLayout(_KINDS[roles[1:]])
         if roles[1:] != ("positions", "channels"):
             return None

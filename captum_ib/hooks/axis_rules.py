@@ -6,7 +6,7 @@ By the functions' names, which ``torch.*``, ``torch.nn.functional`` and tensor m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -29,7 +29,8 @@ def agreed(axes: Iterable[Axis | None]) -> Axis | None:
     (learned positions are looked up like words).
     """
     said = set(axes) - {None}
-    known = {axis for axis in said if axis not in (OTHER, GROUP) and axis.role != "joined"} or said
+    vague = {axis for axis in said if axis in (OTHER, GROUP) or (axis and axis.parts)}
+    known = said - vague or said
     if any(axis is not None and axis.grid for axis in known):
         known -= {P}
     return known.pop() if len(known) == 1 else OTHER if known else None
@@ -217,8 +218,9 @@ def _moved(tracker: AxisTracker, op: Operation) -> None:
     source = op.given[0]
     with torch._C.DisableTorchFunction():
         marks = torch.empty_strided([1] * source.ndim, tuple(range(source.ndim)), device="meta")
-        function = getattr(marks, op.name)
-        order = (function(*op.args[1:], **op.kwargs) if callable(function) else function).stride()
+        function: Any = getattr(marks, op.name)
+        turned: Any = function(*op.args[1:], **op.kwargs) if callable(function) else function
+        order = turned.stride()
     permuted(tracker, source, op.outputs[0], order)
 
 
