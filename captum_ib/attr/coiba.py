@@ -259,8 +259,7 @@ def betas_of(beta: float | Sequence[float], n_layers: int) -> list[float]:
         TypeError: no numbers.
         ValueError: another number of values, or one that is negative or not finite.
     """
-    several = isinstance(beta, Sequence) and not isinstance(beta, str)
-    given = list(beta) if several else [beta] * n_layers
+    given: list[Any] = list(beta) if isinstance(beta, (tuple, list)) else [beta] * n_layers
     if len(given) != n_layers:
         raise ValueError(f"given {len(given)} values of beta for {n_layers} layers")
     return [require_weight("beta", value) for value in given]
