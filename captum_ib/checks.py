@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from numbers import Real
 
 from torch import Tensor
 
@@ -42,8 +43,11 @@ def require_weight(name: str, value: float, *, positive: bool = False) -> float:
     """A finite number that is not negative, or (``positive``) above 0.
 
     Raises:
+        TypeError: no number.
         ValueError: another one.
     """
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"{name} must be a number, given {type(value).__name__}")
     if not (value > 0 or (value == 0 and not positive)) or value == float("inf"):
         wanted = "positive and finite" if positive else "finite and not negative"
         raise ValueError(f"{name} must be {wanted}, given {value}")

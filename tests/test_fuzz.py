@@ -74,6 +74,15 @@ def inputs_like(value: Tensor) -> list[Any]:
     ]
 
 
+def elsewhere(case: Case, draw: random.Random) -> Case:
+    """The same method at other layers, whatever they are."""
+    subject = case.subject
+    model = subject.model.model if subject.pair else subject.model
+    names = [name for name, _ in model.named_modules() if name]
+    layers = [draw.choice(names) for _ in subject.layers]
+    return Case(case.method, replace(subject, layers=layers, shape=()))
+
+
 VALUES: dict[str, tuple[Any, ...]] = {
     "n_steps": (0, -1, 1, 2, 1.5, "3", True, None),
     "n_samples": (0, -2, 1, 3, 2.0, "2", None),
@@ -133,6 +142,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
 class Random:
     """One random call."""
 
+    method: str
     case: Case
     inputs: Any
     keywords: dict[str, Any]
@@ -141,7 +151,10 @@ class Random:
     def of(seed: int, cases: list[Case]) -> Random:
         draw = random.Random(seed)
         case = draw.choice(cases)
-        known = inspect.signature(case.method.build(case.subject).attribute).parameters
+        name = type(case.build()).__name__
+        known = inspect.signature(case.build().attribute).parameters
+        if draw.random() < 0.2:
+            case = elsewhere(case, draw)
         keywords: dict[str, Any] = {n: draw.choice(v) for n, v in QUICK.items() if n in known}
         inputs = case.subject.inputs
         if draw.random() < 0.5:
@@ -152,12 +165,12 @@ class Random:
                 inputs = draw.choice([inputs, inputs, inputs, list(inputs), inputs[:1], inputs[0]])
             else:
                 inputs = draw.choice(inputs_like(inputs))
-        names = [name for name in known if name in VALUES]
-        for name in draw.sample(names, draw.choice((0, 1, 1, 2, 3))):
-            keywords[name] = draw.choice(VALUES[name])
+        names = [option for option in known if option in VALUES]
+        for option in draw.sample(names, draw.choice((0, 1, 1, 2, 3))):
+            keywords[option] = draw.choice(VALUES[option])
         if keywords.get("n_steps") == 1 and "method" in known:
             keywords["n_steps"] = 2
-        return Random(case, inputs, keywords)
+        return Random(name, case, inputs, keywords)
 
     def run(self) -> Any:
         defaults = {"target": self.case.subject.target, **self.case.method.settings}
@@ -180,8 +193,8 @@ class Random:
 
         told = {name: short(value) for name, value in self.keywords.items()}
         model = type(self.case.subject.model).__name__
-        name = type(self.case.build()).__name__
-        return f"{name} on {model}: inputs {short(self.inputs)}, {told}"
+        where = f"{self.method} on {model} at {self.case.subject.layers}"
+        return f"{where}: inputs {short(self.inputs)}, {told}"
 
 
 def state_of(model: torch.nn.Module) -> dict[str, Any]:
@@ -220,11 +233,8 @@ def verdict(call: Random, call_fails: list[str]) -> str | None:
         result = call.run()
     except (ValueError, TypeError, RuntimeError) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        ours = last.filename.startswith(OURS) and type(error) in (
-            ValueError,
-            TypeError,
-            RuntimeError,
-        )
+        raised = (last.line or "").startswith("raise ")  # not by what a line of ours called
+        ours = last.filename.startswith(OURS) and raised
         named = any(name in str(error) for name in ("inputs", *call.keywords))
         call_fails.append(str(error))
         if ours or named:
@@ -251,7 +261,9 @@ def wrong(call: Random, result: Any) -> str | None:
         return f"{[len(one) for one in maps]} rows for {len(first)} samples"
     if not call.case.method.signed and any(bool((one < 0).any()) for one in maps):
         return "negative bits"
-    plain = not {"reduce", "layout", "attribute_to_layer_input"} & set(call.keywords)
+    plain = call.case.subject.shape and not {"reduce", "layout", "attribute_to_layer_input"} & set(
+        call.keywords
+    )
     given = call.inputs if isinstance(call.inputs, tuple) else (call.inputs,)
     own = call.case.subject.inputs
     own = own if isinstance(own, tuple) else (own,)
@@ -274,25 +286,25 @@ def check(seeds: range) -> None:
             case.subject, model=copy.deepcopy(case.subject.model)
         )
     cases = [Case(case.method, own[id(case.subject)]) for case in cases]
-    states = {id(case.subject): state_of(case.subject.model) for case in cases}
+    states = {id(case.subject.model): state_of(case.subject.model) for case in cases}
     problems, fails = [], []
     for seed in seeds:
         call = Random.of(seed, cases)
         found = verdict(call, fails)
-        changed = same(states[id(call.case.subject)], state_of(call.case.subject.model))
+        changed = same(states[id(call.case.subject.model)], state_of(call.case.subject.model))
         if changed:
             found = f"{found or 'a result'}, and the model is changed: {changed[:3]}"
-            states[id(call.case.subject)] = state_of(call.case.subject.model)
+            states[id(call.case.subject.model)] = state_of(call.case.subject.model)
         if found:
             problems.append(f"seed {seed}: {call}\n    {found}")
     assert not problems, f"{len(problems)} of {len(seeds)} calls:\n" + "\n".join(problems)
     # Neither are all calls refused, nor none.
-    assert 0.2 < len(fails) / len(seeds) < 0.8
+    assert 0.2 < len(fails) / len(seeds) < 0.9
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(2))
 def test_random_calls_are_right_or_refused_with_a_word(part):
-    check(range(part * FAST // 4, (part + 1) * FAST // 4))
+    check(range(part * FAST // 2, (part + 1) * FAST // 2))
 
 
 @pytest.mark.slow

@@ -39,9 +39,8 @@ def test_a_deep_picture_is_its_8_bit_copy(depth, read, tmp_path):
 def test_the_order_of_bytes_does_not_matter(mode):
     order = ">u2" if mode.endswith("B") else "<u2"
     data = (RAMP * 65535).astype(order).tobytes()
-    assert (
-        np.asarray(as_rgb(Image.frombytes(mode, (64, 48), data)))[..., 0].tolist() == COPY.tolist()
-    )
+    found = np.asarray(as_rgb(Image.frombytes(mode, (64, 48), data)))
+    assert found[..., 0].tolist() == COPY.tolist()
 
 
 def test_8_bits_come_back_from_floats_unchanged():

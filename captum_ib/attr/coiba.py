@@ -278,9 +278,10 @@ def betas_of(beta: float | Sequence[float], n_layers: int) -> list[float]:
     """β per layer.
 
     Raises:
+        TypeError: no numbers.
         ValueError: another number of values, or one that is negative or not finite.
     """
-    given = [beta] * n_layers if isinstance(beta, (int, float)) else list(beta)
+    given: list[Any] = list(beta) if isinstance(beta, (tuple, list)) else [beta] * n_layers
     if len(given) != n_layers:
         raise ValueError(f"given {len(given)} values of beta for {n_layers} layers")
     return [require_weight("beta", value) for value in given]

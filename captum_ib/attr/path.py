@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 from captum.attr._utils.approximation_methods import approximation_parameters
 from torch import Tensor
@@ -50,6 +51,8 @@ class Path:
         least = 1 if method == "gausslegendre" else 2
         if require_count("n_steps", n_steps) < least:
             raise ValueError(f"n_steps must be at least {least} for {method}, given {n_steps}")
+        if not isinstance(power, Real):
+            raise TypeError(f"power must be a number, given {type(power).__name__}")
         if not 1.0 <= power < float("inf"):
             raise ValueError(f"power must be at least 1 and finite, given {power}")
         weights_of, points_of = approximation_parameters(method)

@@ -220,9 +220,12 @@ def draw_seed(seed: int | None) -> int:
 
     Raises:
         TypeError: a seed that is no int.
+        ValueError: one that torch's generators don't take.
     """
     if seed is None:
         return int(torch.randint(0, 2**62, ()).item())
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"seed must be an int or None, given {type(seed).__name__}")
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"seed must lie within -2**63 and 2**64 - 1, given {seed}")
     return seed

@@ -80,6 +80,12 @@ def pair_calls(
     given = given if isinstance(given, tuple) else () if given is None else (given,)
     pair = prepare(dual, inputs, tuple(_as_tower_takes(mask) for mask in given))
     sides = tower_calls(dual, pair.inputs, pair.additional)
+    for mask in (value for side in sides for value in side.additional):
+        if isinstance(mask, Tensor) and (mask.ndim == 0 or mask.shape[0] not in (1, pair.n)):
+            raise ValueError(
+                f"a mask of shape {tuple(mask.shape)} in additional_forward_args does not fit "
+                f"{pair.n} pairs: it needs one row for each"
+            )
     with borrowed([dual]), torch.no_grad():
         embeddings = [call.run() for call in sides]
     return [

@@ -65,9 +65,20 @@ def _as_index(target: Any, n: int) -> Tensor:
     if isinstance(target, numbers.Integral):
         return torch.full((n, 1), int(target))
     if isinstance(target, tuple):
-        return torch.tensor([target]).expand(n, -1)
-    rows = [entry if isinstance(entry, tuple) else (int(entry),) for entry in target]
-    return torch.tensor(rows).reshape(len(rows), -1)
+        return _as_index([target], n).expand(n, -1)
+    rows = [entry if isinstance(entry, tuple) else (entry,) for entry in target]
+    if not rows or len({len(row) for row in rows}) > 1 or not all(map(_is_whole, sum(rows, ()))):
+        raise TypeError(
+            f"target must be a list of ints, or of tuples of as many ints each, given {target}"
+        )
+    return torch.tensor([[int(value) for value in row] for row in rows])
+
+
+def _is_whole(value: object) -> bool:
+    """Whether it is an int, or a tensor that holds one."""
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and not value.is_floating_point()
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def part_of_target(target: Any, n: int, start: int, stop: int) -> Any:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from captum_ib.attr import IBA, NIB
+from captum_ib.attr import IBA, NIB, CoIBA
 from tests.attr.cases import METHODS, SUBJECTS, Case
 from tests.test_fuzz import bert
 
@@ -132,3 +132,40 @@ def test_a_pair_says_which_call_failed():
     pixels, ids = case.subject.inputs
     with pytest.raises(ValueError, match=r"\(int64 \(3, 5\) on cpu.*ids run from 2 to 99"):
         case.attribute(case.build(), (pixels, ids.clamp(min=2).masked_fill(ids == 19, 99)))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"beta": "1"}, TypeError, "beta must be a number, given str"),
+        ({"beta": None}, TypeError, "beta must be a number, given NoneType"),
+        ({"lr": None}, TypeError, "lr must be a number, given NoneType"),
+        ({"min_std": "s"}, TypeError, "min_std must be a number, given str"),
+        (
+            {"seed": 2**70},
+            ValueError,
+            r"seed must lie within .* given 11805916",
+        ),
+        ({"target": []}, TypeError, r"target must be a list of ints, .* given \[\]"),
+        ({"target": [None]}, TypeError, r"target must be a list of ints, .* given \[None\]"),
+        ({"target": [(0,), (1, 1), 2]}, TypeError, "tuples of as many ints each"),
+    ],
+)
+def test_values_of_a_wrong_kind_are_named(options, error, message):
+    model = copy.deepcopy(SUBJECTS["vit"]().model)
+    coiba = CoIBA(model, ["blocks.1.norm1", "blocks.2.norm1"])
+    with pytest.raises(error, match=message):
+        coiba.attribute(PICTURES, **{"target": 1, "n_steps": 2, "seed": 0, **options})
+
+
+def test_power_is_a_number():
+    nib = NIB(SUBJECTS["linear"]().model, "linear0")
+    with pytest.raises(TypeError, match="power must be a number, given str"):
+        nib.attribute(torch.rand(2, 3), target=0, power="2")
+
+
+@pytest.mark.parametrize("method", ["M2IB", "NIB-pair", "CAM2IB"])
+def test_a_mask_has_a_row_for_each_pair(method):
+    case = Case(METHODS[method], SUBJECTS["clip"]())
+    with pytest.raises(ValueError, match=r"mask of shape \(2, 5\) .* does not fit 3 pairs"):
+        case.attribute(case.build(), additional_forward_args=torch.ones(2, 5))
