@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from torch import Tensor, nn
 
@@ -32,14 +32,20 @@ from captum_ib.bottleneck import (
 )
 from captum_ib.checks import require_weight
 from captum_ib.facts import BITS, Facts
-from captum_ib.forward import Call, as_given, cross_entropy, log_usage, named_layers, prepare
+from captum_ib.forward import (
+    Call,
+    Inputs,
+    as_given,
+    cross_entropy,
+    log_usage,
+    named_layers,
+    prepare,
+)
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import LayerLike
 
 if TYPE_CHECKING:
     from captum_ib.attr.options import IBAOptions, Unpack
-
-Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 
 
 class IBABottleneck(Bottlenecks):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import torch
 from captum.attr import GradientAttribution, LayerAttribution
@@ -14,6 +14,7 @@ from captum_ib.checks import require_choice, require_finite
 from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import (
     Call,
+    Inputs,
     Named,
     Tick,
     as_given,
@@ -35,7 +36,6 @@ from captum_ib.models.layers import LayerLike
 if TYPE_CHECKING:
     from captum_ib.attr.options import NIBOptions, Unpack
 
-Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 Baselines = float | Tensor | Sequence[float | Tensor] | None
 
 

@@ -11,7 +11,7 @@ from captum_ib.forward.layers import (
     session_layouts,
     session_of,
 )
-from captum_ib.forward.method import Named, log_usage
+from captum_ib.forward.method import Inputs, Named, log_usage
 from captum_ib.forward.pair import (
     TowerCall,
     as_given,
@@ -40,6 +40,7 @@ from captum_ib.forward.target import (
 __all__ = [
     "Call",
     "Facts",
+    "Inputs",
     "Named",
     "Target",
     "Tick",

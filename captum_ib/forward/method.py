@@ -6,9 +6,13 @@ from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, cast
 
 from captum import log as captum_log
+from torch import Tensor
 
 from captum_ib.facts import Facts
 from captum_ib.hooks import untouched
+
+Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
+"""What ``attribute`` is given and gives back: tensor in, tensor out; tuple in, tuple out."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
