@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from captum_ib.checks import is_sequence
+
 
 def patch_grid(model: nn.Module, patches: int, image: Tensor) -> tuple[int, int] | None:
     """Rows and columns of an image's patches, by the model's patch size; ``None``: can't tell."""
@@ -54,5 +56,5 @@ def patch_sizes(model: nn.Module) -> Iterator[tuple[int, int]]:
             patch = getattr(holder, "patch_size", None)
             if isinstance(patch, int):
                 yield patch, patch
-            elif isinstance(patch, (tuple, list)) and len(patch) == 2:
+            elif is_sequence(patch) and len(patch) == 2:
                 yield int(patch[0]), int(patch[1])

@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import torch
-from captum.attr import GradientAttribution, LayerAttribution
+from captum.attr import (  # pyright: ignore[reportMissingTypeStubs]: it has none
+    GradientAttribution,
+    LayerAttribution,
+)
 from torch import Tensor
 
 from captum_ib.attr.path import Path
@@ -145,8 +148,10 @@ class NIB(Named, LayerAttribution, GradientAttribution):
         layer: LayerLike | Sequence[LayerLike] | None = None,
     ) -> None:
         self.layers = one_layer_each(forward_func, layer, "NIB")
-        LayerAttribution.__init__(self, forward_func, self.layers[0][1])
-        GradientAttribution.__init__(self, forward_func)
+        layered: Any = LayerAttribution  # Captum types no constructor
+        graded: Any = GradientAttribution
+        layered.__init__(self, forward_func, self.layers[0][1])
+        graded.__init__(self, forward_func)
 
     def has_convergence_delta(self) -> bool:
         """Whether ``return_convergence_delta`` is offered: yes."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from captum.attr._utils.approximation_methods import approximation_parameters
+from captum.attr._utils.approximation_methods import (  # pyright: ignore[reportMissingTypeStubs]
+    approximation_parameters,
+)
 
 from captum_ib.checks import require_choice, require_count
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
-from captum_ib.checks import require_finite
+from captum_ib.checks import is_tuple, require_finite
 from captum_ib.forward.target import output_tensor, part_of_target, select, target_index
 from captum_ib.models.dual_encoder import TowerEmbedding
 
@@ -34,7 +34,9 @@ class Call:
     additional: tuple[Any, ...] = ()
     target: Any = None
     tuple_in: bool = False
-    _repeated: dict[int, tuple[Any, ...]] = field(default_factory=dict, repr=False)
+    _repeated: dict[int, tuple[Any, ...]] = field(
+        default_factory=dict[int, tuple[Any, ...]], repr=False
+    )
 
     @property
     def n(self) -> int:
@@ -133,7 +135,7 @@ def prepare(
     if not given:
         raise ValueError("inputs is an empty tuple, expected at least one tensor")
     for index, value in enumerate(given):
-        if not isinstance(value, Tensor):
+        if not isinstance(cast(object, value), Tensor):
             raise TypeError(
                 f"inputs must be a tensor or a tuple of tensors, given {type(value).__name__} at "
                 f"position {index}"
@@ -145,7 +147,7 @@ def prepare(
                 f"shapes {[tuple(v.shape) for v in given]}"
             )
     extra = additional_forward_args
-    extra = () if extra is None else extra if isinstance(extra, tuple) else (extra,)
+    extra = () if extra is None else extra if is_tuple(extra) else (extra,)
     detached = tuple(
         value.detach().clone() if value.is_inference() else value.detach() for value in given
     )
@@ -160,6 +162,6 @@ def draw_seed(seed: int | None) -> int:
     """
     if seed is None:
         return int(torch.randint(0, 2**62, ()).item())
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if isinstance(seed, bool) or not isinstance(cast(object, seed), int):
         raise TypeError(f"seed must be an int or None, given {type(seed).__name__}")
     return seed

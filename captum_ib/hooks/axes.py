@@ -6,6 +6,10 @@ transpositions, reshapes, slices, concatenations and sums, so that nothing is de
 sizes happen to agree. What no operation says stays unknown.
 """
 
+# What torch's operations are given is untyped; the rules below belong to the tracker.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportPrivateUsage=false
+
 from __future__ import annotations
 
 import weakref

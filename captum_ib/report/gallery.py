@@ -42,7 +42,7 @@ def gallery(table: Table, count: int = 50, seed: int = 0) -> str:
         seed: of that choice.
     """
     data = gallery_data(table, count, seed)
-    home = files(__package__)
+    home = files("captum_ib.report")
     page, style, script = (
         (home / f"gallery.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
     )
