@@ -1,12 +1,13 @@
 """What a model says of itself: patch sizes, grids, prefix tokens."""
 
+# What a model says of itself has no type.
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from torch import Tensor, nn
-
-from captum_ib.checks import is_sequence
 
 
 def patch_grid(model: nn.Module, patches: int, image: Tensor) -> tuple[int, int] | None:
@@ -56,5 +57,5 @@ def patch_sizes(model: nn.Module) -> Iterator[tuple[int, int]]:
             patch = getattr(holder, "patch_size", None)
             if isinstance(patch, int):
                 yield patch, patch
-            elif is_sequence(patch) and len(patch) == 2:
+            elif isinstance(patch, (tuple, list)) and len(patch) == 2:
                 yield int(patch[0]), int(patch[1])

@@ -33,8 +33,9 @@ SHOWN = {
     "CoIBA(model).attribute(x, target=1, return_trace=True)": "tuple[Tensor, FitTrace]",
     "IBA(model).attribute(x, beta=2.0)": "Tensor",
     "NIB(model).attribute(x)": "Tensor",
-    "NIB(model).attribute(x, return_convergence_delta=True)": (
-        "tuple[Tensor, Tensor | tuple[Tensor, ...]]"
+    "NIB(model).attribute(x, return_convergence_delta=True)": "tuple[Tensor, Tensor]",
+    "NIB(dual).attribute((x, ids), return_convergence_delta=True)": (
+        "tuple[tuple[Tensor, ...], Tensor | tuple[Tensor, ...]]"
     ),
     "M2IB(dual).attribute((x, ids))": "tuple[Tensor, Tensor]",
     "M2IB(dual).attribute((x, ids), return_trace=True)": (

@@ -177,7 +177,7 @@ class NIB(Named, LayerAttribution, GradientAttribution):
         @overload
         def attribute(
             self,
-            inputs: Inputs,
+            inputs: Tensor,
             baselines: Baselines = ...,
             target: Any = ...,
             additional_forward_args: Any = ...,
@@ -188,7 +188,23 @@ class NIB(Named, LayerAttribution, GradientAttribution):
             return_convergence_delta: Literal[True],
             attribute_to_layer_input: bool = ...,
             **options: Unpack[NIBOptions],
-        ) -> tuple[Inputs, Tensor | tuple[Tensor, ...]]: ...
+        ) -> tuple[Tensor, Tensor]: ...
+
+        @overload
+        def attribute(
+            self,
+            inputs: tuple[Tensor, ...],
+            baselines: Baselines = ...,
+            target: Any = ...,
+            additional_forward_args: Any = ...,
+            n_steps: int = ...,
+            method: str = ...,
+            internal_batch_size: int | None = ...,
+            *,
+            return_convergence_delta: Literal[True],
+            attribute_to_layer_input: bool = ...,
+            **options: Unpack[NIBOptions],
+        ) -> tuple[tuple[Tensor, ...], Tensor | tuple[Tensor, ...]]: ...
 
     @log_usage()
     def attribute(
