@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from numbers import Real
+from typing import Any, TypeGuard
 
 from torch import Tensor
+
+
+def is_tuple(value: object) -> TypeGuard[tuple[Any, ...]]:
+    """A tuple, of anything."""
+    return isinstance(value, tuple)
+
+
+def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
+    """A tuple or list, of anything."""
+    return isinstance(value, (tuple, list))
 
 
 def require_count(name: str, value: object, least: int = 1) -> int:

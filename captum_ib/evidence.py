@@ -1,5 +1,8 @@
 """What a model says of itself: patch sizes, grids, prefix tokens."""
 
+# What a model says of itself has no type.
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -41,5 +41,5 @@ class Facts:
     description: str
     passes: str
     layers: Literal["none", "one", "many"] = "none"
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    options: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -1,5 +1,8 @@
 """Where the positions of an activation lie: tokens ↔ grid, class tokens, channels first or last."""
 
+# torch does not type unflatten.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import math
@@ -156,14 +159,14 @@ class TokenLayout:
         """
         if self.kind == "flat":
             return values
-        positions = values.sum(dim=self.channel_axis)
+        positions: Tensor = values.sum(dim=self.channel_axis)
         if self.kind == "tokens" and self.grid is not None:
             patches = positions[:, self.prefix : self.prefix + math.prod(self.grid)]
             positions = patches.unflatten(1, self.grid)
         if self.kind == "sequence":
             positions = positions[:, self.prefix : positions.shape[1] - self.suffix]
         if self.fold is not None:
-            stretches = positions.unflatten(1, (self.fold, -1))
+            stretches: Tensor = positions.unflatten(1, (self.fold, -1))
             positions = stretches.transpose(2, 3).flatten(1, 2)
         return positions.unsqueeze(1) if self.spatial else positions
 
@@ -223,7 +226,7 @@ class TokenLayout:
         >>> TokenLayout.of_axes((N, P, C))
         TokenLayout(kind='tokens', prefix=1, grid=(2, 3), suffix=0, fold=None)
         """
-        roles = tuple(axis.role if axis else None for axis in axes)
+        roles: tuple[str | None, ...] = tuple(axis.role if axis else None for axis in axes)
         if not roles or roles[0] not in SAMPLES:
             return None
         if roles[1:] in _KINDS and not any(axis and axis.grid for axis in axes):
@@ -238,7 +241,7 @@ class TokenLayout:
 
 SAMPLES = (None, "samples")
 
-_KINDS = {
+_KINDS: dict[tuple[str | None, ...], str] = {
     ("channels",): "flat",
     ("channels", "positions"): "ncl",
     ("channels", "rows", "columns"): "nchw",

@@ -1,5 +1,8 @@
 """What the bottleneck methods share: where the noise comes from, and one fit per part of a call."""
 
+# torch does not type unflatten.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
@@ -8,7 +11,7 @@ from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
-from captum.attr import LayerAttribution
+from captum.attr import LayerAttribution  # pyright: ignore[reportMissingTypeStubs]: it has none
 from torch import Tensor
 
 from captum_ib.bottleneck import (
@@ -341,7 +344,8 @@ class BottleneckAttribution(Named, LayerAttribution):
     ) -> None:
         self.sites = [list(layers) for layers in sites]
         self.statistics: ActivationStatistics | None = None
-        LayerAttribution.__init__(self, forward_func, self.sites[0][0][1])
+        base: Any = LayerAttribution  # Captum types no constructor
+        base.__init__(self, forward_func, self.sites[0][0][1])
 
     @untouched
     def estimate(

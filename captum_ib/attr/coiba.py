@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ from captum_ib.checks import require_choice, require_weight
 from captum_ib.facts import BITS, Facts
 from captum_ib.forward import (
     Call,
+    Inputs,
     Objective,
     as_given,
     cross_entropy,
@@ -45,8 +46,6 @@ from captum_ib.models.layers import LayerLike
 
 if TYPE_CHECKING:
     from captum_ib.attr.options import CoIBAOptions, Unpack
-
-Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 
 
 class CoIBABottlenecks(Bottlenecks):

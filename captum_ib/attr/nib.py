@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
-from captum.attr import GradientAttribution, LayerAttribution
+from captum.attr import (  # pyright: ignore[reportMissingTypeStubs]: it has none
+    GradientAttribution,
+    LayerAttribution,
+)
 from torch import Tensor
 
 from captum_ib.attr.path import Path, require_even, require_whole
@@ -15,6 +18,7 @@ from captum_ib.checks import require_choice, require_finite
 from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import (
     Call,
+    Inputs,
     Named,
     Tick,
     as_given,
@@ -36,7 +40,6 @@ from captum_ib.models.layers import LayerLike
 if TYPE_CHECKING:
     from captum_ib.attr.options import NIBOptions, Unpack
 
-Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 Baseline = float | Tensor
 Baselines = Baseline | Sequence[Baseline] | Callable[..., Baseline | Sequence[Baseline]] | None
 
@@ -146,8 +149,10 @@ class NIB(Named, LayerAttribution, GradientAttribution):
         layer: LayerLike | Sequence[LayerLike] | None = None,
     ) -> None:
         self.layers = one_layer_each(forward_func, layer, "NIB")
-        LayerAttribution.__init__(self, forward_func, self.layers[0][1])
-        GradientAttribution.__init__(self, forward_func)
+        layered: Any = LayerAttribution  # Captum types no constructor
+        graded: Any = GradientAttribution
+        layered.__init__(self, forward_func, self.layers[0][1])
+        graded.__init__(self, forward_func)
 
     def has_convergence_delta(self) -> bool:
         """Whether ``return_convergence_delta`` is offered: yes."""
@@ -222,7 +227,7 @@ class NIB(Named, LayerAttribution, GradientAttribution):
         @overload
         def attribute(
             self,
-            inputs: Inputs,
+            inputs: Tensor,
             baselines: Baselines = ...,
             target: Any = ...,
             additional_forward_args: Any = ...,
@@ -233,7 +238,23 @@ class NIB(Named, LayerAttribution, GradientAttribution):
             return_convergence_delta: Literal[True],
             attribute_to_layer_input: bool = ...,
             **options: Unpack[NIBOptions],
-        ) -> tuple[Inputs, Tensor | tuple[Tensor, ...]]: ...
+        ) -> tuple[Tensor, Tensor]: ...
+
+        @overload
+        def attribute(
+            self,
+            inputs: tuple[Tensor, ...],
+            baselines: Baselines = ...,
+            target: Any = ...,
+            additional_forward_args: Any = ...,
+            n_steps: int = ...,
+            method: str = ...,
+            internal_batch_size: int | None = ...,
+            *,
+            return_convergence_delta: Literal[True],
+            attribute_to_layer_input: bool = ...,
+            **options: Unpack[NIBOptions],
+        ) -> tuple[tuple[Tensor, ...], Tensor | tuple[Tensor, ...]]: ...
 
     @log_usage()
     def attribute(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from numbers import Real
 
-from captum.attr._utils.approximation_methods import approximation_parameters
+from captum.attr._utils.approximation_methods import (  # pyright: ignore[reportMissingTypeStubs]
+    approximation_parameters,
+)
 from torch import Tensor
 
 from captum_ib.checks import require_choice, require_count

@@ -19,7 +19,7 @@ from captum_ib.baselines._tokens import (
     token_layout,
 )
 from captum_ib.facts import OUTPUT, Facts
-from captum_ib.forward import Call, Named, log_usage
+from captum_ib.forward import Call, Inputs, Named, log_usage
 from captum_ib.layout import TokenLayout
 
 
@@ -57,7 +57,7 @@ class AttentionGradCAM(Named, Attribution):
     @log_usage()
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: Inputs,
         target: Any = None,
         additional_forward_args: Any = None,
         *,
@@ -66,7 +66,7 @@ class AttentionGradCAM(Named, Attribution):
         readout: Readout = None,
         layout: TokenLayout | None = None,
         internal_batch_size: int | None = None,
-    ) -> Any:
+    ) -> Inputs:
         """Weighted attention per token.
 
         Args:

@@ -18,7 +18,7 @@ from captum_ib.baselines._tokens import (
     follow,
 )
 from captum_ib.facts import Facts
-from captum_ib.forward import Call, Named, log_usage
+from captum_ib.forward import Call, Inputs, Named, log_usage
 from captum_ib.layout import TokenLayout
 
 
@@ -58,7 +58,7 @@ class AttentionRollout(Named, Attribution):
     @log_usage()
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: Inputs,
         target: Any = None,
         additional_forward_args: Any = None,
         *,
@@ -66,7 +66,7 @@ class AttentionRollout(Named, Attribution):
         readout: Readout = None,
         layout: TokenLayout | None = None,
         internal_batch_size: int | None = None,
-    ) -> Any:
+    ) -> Inputs:
         """Share of each token in the token that is read.
 
         Args:

@@ -21,7 +21,7 @@ from captum_ib.baselines._tokens import (
 )
 from captum_ib.checks import require_count, require_finite
 from captum_ib.facts import Facts
-from captum_ib.forward import Call, Named, log_usage
+from captum_ib.forward import Call, Inputs, Named, log_usage
 from captum_ib.hooks import CompositeHook, borrowed, roots, samples_axis_of
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import blocks_of
@@ -68,7 +68,7 @@ class BeyondIntuition(Named, Attribution):
     @log_usage()
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: Inputs,
         baselines: Any = None,
         target: Any = None,
         additional_forward_args: Any = None,
@@ -79,7 +79,7 @@ class BeyondIntuition(Named, Attribution):
         readout: Readout = None,
         layout: TokenLayout | None = None,
         internal_batch_size: int | None = None,
-    ) -> Any:
+    ) -> Inputs:
         """Relevance per token.
 
         Args:

@@ -14,6 +14,7 @@ from captum_ib.checks import require_finite
 from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import (
     Call,
+    Inputs,
     Named,
     as_given,
     calls_of,
@@ -61,13 +62,13 @@ class FastIG(Named, GradientAttribution):
     @log_usage()
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: Inputs,
         baselines: Any = None,
         target: Any = None,
         additional_forward_args: Any = None,
         *,
         internal_batch_size: int | None = None,
-    ) -> Any:
+    ) -> Inputs:
         """Difference to the baseline times gradient.
 
         Args:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from captum.attr import Attribution
-from torch import Tensor
 
 from captum_ib.baselines._tokens import (
     Readout,
@@ -17,7 +16,7 @@ from captum_ib.baselines._tokens import (
     follow_residual,
 )
 from captum_ib.facts import Facts
-from captum_ib.forward import Call, Named, log_usage, logit_scale
+from captum_ib.forward import Call, Inputs, Named, log_usage, logit_scale
 from captum_ib.layout import TokenLayout
 
 
@@ -58,7 +57,7 @@ class GenericAttention(Named, Attribution):
     @log_usage()
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: Inputs,
         target: Any = None,
         additional_forward_args: Any = None,
         *,
@@ -67,7 +66,7 @@ class GenericAttention(Named, Attribution):
         readout: Readout = None,
         layout: TokenLayout | None = None,
         internal_batch_size: int | None = None,
-    ) -> Any:
+    ) -> Inputs:
         """Relevance per token.
 
         Args:

@@ -21,7 +21,7 @@ from captum_ib.baselines._tokens import (
 )
 from captum_ib.checks import require_count
 from captum_ib.facts import Facts
-from captum_ib.forward import Call, Named, log_usage
+from captum_ib.forward import Call, Inputs, Named, log_usage
 from captum_ib.layout import TokenLayout
 
 
@@ -68,7 +68,7 @@ class IIA(Named, Attribution):
     @log_usage()
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: Inputs,
         baselines: Any = None,
         target: Any = None,
         additional_forward_args: Any = None,
@@ -78,7 +78,7 @@ class IIA(Named, Attribution):
         readout: Readout = None,
         layout: TokenLayout | None = None,
         internal_batch_size: int | None = None,
-    ) -> Any:
+    ) -> Inputs:
         """Relevance per token.
 
         Args:

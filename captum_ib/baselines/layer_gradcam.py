@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_ib.baselines.one_layer import OneLayer, layer_state
 from captum_ib.facts import OUTPUT, Facts
-from captum_ib.forward import Call, log_usage
+from captum_ib.forward import Call, Inputs, log_usage
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import NamedLayer
 
@@ -44,7 +44,7 @@ class LayerGradCAM(OneLayer, GradientAttribution):
     @log_usage()
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: Inputs,
         target: Any = None,
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
@@ -52,7 +52,7 @@ class LayerGradCAM(OneLayer, GradientAttribution):
         *,
         layout: TokenLayout | None = None,
         internal_batch_size: int | None = None,
-    ) -> Any:
+    ) -> Inputs:
         """Weighted sum of the layer's channels.
 
         Args:

@@ -13,7 +13,7 @@ from captum_ib.baselines._perturb import Canvas
 from captum_ib.baselines.fast_ig import explain_inputs
 from captum_ib.checks import require_choice, require_count
 from captum_ib.facts import Facts
-from captum_ib.forward import Named, TowerCall, log_usage, predicted
+from captum_ib.forward import Inputs, Named, TowerCall, log_usage, predicted
 
 
 class MFABA(Named, GradientAttribution):
@@ -56,7 +56,7 @@ class MFABA(Named, GradientAttribution):
     @log_usage()
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: Inputs,
         target: Any = None,
         additional_forward_args: Any = None,
         n_steps: int = 50,
@@ -68,7 +68,7 @@ class MFABA(Named, GradientAttribution):
         score: Literal["probability", "output"] = "probability",
         lower: float | None = None,
         upper: float | None = None,
-    ) -> Any:
+    ) -> Inputs:
         """Share of each input element in the fall of the score.
 
         Args:

@@ -15,6 +15,7 @@ from captum_ib.checks import require_count, require_finite
 from captum_ib.facts import Facts
 from captum_ib.forward import (
     Call,
+    Inputs,
     Named,
     Tick,
     as_given,
@@ -63,7 +64,7 @@ class RISE(Named, PerturbationAttribution):
     @log_usage()
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: Inputs,
         baselines: Any = None,
         target: Any = None,
         additional_forward_args: Any = None,
@@ -75,7 +76,7 @@ class RISE(Named, PerturbationAttribution):
         perturbations_per_eval: int = 32,
         seed: int | None = None,
         show_progress: bool = False,
-    ) -> Any:
+    ) -> Inputs:
         """Expected score per visible position.
 
         Args:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from captum_ib.baselines._perturb import Canvas, Scorer, chunks, masks_per_pass
 from captum_ib.baselines.one_layer import LayerState, OneLayer, layer_state
 from captum_ib.facts import Facts
-from captum_ib.forward import Call, log_usage
+from captum_ib.forward import Call, Inputs, log_usage
 from captum_ib.hooks import borrowed, roots
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import NamedLayer
@@ -56,7 +56,7 @@ class ScoreCAM(OneLayer, PerturbationAttribution):
     @log_usage()
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: Inputs,
         baselines: Any = None,
         target: Any = None,
         additional_forward_args: Any = None,
@@ -66,7 +66,7 @@ class ScoreCAM(OneLayer, PerturbationAttribution):
         score: Literal["probability", "output"] = "probability",
         layout: TokenLayout | None = None,
         perturbations_per_eval: int = 32,
-    ) -> Any:
+    ) -> Inputs:
         """Channels of the layer, weighted by their scores.
 
         Args:

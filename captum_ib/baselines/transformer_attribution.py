@@ -19,7 +19,7 @@ from captum_ib.baselines._tokens import (
     follow_residual,
 )
 from captum_ib.facts import Facts
-from captum_ib.forward import Call, Named, log_usage, refuse_pairs
+from captum_ib.forward import Call, Inputs, Named, log_usage, refuse_pairs
 from captum_ib.hooks import borrowed, roots
 from captum_ib.layout import TokenLayout
 
@@ -67,7 +67,7 @@ class TransformerAttribution(Named, Attribution):
     @log_usage()
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: Inputs,
         target: Any = None,
         additional_forward_args: Any = None,
         *,
@@ -75,7 +75,7 @@ class TransformerAttribution(Named, Attribution):
         readout: Readout = None,
         layout: TokenLayout | None = None,
         internal_batch_size: int | None = None,
-    ) -> Any:
+    ) -> Inputs:
         """Relevance per token.
 
         Args:

@@ -12,7 +12,7 @@ from captum_ib.baselines._perturb import Canvas, Scorer, chunks, masks_per_pass
 from captum_ib.baselines.one_layer import OneLayer, layer_state
 from captum_ib.baselines.score_cam import channel_maps, channel_masks
 from captum_ib.facts import Facts
-from captum_ib.forward import Call, draw_seed, log_usage
+from captum_ib.forward import Call, Inputs, draw_seed, log_usage
 from captum_ib.hooks import borrowed, roots
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import NamedLayer
@@ -56,7 +56,7 @@ class ViTCX(OneLayer, PerturbationAttribution):
     @log_usage()
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: Inputs,
         target: Any = None,
         additional_forward_args: Any = None,
         *,
@@ -66,7 +66,7 @@ class ViTCX(OneLayer, PerturbationAttribution):
         layout: TokenLayout | None = None,
         perturbations_per_eval: int = 32,
         seed: int | None = None,
-    ) -> Any:
+    ) -> Inputs:
         """Mean causal impact per position.
 
         Args:

@@ -127,6 +127,7 @@ def _cost(worker: Worker, number: int, probes: Sequence[Sequence[Subjects]]) -> 
     """A method's times on the last probe; its memory, and a failure, on any of them."""
     line, explainer = worker.explainers[number]
     seeds, problem, peaks = worker.config.seeds, None, []
+    rows, both = [], 0.0
     for groups in probes:
         started = time.perf_counter()
         rows = [row for group in groups for row in worker.rows(explainer, group, seeds[0])]

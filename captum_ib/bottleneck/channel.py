@@ -127,8 +127,8 @@ class Prior:
     @staticmethod
     def standard(R: Tensor, variance: float = 1.0) -> Prior:
         """N(0, σ²), M2IB's noise and prior (Wang et al., section 3.3)."""
-        like = {"device": R.device, "dtype": torch.float32}
-        return Prior(torch.zeros((), **like), torch.full((), variance**0.5, **like))
+        zero = torch.zeros((), dtype=torch.float32, device=R.device)
+        return Prior(zero, torch.full_like(zero, variance**0.5))
 
 
 class Channel:
@@ -150,9 +150,8 @@ class Channel:
     ) -> None:
         self.prior = prior
         self.R_hat = self.normalized(R.float())
-        like = {"device": R.device, "dtype": torch.float32}
-        self._counted = torch.ones((), **like)
-        self._elements = torch.full((len(R),), float(R[0].numel()), **like)
+        self._counted = torch.ones((), dtype=torch.float32, device=R.device)
+        self._elements = self._counted.new_full((len(R),), float(R[0].numel()))
         if valid is not None:
             tokens = valid.to(R.device, torch.float32)
             self._counted = tokens.unsqueeze(layout.channel_axis)

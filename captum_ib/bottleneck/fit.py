@@ -1,5 +1,9 @@
 """The one optimisation loop that every bottleneck method shares."""
 
+# torch does not type the groups and steps of its optimisers, split and tolist.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
@@ -121,7 +125,7 @@ def fit(
     Raises:
         RuntimeError: when the loss stops being finite, naming the step.
     """
-    groups = [{"lr": settings.lr, **group} for group in problem.parameters()]
+    groups: list[dict[str, Any]] = [{"lr": settings.lr, **group} for group in problem.parameters()]
     parameters = [parameter for group in groups for parameter in group["params"]]
     optimizer = torch.optim.Adam(groups, lr=settings.lr)
     steps: list[Terms] = []

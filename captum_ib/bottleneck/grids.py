@@ -1,5 +1,8 @@
 """Linear maps along the rows and columns of a grid: smoothing, and averaging over areas."""
 
+# torch does not type unflatten.
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class ActivationStatistics:
     (2.0, 1.633)
     """
 
-    layers: dict[str, Moments] = field(default_factory=dict)
+    layers: dict[str, Moments] = field(default_factory=dict[str, Moments])
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -131,7 +132,9 @@ class ActivationStatistics:
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file; layer names, shapes and counts stand in its header."""
-        from safetensors.torch import save_file
+        from safetensors.torch import (
+            save_file,  # pyright: ignore[reportUnknownVariableType]: its paths have half a type
+        )
 
         header = {
             name: {"shape": list(self.shape(name)), "count": self.count(name)}
@@ -156,10 +159,11 @@ class ActivationStatistics:
         """
         from safetensors import SafetensorError, safe_open
 
+        opened: Any = safe_open  # written in Rust, untyped
         try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            with opened(str(path), framework="pt") as file:
+                metadata: dict[str, str] = file.metadata() or {}
+                tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise ValueError(f"{path} is not a safetensors file: {error}") from error
         if metadata.get("format") != FORMAT:
@@ -186,7 +190,7 @@ class ActivationStatistics:
 
 
 def _read_layers(
-    path: str | Path, header: Mapping[str, Mapping], tensors: Mapping[str, Tensor]
+    path: str | Path, header: Mapping[str, Mapping[str, Any]], tensors: Mapping[str, Tensor]
 ) -> dict[str, Moments]:
     layers: dict[str, Moments] = {}
     for index, (name, entry) in enumerate(header.items()):

@@ -12,7 +12,7 @@ from captum_ib.forward.layers import (
     session_of,
 )
 from captum_ib.forward.masks import Mask
-from captum_ib.forward.method import Named, log_usage
+from captum_ib.forward.method import Inputs, Named, log_usage
 from captum_ib.forward.output import output_tensor, predicted, probabilities
 from captum_ib.forward.pair import (
     TowerCall,
@@ -43,6 +43,7 @@ from captum_ib.forward.target import (
 __all__ = [
     "Call",
     "Facts",
+    "Inputs",
     "Mask",
     "Named",
     "Objective",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
-from captum_ib.checks import require_finite
+from captum_ib.checks import is_tuple, require_finite
 from captum_ib.forward.failure import require_plain, told
 from captum_ib.forward.masks import Readings, marks_of, without_marks
 from captum_ib.forward.output import class_axis_of, output_tensor, probabilities
@@ -46,8 +46,10 @@ class Call:
     additional: tuple[Any, ...] = ()
     target: Any = None
     tuple_in: bool = False
-    marks: dict[int, bool | None] = field(default_factory=dict)
-    _repeated: dict[int, tuple[Any, ...]] = field(default_factory=dict, repr=False)
+    marks: dict[int, bool | None] = field(default_factory=dict[int, "bool | None"])
+    _repeated: dict[int, tuple[Any, ...]] = field(
+        default_factory=dict[int, tuple[Any, ...]], repr=False
+    )
     _readings: Readings | None = field(default=None, repr=False)
     _class_axis: int | None = field(default=None, repr=False)
 
@@ -189,14 +191,14 @@ def prepare(
         ValueError: no samples, different numbers of samples, NaN or inf.
     """
     extra = additional_forward_args
-    extra = () if extra is None else extra if isinstance(extra, tuple) else (extra,)
+    extra = () if extra is None else extra if is_tuple(extra) else (extra,)
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     marks = marks_of((*given, *extra))
     given, extra = without_marks(given), without_marks(extra)
     if not given:
         raise ValueError("inputs is an empty tuple, expected at least one tensor")
     for index, value in enumerate(given):
-        if not isinstance(value, Tensor):
+        if not isinstance(cast(object, value), Tensor):
             raise TypeError(
                 f"inputs must be a tensor or a tuple of tensors, given {type(value).__name__} at "
                 f"position {index}"
@@ -224,7 +226,7 @@ def draw_seed(seed: int | None) -> int:
     """
     if seed is None:
         return int(torch.randint(0, 2**62, ()).item())
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if isinstance(seed, bool) or not isinstance(cast(object, seed), int):
         raise TypeError(f"seed must be an int or None, given {type(seed).__name__}")
     if not -(2**63) <= seed < 2**64:
         raise ValueError(f"seed must lie within -2**63 and 2**64 - 1, given {seed}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -81,7 +81,7 @@ def layout_of(
 @contextmanager
 def session_of(
     call: Call, layers: Sequence[NamedLayer], to_input: bool = False, replay: bool = True
-) -> Iterator[Session]:
+) -> Generator[Session]:
     """A borrowed model for passes of a call with hooks on some layers."""
     names, modules = zip(*layers, strict=True)
     with open_session(

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, cast
 
-from captum import log as captum_log
+from captum import log as captum_log  # pyright: ignore[reportMissingTypeStubs]: it has none
+from torch import Tensor
 
 from captum_ib.facts import Facts
 from captum_ib.hooks import untouched
+
+Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
+"""What ``attribute`` is given and gives back: tensor in, tensor out; tuple in, tuple out."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -18,9 +22,11 @@ class Named:
 
     Attributes:
         facts: what is known of the method beside its equations; the table of methods asks for it.
+        forward_func: the function that is explained, as Captum keeps it.
     """
 
     facts: ClassVar[Facts]
+    forward_func: Callable[..., Any]
 
     @classmethod
     def get_name(cls) -> str:
@@ -33,5 +39,5 @@ def log_usage() -> Callable[[_Function], _Function]:
 
     It keeps the function's type. ``NoiseTunnel`` needs the ``__wrapped__`` that it leaves.
     """
-    decorator: Any = captum_log.log_usage  # pyright: ignore[reportAttributeAccessIssue]
+    decorator: Any = vars(captum_log)["log_usage"]  # which Captum types nowhere
     return lambda function: cast(_Function, decorator()(untouched(function)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from captum_ib.checks import is_sequence, is_tuple
 from captum_ib.forward.call import Call, prepare
 from captum_ib.forward.layers import named_layers
 from captum_ib.forward.masks import Mask
@@ -73,8 +74,8 @@ def pair_calls(
             "a pair has one output, its cosine similarity, so target must be None, given "
             f"{target!r}"
         )
-    if not isinstance(inputs, tuple) or len(inputs) != 2:
-        given = f"a tuple of {len(inputs)}" if isinstance(inputs, tuple) else type(inputs).__name__
+    if not is_tuple(inputs) or len(inputs) != 2:
+        given = f"a tuple of {len(inputs)}" if is_tuple(inputs) else type(inputs).__name__
         raise TypeError(f"inputs must be a pair {dual.modalities[:2]} of tensors, given {given}")
     given = additional_forward_args
     given = given if isinstance(given, tuple) else () if given is None else (given,)
@@ -123,7 +124,7 @@ def per_call(value: Any, name: str, calls: Sequence[object]) -> list[Any]:
     """
     if len(calls) == 1:
         return [value]
-    if not isinstance(value, (tuple, list)):
+    if not is_sequence(value):
         return [value] * len(calls)
     if len(value) != len(calls):
         raise ValueError(f"{name} must be one value or one per tower, given {len(value)} values")

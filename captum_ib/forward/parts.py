@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -34,7 +34,7 @@ def in_parts(call: CallT, size: int) -> Iterator[CallT]:
 
 
 @contextmanager
-def progress(total: int, name: str, show: bool) -> Iterator[Tick]:
+def progress(total: int, name: str, show: bool) -> Generator[Tick]:
     """A function to be called after every step, with the number of steps done (default 1).
 
     It raises ``captum_ib.hooks.Stopped`` when the call is to end.

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from captum_ib.bottleneck import ActivationStatistics
+from captum_ib.checks import is_sequence, is_tuple
 from captum_ib.forward.call import Call, prepare
 from captum_ib.forward.layers import estimate
 from captum_ib.forward.masks import marks_of, with_marks, without_marks
@@ -61,7 +62,7 @@ def references_of(
     if isinstance(forward_func, DualEncoder):
         return _of_batch(forward_func, baselines, sites, to_input)
     (call,) = calls
-    given = baselines if isinstance(baselines, tuple) else (baselines,)
+    given: tuple[object, ...] = baselines if is_tuple(baselines) else (baselines,)
     marks, given = {**call.marks, **marks_of(given)}, without_marks(given)
     tensors = tuple(value for value in given if isinstance(value, Tensor))
     if len(tensors) < len(given):
@@ -95,7 +96,7 @@ def _of_batch(
 ) -> ActivationStatistics:
     if not isinstance(forward_func, DualEncoder):
         return estimate([prepare(forward_func, _inputs_of(batch))], _all(sites), to_input)
-    if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+    if not is_sequence(batch) or len(batch) < 2:
         raise TypeError(
             f"reference pairs must be tuples {forward_func.modalities[:2]} with their masks behind "
             f"them, given {type(batch).__name__}"
@@ -115,9 +116,9 @@ def _all(sites: Sequence[Sequence[NamedLayer]]) -> list[NamedLayer]:
 def _inputs_of(batch: object) -> Tensor | tuple[Tensor, ...]:
     if isinstance(batch, Tensor):
         return batch
-    if isinstance(batch, (tuple, list)) and batch:
+    if is_sequence(batch) and batch:
         first = batch[0]
-        if isinstance(first, (Tensor, tuple)):
+        if isinstance(first, Tensor) or is_tuple(first):
             return first
     raise TypeError(
         "a batch must be a tensor of inputs, or a tuple or list that starts with it, given "

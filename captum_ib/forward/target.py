@@ -1,5 +1,9 @@
 """Targets in all of Captum's forms, and the one value per row that they name."""
 
+# What a model returns, and Captum's targets, have many forms.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import numbers
@@ -168,5 +172,5 @@ def cosine(output: Tensor, other: Tensor) -> Tensor:
 
     ``output`` has a multiple of N rows, draw by draw.
     """
-    rows = output.float().unflatten(0, (-1, other.shape[0]))
+    rows: Tensor = output.float().unflatten(0, (-1, other.shape[0]))
     return (rows * other.float()).sum(dim=-1).flatten()

@@ -7,6 +7,10 @@ which sizes happen to agree. What no operation says stays unknown; what an opera
 order that can't be followed is ``"other"``.
 """
 
+# What torch's operations are given is untyped; the rules below belong to the tracker.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportPrivateUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

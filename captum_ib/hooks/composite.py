@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from captum_ib.hooks.claims import claim
 from captum_ib.hooks.register import after_layer, before_layer
 from captum_ib.hooks.undo import Undo
-from captum_ib.hooks.values import locate, locate_input, writable
+from captum_ib.hooks.values import Put, locate, locate_input, writable
 
 LayerFunction = Callable[[int, Tensor], Tensor | None]
 """(index of the layer, its activation) → the activation to go on with, or ``None`` to leave it.
@@ -89,7 +89,7 @@ class CompositeHook:
         self._undo.__exit__(*exc_info)
 
     @contextmanager
-    def one_pass(self) -> Iterator[None]:
+    def one_pass(self) -> Generator[None]:
         """Around one forward pass: every layer must run exactly once.
 
         Raises:
@@ -104,17 +104,26 @@ class CompositeHook:
                 "that forward_func calls (as modules, not through their .forward)"
             )
 
-    def _before(self, index: int, module: nn.Module, args: tuple, kwargs: dict) -> tuple | None:
+    def _before(
+        self, index: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         if threading.get_ident() != self._thread:
             return None
         return self._apply(index, locate_input(args, kwargs), "input")
 
-    def _after(self, index: int, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
+    def _after(
+        self,
+        index: int,
+        module: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+    ) -> Any:
         if threading.get_ident() != self._thread:
             return None
         return self._apply(index, locate(output), "output")
 
-    def _apply(self, index: int, found: tuple[Tensor, Callable] | None, side: str) -> Any:
+    def _apply(self, index: int, found: tuple[Tensor, Put] | None, side: str) -> Any:
         name = self.names[index]
         self._calls[index] += 1
         if self._calls[index] > 1:

@@ -1,12 +1,15 @@
 """Borrowing a user's model: frozen and in evaluation mode inside, exactly as it was afterwards."""
 
+# torch keeps parameters, buffers and versions under private names.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +25,7 @@ them; larger ones are quantised weights and tables, which nothing writes."""
 
 
 @contextmanager
-def borrowed(modules: Sequence[nn.Module]) -> Iterator[None]:
+def borrowed(modules: Sequence[nn.Module]) -> Generator[None]:
     """Freeze all parameters and switch to evaluation mode; all comes back as it was.
 
     The ``training`` flag of each module, ``requires_grad`` of each parameter, buffers that
@@ -85,7 +88,7 @@ def _replace(
 def _keep_buffers(undo: Undo, module: nn.Module, replaced: dict[int, Tensor]) -> None:
     """Keep the module's buffers, and their values."""
     entries = module._buffers
-    if not isinstance(entries, dict) or not entries:  # a scripted module has its own
+    if not isinstance(cast(object, entries), dict) or not entries:  # a scripted module has its own
         return
     undo.note(partial(_put_entries, entries, dict(entries)))
     for name, buffer in entries.items():
@@ -128,7 +131,7 @@ def _warn_of(name: str, buffer: Tensor, version: int) -> None:
 def _uncompile(undo: Undo, module: nn.Module) -> None:
     """Run a compiled module as it is written: hooks can't be traced."""
     own = module.__dict__
-    children = own.get("_modules")
+    children: dict[str, nn.Module] | None = own.get("_modules")
     original = children.get("_orig_mod") if isinstance(children, dict) else None
     if original is not None and "forward" in own:  # torch.compile(module)
         undo.note(partial(own.__setitem__, "forward", own["forward"]))

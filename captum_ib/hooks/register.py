@@ -5,6 +5,10 @@ comes between the entry and the ``return`` of torch's ``register_…``, and that
 modules leaves an entry behind.
 """
 
+# torch keeps its hooks under private names, untyped.
+# pyright: reportPrivateUsage=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import threading
@@ -22,6 +26,7 @@ from torch.nn.modules.module import (
 from captum_ib.hooks.undo import Undo
 
 Hook = Callable[..., Any]
+Entries = dict[int, Any]
 
 _lock = threading.RLock()
 """torch's handles count without a lock: two threads could be given the same number."""
@@ -55,11 +60,11 @@ def around_modules(undo: Undo, before: Hook, after: Hook) -> None:
         register_module_forward_hook(after, with_kwargs=True)
 
 
-def _note(undo: Undo, hooks: dict, more: list[dict], hook: Hook) -> None:
+def _note(undo: Undo, hooks: Entries, more: list[Entries], hook: Hook) -> None:
     undo.note(partial(_remove, hooks, more, hook))
 
 
-def _remove(hooks: dict, more: list[dict], hook: Hook) -> None:
+def _remove(hooks: Entries, more: list[Entries], hook: Hook) -> None:
     with _lock:
         for key in [key for key, value in hooks.items() if value is hook]:
             for entries in more:

@@ -8,7 +8,7 @@ largest such calls are recorded in call order, and returned instead of being com
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -61,7 +61,7 @@ class _Call:
 
     module: nn.Module
     recorded: _Recorded | None = None
-    children: list[_Call] = field(default_factory=list)
+    children: list[_Call] = field(default_factory=list["_Call"])
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Replay:
         return list(self.schedule)
 
     @contextmanager
-    def playing(self, repeats: int) -> Iterator[None]:
+    def playing(self, repeats: int) -> Generator[None]:
         """Let the recorded modules answer from the record, for one pass of ``repeats`` · n rows.
 
         Rows are ordered draw by draw: row ``draw * n + sample``. ``forward`` of every module is
@@ -138,7 +138,7 @@ class Recorder:
         self._thread = threading.get_ident()
 
     @contextmanager
-    def recording(self) -> Iterator[Recorder]:
+    def recording(self) -> Generator[Recorder]:
         """Record the module calls made inside."""
         with Undo() as undo:
             around_modules(undo, self._enter, self._leave)
@@ -157,14 +157,16 @@ class Recorder:
             visit(call)
         return Replay(self.n, {module: calls for module, calls in schedule.items() if any(calls)})
 
-    def _enter(self, module: nn.Module, args: tuple) -> None:
+    def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if threading.get_ident() != self._thread:
             return
         call = _Call(module)
         self._stack[-1].children.append(call)
         self._stack.append(call)
 
-    def _leave(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+    def _leave(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
         if threading.get_ident() != self._thread:
             return
         call = self._stack.pop()
@@ -182,7 +184,11 @@ class Recorder:
         axes = tuple(range(self.samples_axis + 1))
         batched = any(_samples_axis(tensor, self.n, axes) is not None for tensor in tensors)
         call.recorded = _Recorded(
-            tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, output),
+            tree_map(_cloned, output),
             axes if batched else (),
         )
         call.children.clear()
+
+
+def _cloned(leaf: Any) -> Any:
+    return leaf.clone() if isinstance(leaf, Tensor) else leaf

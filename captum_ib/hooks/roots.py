@@ -6,7 +6,7 @@ import functools
 import threading
 import types
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -54,7 +54,7 @@ def _called(undo: Undo, run: Callable[[], Any]) -> list[nn.Module]:
     stack: list[Undo] = []
     thread = threading.get_ident()
 
-    def enter(module: nn.Module, args: tuple) -> None:
+    def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
         if threading.get_ident() == thread:
             own = Undo()
             if not stack:
@@ -63,7 +63,9 @@ def _called(undo: Undo, run: Callable[[], Any]) -> list[nn.Module]:
                 borrow(own, [module])
             stack.append(own)
 
-    def leave(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+    def leave(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
         if threading.get_ident() == thread:
             stack.pop().restore()
 
@@ -99,9 +101,9 @@ def _referred(value: Any) -> Iterable[Any]:
         names = [name for name in value.__code__.co_names if name in value.__globals__]
         return (*cells, *(value.__globals__[name] for name in names), *(value.__defaults__ or ()))
     if isinstance(value, (list, tuple)):
-        return value
+        return cast(Iterable[Any], value)
     if isinstance(value, dict):
-        return value.values()
+        return cast(dict[Any, Any], value).values()
     if isinstance(value, (type, types.ModuleType)) or not callable(value):
         return ()
     return getattr(value, "__dict__", {}).values()

@@ -1,10 +1,14 @@
 """A borrowed model with hooks on its layers: one recorded pass, then replayed ones."""
 
+# open_session is the session's own, outside the class.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -127,21 +131,21 @@ class Session:
         return f"outputs differ by {float(gap / scale):.2g} of the largest"
 
 
-def samples_axis_of(forward_func: Callable) -> int:
+def samples_axis_of(forward_func: Callable[..., Any]) -> int:
     """The axis on which the layers behind a forward function have their samples, 0 or 1."""
     return int(getattr(forward_func, "samples_axis", 0))
 
 
 @contextmanager
 def open_session(
-    forward_func: Callable,
+    forward_func: Callable[..., Any],
     run: Run,
     layers: Sequence[nn.Module],
     names: Sequence[str],
     n: int,
     to_input: bool = False,
     replay: bool = True,
-) -> Iterator[Session]:
+) -> Generator[Session]:
     """Borrow a model for a number of passes; it comes back as it was.
 
     Args:

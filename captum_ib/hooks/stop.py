@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -15,7 +15,7 @@ class Stopped(RuntimeError):
 
 
 @contextmanager
-def stopping(event: threading.Event) -> Iterator[None]:
+def stopping(event: threading.Event) -> Generator[None]:
     """While this is open, methods of this thread raise :class:`Stopped` once ``event`` is set.
 
     The model comes back as it was, as after any other error. Blocks may be nested: each event

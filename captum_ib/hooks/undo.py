@@ -6,6 +6,9 @@ and the outermost one (:func:`untouched`) surrounds the whole of ``attribute`` a
 itself.
 """
 
+# torch's modes have no public door.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import functools

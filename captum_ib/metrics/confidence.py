@@ -1,5 +1,8 @@
 """Confidence drop and increase: what a pair's score does when only what the map marks is kept."""
 
+# Quantus calls these by keyword, with more of them than its base class says.
+# pyright: reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,5 +1,8 @@
 """Insertion and Deletion: the prediction as pixels come or go in order of their attribution."""
 
+# Quantus calls these by keyword, with more of them than its base class says.
+# pyright: reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
 import math

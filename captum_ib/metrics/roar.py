@@ -1,5 +1,8 @@
 """ROAR+: does a model that never sees what the map marks learn less?"""
 
+# Quantus calls these by keyword, with more of them than its base class says.
+# pyright: reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def gallery(table: Table, count: int = 50, seed: int = 0) -> str:
         seed: of that choice.
     """
     data = gallery_data(table, count, seed)
-    home = files(__package__)
+    home = files(cast(str, __package__))
     page, style, script = (
         (home / f"gallery.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
     )

@@ -1,10 +1,14 @@
 """Cross-attention between the two sides of a pair: A, Ẽ', the fit's target, guidance."""
 
+# torch does not type norm.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +20,7 @@ from captum_ib.checks import require_choice, require_weight
 from captum_ib.forward import TowerCall
 from captum_ib.hooks import borrowed
 from captum_ib.layout import TokenLayout
-from captum_ib.models.dual_encoder import DualEncoder
+from captum_ib.models.dual_encoder import DualEncoder, TowerEmbedding
 from captum_ib.models.layers import NamedLayer
 
 if TYPE_CHECKING:
@@ -49,7 +53,7 @@ class Guide:
         require_weight("guidance", self.guidance)
         require_weight("target_strength", self.target_strength)
         require_weight("attention_lr", self.lr)
-        if not isinstance(self.residual, bool):
+        if not isinstance(cast(object, self.residual), bool):
             raise TypeError(f"residual must be a bool, given {type(self.residual).__name__}")
 
 
@@ -116,7 +120,7 @@ def facing(
         )
         for call, layer, layout in zip(calls, layers, layouts, strict=True)
     ]
-    sides = []
+    sides: list[FacingCall] = []
     for index, call in enumerate(calls):
         own, other = tokens[index], tokens[1 - index]
         values = other.values
@@ -137,7 +141,7 @@ def facing(
 
 def _joint_tokens(dual: DualEncoder, call: TowerCall, counts: Tensor) -> Tensor:
     """The last layer's tokens of a tower in the joint space, ``(N, T, d)``."""
-    name = call.forward_func.modality
+    name = cast(TowerEmbedding, call.forward_func).modality
     with borrowed([dual]), torch.no_grad():
         values = dual.tokens(name, *call.inputs, *call.additional).float()
     if values.shape[1] != counts.shape[1]:
@@ -168,12 +172,11 @@ class Attention:
         self.counts, self.keys_count = call.counts, call.keys_count
         self.e_other = call.other.float()
         n, _, d = self.C.shape
-        like = {"device": self.C.device, "dtype": torch.float32}
-        identity = torch.eye(d, **like).expand(n, d, d)
+        identity = torch.eye(d, dtype=torch.float32, device=self.C.device).expand(n, d, d)
         trained = guide.lr > 0 and (guide.target_strength > 0 or guide.residual)
         self.W_Q, self.W_K, self.W_V = (identity.clone() for _ in range(3))
-        self.W_O = torch.zeros(n, d, width, **like)
-        self.parameters = [self.W_Q, self.W_K, self.W_V] if trained else []
+        self.W_O = identity.new_zeros(n, d, width)
+        self.parameters: list[Tensor] = [self.W_Q, self.W_K, self.W_V] if trained else []
         if trained and guide.residual:
             self.parameters.append(self.W_O)
         for matrix in self.parameters:

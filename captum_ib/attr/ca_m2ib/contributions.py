@@ -1,9 +1,14 @@
 """What each token of a tower contributes to the embedding: what is missing without it."""
 
+# torch does not type unflatten, split and tolist.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -21,6 +26,7 @@ from captum_ib.forward import (
 )
 from captum_ib.hooks import AxisTracker, Session
 from captum_ib.layout import TokenLayout
+from captum_ib.models.dual_encoder import TowerEmbedding
 from captum_ib.models.layers import NamedLayer
 
 
@@ -84,7 +90,7 @@ def _earliest(
 ) -> tuple[NamedLayer, bool, TokenLayout]:
     """The first place in the tower whose tokens have the positions of the layer's."""
     name, module = layer
-    blocks = call.forward_func.blocks()
+    blocks = cast(TowerEmbedding, call.forward_func).blocks()
     with AxisTracker() as tracker:
         wanted = activations(call, [layer])[name]
     axes = tracker.settled(tracker.of(wanted))

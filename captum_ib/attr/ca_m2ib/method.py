@@ -1,5 +1,8 @@
 """CA-M2IB: M2IB guided by cross-attention between the two towers (Bourigault et al.)."""
 
+# torch does not type unflatten.
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
