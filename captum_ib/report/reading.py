@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from captum_ib.benchmark.strangers import read_plain_json, strange
 from captum_ib.report.libraries import pa, pq
 
 Part = Literal["results", "samples", "whole"]
@@ -168,8 +168,12 @@ def open_run(folder: Path) -> Run:
     """What a folder's run was to do and how far it came; reads no scores.
 
     Raises:
-        ValueError: ``run.json`` can't be read, or no chunk is there yet.
+        ValueError: ``run.json`` can't be read, no chunk is there yet, or a link lies in the folder.
     """
+    for path, what in strange(folder):
+        raise ValueError(
+            f"{path} is {what}, and a run leaves folders and files only; move it out of the folder"
+        )
     record = _record(folder / "run.json")
     broken: dict[Path, str] = {}
     joined = folder / "results.parquet"
@@ -191,7 +195,7 @@ def open_run(folder: Path) -> Run:
 
 def _record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_plain_json(path.read_text(encoding="utf-8"))
         if not isinstance(record["config"], dict):
             raise ValueError("its config is no table")
     except (ValueError, KeyError, TypeError) as error:
@@ -237,7 +241,10 @@ def _facts(schema: pa.Schema) -> dict[str, Any]:
     given = (schema.metadata or {}).get(_KEY)
     if given is None:
         raise ValueError("the Parquet file has no captum_ib header, so it is no part of a run")
-    return json.loads(given)
+    found = read_plain_json(given)
+    if not isinstance(found, dict):
+        raise ValueError("its captum_ib header is no table, so it is no part of a run")
+    return found
 
 
 def _row_groups(
