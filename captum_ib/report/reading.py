@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ _NEEDED: dict[Part, tuple[str, ...]] = {
     "whole": ("method", "seed", "metric", "value"),
 }
 _KEY = b"captum_ib"  # of the JSON in a file's metadata, which says what the file is
+_KINDS: dict[str, type | tuple[type, ...]] = {"signed": bool, "scale": (int, float)}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # what a terminal takes as commands
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,14 @@ def open_run(folder: Path) -> Run:
             "let captum-ib benchmark go on with it first"
         )
     finished = joined.is_file() and joined not in broken
-    return Run(folder, record, _methods(about, record), _metrics(about), finished, broken)
+    try:
+        described = _methods(about, record), _metrics(about)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder} describes its methods or metrics as no run does ({_reason(error)}); give a "
+            "folder as captum-ib benchmark left it"
+        ) from error
+    return Run(folder, record, *described, finished, broken)
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -233,7 +243,12 @@ def _described(
 ) -> dict[str, Any]:
     """What a file's header says of a method or a metric, its title at least."""
     entry = about.get(what, {}).get(label, {})
-    return {"title": label, **{key: entry[key] for key in keys if entry.get(key) is not None}}
+    found = {"title": label, **{key: entry[key] for key in keys if entry.get(key) is not None}}
+    for key, value in found.items():
+        kind = _KINDS.get(key, str)
+        if not isinstance(value, kind) or (isinstance(value, str) and _CONTROL.search(value)):
+            raise ValueError(f"{key} can't be {value!r:.60}")
+    return found
 
 
 def _facts(schema: pa.Schema) -> dict[str, Any]:
