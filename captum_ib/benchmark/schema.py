@@ -13,6 +13,7 @@ from captum_ib.benchmark.arrow import pa
 from captum_ib.benchmark.catalogue import METRICS
 from captum_ib.benchmark.config import MethodConfig, MetricConfig, RunConfig
 from captum_ib.benchmark.settings import FLOOR
+from captum_ib.benchmark.strangers import read_plain_json
 
 KEY = b"captum_ib"
 """Key of the JSON in a file's metadata."""
@@ -51,8 +52,8 @@ def facts_of(schema: pa.Schema, key: bytes = KEY) -> dict[str, Any]:
         ValueError: the file is none of a run's.
     """
     try:
-        facts = json.loads((schema.metadata or {})[key])
-    except (KeyError, ValueError, RecursionError):
+        facts = read_plain_json((schema.metadata or {})[key])
+    except (KeyError, ValueError):
         facts = None
     if not isinstance(facts, dict):
         raise ValueError(

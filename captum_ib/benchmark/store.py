@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from captum_ib.benchmark.arrow import pa, pq
+from captum_ib.benchmark.strangers import read_plain_json, strange
 from captum_ib.extras import need
 
 PARTS, SAMPLES, WHOLE = "parts", "samples", "whole"
@@ -45,8 +46,14 @@ class RunFolder:
         Raises:
             FolderInUseError: another process holds it.
             NotADirectoryError: the path, or a part of it, is a file.
+            DifferentRunError: a link lies in it, or something that is no file.
         """
         filelock = need("filelock", "the benchmark")
+        for path, what in strange(self.path):
+            raise DifferentRunError(
+                f"{path} is {what}, and a run leaves folders and files only; move it out of the "
+                "folder and give the same command again, or use another folder"
+            )
         folders = [self.path / name for name in (PARTS, SAMPLES, WHOLE)]
         try:
             for folder in folders:
@@ -85,7 +92,7 @@ class RunFolder:
         """
         path = self.path / "run.json"
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_plain_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             for found in self.files():
                 raise DifferentRunError(
@@ -93,7 +100,7 @@ class RunFolder:
                     "what it belongs to; put run.json back, or use another folder"
                 ) from None
             return None
-        except (ValueError, OSError, RecursionError) as error:
+        except (ValueError, OSError) as error:
             problem = f"{path} can't be read ({error}); use another folder"
             raise DifferentRunError(problem) from error
         if not isinstance(record, dict) or not {"config", "fingerprint"} <= set(record):

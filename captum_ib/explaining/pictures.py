@@ -9,6 +9,10 @@ from PIL import Image, ImageOps
 from captum_ib.explaining.output import printable
 from captum_ib.rgb import as_rgb
 
+MAX_SHAPE = 50
+"""How many times longer than wide a stranger's picture may be, or wider than long. Models make the
+short side as long as their own input, and the long one as much longer."""
+
 
 def read_image(
     path: Path, *, max_pixels: int | None = None, formats: tuple[str, ...] | None = None
@@ -17,8 +21,8 @@ def read_image(
 
     Args:
         path: the file.
-        max_pixels: width times height that is still decoded; the file's header is enough to refuse
-            more (default: Pillow's own limit of 179 million).
+        max_pixels: width times height that is still decoded, of at most 1 : 50; the file's header
+            is enough to refuse more (default: Pillow's own limit of 179 million, of any shape).
         formats: names of Pillow's formats to try (default: all that it knows).
 
     Raises:
@@ -34,6 +38,11 @@ def read_image(
                 raise ValueError(
                     f"{width} × {height} pixels are too many, at most {max_pixels / 1e6:g} million "
                     "are read; scale it down"
+                )
+            if max_pixels is not None and max(width, height) > MAX_SHAPE * min(width, height):
+                raise ValueError(
+                    f"{width} × {height} pixels are too long a strip, at most 1 : {MAX_SHAPE} is "
+                    "read; cut a part out of it"
                 )
             return as_rgb(ImageOps.exif_transpose(picture))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -52,21 +52,37 @@ def borrow(undo: Undo, modules: Sequence[nn.Module]) -> None:
     replaced: dict[int, Tensor] = {}
     every = {id(part): part for module in modules for part in module.modules()}
     for module in every.values():
-        if getattr(module, "training", False):  # frozen scripted models have no such flag
-            undo.note(partial(setattr, module, "training", True))
+        training = getattr(module, "training", None)  # frozen scripted models have no such flag
+        if training is not None:
+            undo.note(partial(_put_flag, module, training))
+        if training:
             module.training = False
         _uncompile(undo, module)
         _keep_buffers(undo, module, replaced)
         _freeze(undo, module, replaced)
 
 
+def _put_flag(module: nn.Module, training: bool) -> None:
+    if module.training != training:  # ours, or one that forward switched
+        module.training = training
+
+
 def _freeze(undo: Undo, module: nn.Module, replaced: dict[int, Tensor]) -> None:
+    entries = module._parameters
+    if isinstance(entries, dict) and entries:  # forward may put others under their names
+        undo.note(partial(entries.update, dict(entries)))
     for name, parameter in list(module.named_parameters(recurse=False)):
         if parameter.is_inference():
             _replace(undo, module._parameters, name, parameter, replaced)
-        elif parameter.requires_grad:
-            undo.note(partial(parameter.requires_grad_, True))
+            continue
+        undo.note(partial(_put_requires_grad, parameter, parameter.requires_grad))
+        if parameter.requires_grad:
             parameter.requires_grad_(False)
+
+
+def _put_requires_grad(parameter: Tensor, before: bool) -> None:
+    if parameter.requires_grad != before:  # ours, or forward's
+        parameter.requires_grad_(before)
 
 
 def _replace(
@@ -88,7 +104,7 @@ def _replace(
 def _keep_buffers(undo: Undo, module: nn.Module, replaced: dict[int, Tensor]) -> None:
     """Keep the module's buffers, and their values."""
     entries = module._buffers
-    if not isinstance(cast(object, entries), dict) or not entries:  # a scripted module has its own
+    if not isinstance(cast(object, entries), dict):  # a scripted module has its own
         return
     undo.note(partial(_put_entries, entries, dict(entries)))
     for name, buffer in entries.items():

@@ -24,7 +24,10 @@ def inside(folder: Path, name: object) -> Path:
     """
     if not isinstance(name, str) or not name or name != Path(name).name or "\\" in name:
         raise FolderError(f"{folder}: {name!r} must be the bare name of a file in this folder")
-    home, file = folder.resolve(), (folder / name).resolve()
+    try:
+        home, file = folder.resolve(), (folder / name).resolve()
+    except (RuntimeError, OSError) as error:  # RuntimeError: links in a circle, before Python 3.13
+        raise FolderError(f"{folder / name} is a link that leads nowhere") from error
     homes = [home]
     if home.parent.name == "snapshots":
         homes.append(home.parents[1] / "blobs")

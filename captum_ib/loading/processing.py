@@ -21,6 +21,7 @@ from captum_ib.loading.values import (
     Rule,
     admitted,
     between,
+    crop_share,
     either,
     flag,
     listed,
@@ -51,7 +52,7 @@ VOCABULARIES = (
 _size = either(sides, mapped(side, "height", "width", "shortest_edge", "longest_edge"))
 _channels = listed(number, longest=64)
 IMAGES: dict[str, Rule] = {
-    "crop_pct": between(0.1, 2),
+    "crop_pct": crop_share,
     "crop_size": _size,
     "image_mean": _channels,
     "image_std": _channels,

@@ -10,6 +10,7 @@ from captum_ib.loading.values import (
     Rule,
     admitted,
     between,
+    crop_share,
     either,
     flag,
     listed,
@@ -112,7 +113,7 @@ ARGUMENTS: dict[str, Rule] = {
 _three = listed(number, longest=3)
 PREPROCESSING: dict[str, Rule] = {
     "crop_mode": one_of("center", "squash", "border"),
-    "crop_pct": between(0.1, 2),
+    "crop_pct": crop_share,
     "fixed_input_size": flag,
     "input_size": lambda value: isinstance(value, list) and len(value) == 3 and sides(value),
     "interpolation": one_of("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"),

@@ -94,6 +94,9 @@ def nothing(value: Any) -> bool:
     return value is None
 
 
+crop_share = between(0.5, 2)
+"""How much of a picture is left when it is cropped: it is first made larger by the inverse, and
+with it the memory that preparing it takes. Real ones are 0.8 and more."""
 side = whole(1, MAX_SIDE)
 """A side of an image, in pixels."""
 sides = listed(side, longest=3)

@@ -64,7 +64,7 @@ class Weights:
         whole = [
             name
             for name, tensor in tensors.items()
-            if not tensor.is_floating_point() and not re.search(_WHOLE, name)
+            if not _real(tensor) and not re.search(_WHOLE, name)
         ]
         if whole:
             raise FolderError(
@@ -172,6 +172,11 @@ def detach(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.data_ptr() in taken:
             tensor.data = tensor.data.clone()
+
+
+def _real(tensor: Tensor) -> bool:
+    """Whether a tensor holds real numbers; those of one byte are the codes of quantised ones."""
+    return tensor.is_floating_point() and tensor.element_size() > 1
 
 
 def _without(tensors: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from captum_ib.benchmark.strangers import read_plain_json, strange
 from captum_ib.report.libraries import pa, pq
 
 Part = Literal["results", "samples", "whole"]
@@ -19,6 +20,8 @@ _NEEDED: dict[Part, tuple[str, ...]] = {
     "whole": ("method", "seed", "metric", "value"),
 }
 _KEY = b"captum_ib"  # of the JSON in a file's metadata, which says what the file is
+_KINDS: dict[str, type | tuple[type, ...]] = {"signed": bool, "scale": (int, float)}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # what a terminal takes as commands
 
 
 @dataclass(frozen=True)
@@ -168,8 +171,12 @@ def open_run(folder: Path) -> Run:
     """What a folder's run was to do and how far it came; reads no scores.
 
     Raises:
-        ValueError: ``run.json`` can't be read, or no chunk is there yet.
+        ValueError: ``run.json`` can't be read, no chunk is there yet, or a link lies in the folder.
     """
+    for path, what in strange(folder):
+        raise ValueError(
+            f"{path} is {what}, and a run leaves folders and files only; move it out of the folder"
+        )
     record = _record(folder / "run.json")
     broken: dict[Path, str] = {}
     joined = folder / "results.parquet"
@@ -186,12 +193,19 @@ def open_run(folder: Path) -> Run:
             "let captum-ib benchmark go on with it first"
         )
     finished = joined.is_file() and joined not in broken
-    return Run(folder, record, _methods(about, record), _metrics(about), finished, broken)
+    try:
+        described = _methods(about, record), _metrics(about)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder} describes its methods or metrics as no run does ({_reason(error)}); give a "
+            "folder as captum-ib benchmark left it"
+        ) from error
+    return Run(folder, record, *described, finished, broken)
 
 
 def _record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_plain_json(path.read_text(encoding="utf-8"))
         if not isinstance(record["config"], dict):
             raise ValueError("its config is no table")
     except (ValueError, KeyError, TypeError) as error:
@@ -229,7 +243,12 @@ def _described(
 ) -> dict[str, Any]:
     """What a file's header says of a method or a metric, its title at least."""
     entry = about.get(what, {}).get(label, {})
-    return {"title": label, **{key: entry[key] for key in keys if entry.get(key) is not None}}
+    found = {"title": label, **{key: entry[key] for key in keys if entry.get(key) is not None}}
+    for key, value in found.items():
+        kind = _KINDS.get(key, str)
+        if not isinstance(value, kind) or (isinstance(value, str) and _CONTROL.search(value)):
+            raise ValueError(f"{key} can't be {value!r:.60}")
+    return found
 
 
 def _facts(schema: pa.Schema) -> dict[str, Any]:
@@ -237,7 +256,10 @@ def _facts(schema: pa.Schema) -> dict[str, Any]:
     given = (schema.metadata or {}).get(_KEY)
     if given is None:
         raise ValueError("the Parquet file has no captum_ib header, so it is no part of a run")
-    return json.loads(given)
+    found = read_plain_json(given)
+    if not isinstance(found, dict):
+        raise ValueError("its captum_ib header is no table, so it is no part of a run")
+    return found
 
 
 def _row_groups(

@@ -26,6 +26,20 @@ def test_more_pixels_than_the_limit_are_not_decoded(tmp_path, monkeypatch):
         read_upload(tmp_path / "x.png", Limits(megapixels=5))
 
 
+@pytest.mark.parametrize("size", [(1, 40_000), (40_000, 1), (10, 501)])
+def test_a_strip_is_not_decoded(tmp_path, monkeypatch, size):
+    # A model that makes its short side 224 pixels long makes the long one millions.
+    Image.new("1", size).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image.Image, "convert", None)  # decoding would fail otherwise
+    with pytest.raises(ValueError, match="pixels are too long a strip, at most 1 : 50 is read"):
+        read_upload(tmp_path / "x.png", Limits())
+
+
+def test_a_panorama_is_read(tmp_path):
+    Image.new("RGB", (500, 10)).save(tmp_path / "x.png")
+    assert read_upload(tmp_path / "x.png", Limits()).size == (500, 10)
+
+
 def tiled(width: int, height: int) -> bytes:
     """A TIFF of 64 × 64 pixels in one tile of another size, without the tile."""
     tags = {256: 64, 257: 64, 258: 8, 259: 8, 262: 1, 277: 1, 322: width, 323: height}

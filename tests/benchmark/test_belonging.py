@@ -23,6 +23,7 @@ from captum_ib.benchmark.config import RunConfig
 from captum_ib.benchmark.data import Sample
 from captum_ib.benchmark.run import run
 from captum_ib.benchmark.store import DifferentRunError, read_table
+from captum_ib.report.reading import open_run
 from tests.benchmark.small import vit
 
 SMALL = {"batch_size": 1, "samples": 2, "methods": ["nib"], "metrics": ["iou"]}
@@ -317,3 +318,61 @@ def test_headers_that_are_no_json(folder, text):
     table = read_table(path)
     pq.write_table(table.replace_schema_metadata(table.schema.metadata | {STAMP: text}), path)
     refused(folder, f"{path} does not belong to this run: the Parquet file has no captum_ib.part")
+
+
+@pytest.mark.parametrize(
+    "name", ["parts", "samples", "whole", "lock", "run.json", "results.parquet", "parts/9.parquet"]
+)
+def test_links_are_not_followed(folder, tmp_path, name):
+    outside, inside = tmp_path / "outside", folder / name
+    if inside.is_dir():
+        shutil.move(inside, outside)
+        (outside / ".tmp-mine").write_text("precious")
+    else:
+        outside.write_text("precious")
+        inside.unlink(missing_ok=True)
+    inside.symlink_to(outside)
+    refused(folder, f"{inside} is a link")
+    kept = outside / ".tmp-mine" if outside.is_dir() else outside
+    assert kept.read_text() == "precious" and inside.is_symlink()
+    with pytest.raises(ValueError, match="is a link"):
+        open_run(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+@pytest.mark.parametrize("name", ["lock", "run.json", "parts/000000.parquet", "results.parquet"])
+def test_pipes_are_not_waited_for(folder, name):
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(DifferentRunError, match="is no regular file, and a run leaves"):
+        run(vit(**SMALL), folder, show_progress=False)
+    with pytest.raises(ValueError, match="is no regular file, and a run leaves"):
+        open_run(folder)
+
+
+@pytest.mark.parametrize("name", [".tmp-x", "parts/.tmp-x", "parts/000000.parquet.broken"])
+def test_folders_among_files_are_named(folder, name):
+    (folder / name).mkdir()
+    refused(folder, f"{folder / name} is a folder, and a run leaves")
+
+
+@pytest.mark.parametrize("key", ["config", "versions", "more"])
+def test_json_that_is_nested_absurdly(folder, key):
+    file = folder / "run.json"
+    record, deep = json.loads(file.read_text()), "[" * 900 + "]" * 900
+    file.write_text(json.dumps({**record, key: 0}).replace(f'"{key}": 0', f'"{key}": {deep}'))
+    refused(folder, "run.json can't be read (it is nested deeper than 32 levels)")
+    with pytest.raises(ValueError, match="nested deeper than 32 levels"):
+        open_run(folder)
+
+
+def test_metadata_that_are_nested_absurdly(folder):
+    deep = '{"config": ' + '{"a": ' * 900 + "1" + "}" * 901
+    for name in ("parts/000000.parquet", "results.parquet"):
+        table = read_table(folder / name)
+        other = {STAMP: b'{"run": "other"}', schema.KEY: deep.encode()}
+        pq.write_table(table.replace_schema_metadata(other), folder / name)
+    refused(folder, "it is no part of a run")
+    shutil.rmtree(folder / "parts")
+    with pytest.raises(ValueError, match="nested deeper than 32 levels"):
+        open_run(folder)

@@ -365,3 +365,28 @@ def test_wrapping_a_dual_encoder_changes_no_flag():
     finally:
         for module, flag in zip(model.modules(), flags, strict=True):
             module.training = flag
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_what_forward_itself_switches_or_replaces_is_put_back(training):
+    class Meddler(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(2, 2)
+            self.inner.bias.requires_grad_(False)
+
+        def forward(self, x):
+            self.inner.train(not self.inner.training)
+            self.inner.bias.requires_grad_(True)
+            self.inner.weight = nn.Parameter(self.inner.weight.detach() + 1)
+            self.register_buffer("added", x)  # where none was before
+            return self.inner(x)
+
+    model = Meddler().train(training)
+    before = list(model.parameters())
+    with borrowed([model]):
+        model(torch.ones(1, 2))
+    assert model.training == model.inner.training == training
+    assert all(old is new for old, new in zip(before, model.parameters(), strict=True))
+    assert [parameter.requires_grad for parameter in before] == [True, False]
+    assert not list(model.buffers())

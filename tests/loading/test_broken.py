@@ -93,6 +93,7 @@ def test_configurations_that_are_none(request, tmp_path, kind, content, message)
         ({"pretrained_cfg": {"input_size": [3, 10**6, 10**6]}}, "input_size can't be"),
         ({"pretrained_cfg": {"input_size": [3, 32]}}, "input_size can't be"),
         ({"pretrained_cfg": {"crop_pct": 1e-9}}, "crop_pct can't be"),
+        ({"pretrained_cfg": {"crop_pct": 0.1}}, "crop_pct can't be"),  # 2048 / 0.1 pixels
         ({"pretrained_cfg": {"std": [0, 0, 0]}}, "std must hold positive numbers"),
         ({"pretrained_cfg": {"interpolation": "../x"}}, "interpolation can't be"),
     ],
@@ -126,6 +127,7 @@ def test_what_a_timm_folder_can_not_mean(vit_folder, tmp_path, changes, message)
         ("preprocessor_config.json", {"size": {"shortest_edge": -1}}, "size can't be"),
         ("preprocessor_config.json", {"crop_size": {"height": 1e99}}, "crop_size can't be"),
         ("preprocessor_config.json", {"resample": 99}, "resample can't be"),
+        ("preprocessor_config.json", {"crop_pct": 0.1}, "crop_pct can't be"),
         ("tokenizer_config.json", {"model_max_length": "x"}, "model_max_length can't be"),
     ],
     ids=lambda found: str(found) if isinstance(found, dict) else "",
@@ -148,6 +150,13 @@ def test_tokenizers_that_are_broken(clip_folder, tmp_path):
     folder = copied(clip_folder, tmp_path)
     (folder / "tokenizer.json").write_text("5")
     refused(folder, "has no tokenizer that can be read")
+
+
+def test_a_link_to_itself(vit_folder, tmp_path):
+    folder = copied(vit_folder, tmp_path)
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to("config.json")
+    refused(folder, "config.json (is a link that leads nowhere|is missing or no regular file)")
 
 
 def header(entries):
@@ -203,6 +212,10 @@ def test_weights_are_those_of_the_model_all_of_them(request, tmp_path, kind):
         ),
         (
             lambda weights: weights.update({key: weights[key].to(torch.int8)}),
+            f"no real numbers for {key}: quantised",
+        ),
+        (
+            lambda weights: weights.update({key: weights[key].to(torch.float8_e4m3fn)}),
             f"no real numbers for {key}: quantised",
         ),
         (lambda weights: (weights.clear(), weights.update(x=torch.zeros(1))), "and .* more miss"),

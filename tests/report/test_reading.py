@@ -29,6 +29,44 @@ def test_a_run_describes_itself(tmp_path):
     assert run.metrics["insertion"].arrow == "↑" and run.metrics["deletion"].arrow == "↓"
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metrics": [1]},
+        {"metrics": {"insertion": 5}},
+        {"metrics": {"insertion": {"scale": "x"}}},
+        {"metrics": {"insertion": {"title": 5}}},
+        {"metrics": {"insertion": {"title": "\x1b[2J"}}},
+        {"metrics": {"a\nb": {}}},
+        {"methods": {"NIB": {"signed": "no"}}},
+        {"methods": {"NIB": {"unit": ["bits"]}}},
+        {"methods": [5]},
+    ],
+    ids=str,
+)
+def test_a_header_that_describes_what_no_run_does(tmp_path, changes):
+    folder = Folder().write(tmp_path)
+    table = pq.read_table(folder / "results.parquet")
+    facts = {**json.loads(table.schema.metadata[b"captum_ib"]), **changes}
+    header = {b"captum_ib": json.dumps(facts).encode()}
+    pq.write_table(table.replace_schema_metadata(header), folder / "results.parquet")
+    with pytest.raises(
+        ValueError, match="describes its methods or metrics as no run does"
+    ) as error:
+        open_run(folder)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("methods", [5, [5], [{"label": [1]}], [{}]], ids=str)
+def test_a_record_that_describes_what_no_run_does(tmp_path, methods):
+    file = Folder().write(tmp_path) / "run.json"
+    record = json.loads(file.read_text())
+    record["config"]["methods"] = methods
+    file.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="describes its methods or metrics as no run does"):
+        open_run(tmp_path)
+
+
 def test_folder_of_runs_stands_for_all_and_each_counts_once(tmp_path):
     Folder().write(tmp_path / "a")
     Folder(config={"seeds": [1]}).write(tmp_path / "b")
