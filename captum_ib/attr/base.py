@@ -2,6 +2,7 @@
 
 # torch does not type unflatten.
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false
 
 from __future__ import annotations
 

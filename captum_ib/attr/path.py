@@ -1,5 +1,9 @@
 """Points and weights of an integral along a straight path, by Captum's approximations."""
 
+# torch does not type tolist.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,5 +1,9 @@
 """Where NIB's path starts: a baseline as the user gave it, and in the axes of a layer."""
 
+# Baselines come in many forms.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from inspect import signature

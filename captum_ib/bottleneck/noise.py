@@ -1,5 +1,9 @@
 """The noise of the bottlenecks: one seed, the same draws for every sample of a call."""
 
+# Lists are filled in place.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
@@ -44,7 +44,7 @@ def require_plain(value: Tensor, name: str) -> None:
 
 
 @contextmanager
-def told(forward_func: Callable[..., Any], arguments: Sequence[Any]) -> Iterator[None]:
+def told(forward_func: Callable[..., Any], arguments: Sequence[Any]) -> Generator[None]:
     """Errors from inside the model say what it was called with, and what is likely wrong.
 
     An error of ours passes as it is, and so does any that is not one of Python's own.

@@ -1,12 +1,16 @@
 """Which argument of a forward function says what is padding: said, named, or shown by a check."""
 
+# Arguments of a model have any type.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -59,9 +63,9 @@ class Mask:
     keep: bool | None = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.tensor, Tensor):
+        if not isinstance(cast(object, self.tensor), Tensor):
             raise TypeError(f"a Mask holds a tensor, given {type(self.tensor).__name__}")
-        if self.keep is not None and not isinstance(self.keep, bool):
+        if self.keep is not None and not isinstance(cast(object, self.keep), bool):
             raise TypeError(f"keep must be True, False or None, given {self.keep!r}")
         if self.keep is not None and not (self.tensor.ndim == 2 and _is_binary(self.tensor)):
             raise ValueError(

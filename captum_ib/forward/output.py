@@ -1,5 +1,9 @@
 """Which tensor of a model's output is explained, and along which axis its classes lie."""
 
+# Outputs of a model have any type.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import re

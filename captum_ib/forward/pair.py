@@ -3,6 +3,10 @@
 The only module of ``forward``, ``attr`` and ``baselines`` that asks whether it was given a pair.
 """
 
+# Inputs of a pair are checked here.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

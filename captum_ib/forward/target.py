@@ -9,7 +9,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -82,7 +82,7 @@ def _is_whole(value: object) -> bool:
     """Whether it is an int, or a tensor that holds one."""
     if isinstance(value, Tensor):
         return value.numel() == 1 and not value.is_floating_point()
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return isinstance(value, int | numbers.Integral) and not isinstance(value, bool)
 
 
 def part_of_target(target: Any, n: int, start: int, stop: int) -> Any:
@@ -148,7 +148,7 @@ def cross_entropy_at(axis: int) -> Objective:
     >>> round(float(cross_entropy_at(-1)(output, index)), 4)
     0.6931
     """
-    if isinstance(axis, bool) or not isinstance(axis, int):
+    if isinstance(axis, bool) or not isinstance(cast(object, axis), int):
         raise TypeError(f"axis must be an int, given {type(axis).__name__}")
     if axis == 0:
         raise ValueError("axis 0 holds the samples, so the classes can't lie along it")

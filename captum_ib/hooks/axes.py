@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from captum_ib.hooks import axis_moves, axis_rules
@@ -152,10 +151,11 @@ class AxisTracker(TorchFunctionMode):
         """Call the function, and conclude from it."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        outputs = [leaf for leaf in _leaves(result) if isinstance(leaf, Tensor)]
-        given = [leaf for leaf in _leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        if outputs and given:
-            self._conclude(Operation(_name(func), args, kwargs, given, outputs))
+        outputs = _tensors(result)
+        if outputs:  # most calls read a property: a shape, a flag
+            given = [*_tensors(args), *_tensors(kwargs)]
+            if given:
+                self._conclude(Operation(_name(func), args, kwargs, given, outputs))
         return result
 
     def _conclude(self, operation: Operation) -> None:
@@ -167,8 +167,15 @@ class AxisTracker(TorchFunctionMode):
                 unknown(self, operation)
 
 
-def _leaves(value: Any) -> list[Any]:
-    return [value] if isinstance(value, Tensor) else tree_leaves(value)
+def _tensors(value: Any) -> list[Tensor]:
+    """The tensors in an argument or a result; some thousand times a pass, so without a pytree."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (tuple, list)):
+        return [tensor for one in value for tensor in _tensors(one)]
+    return []
 
 
 def _name(func: Any) -> str:

@@ -1,5 +1,9 @@
 """What the axes of reshaped, sliced and concatenated tensors hold."""
 
+# Arguments of torch's functions have any type.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -3,6 +3,9 @@
 By the functions' names, which ``torch.*``, ``torch.nn.functional`` and tensor methods share.
 """
 
+# Modes are left by a switch of torch's that has no public name.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence

@@ -69,7 +69,9 @@ def _put_flag(module: nn.Module, training: bool) -> None:
 
 def _freeze(undo: Undo, module: nn.Module, replaced: dict[int, Tensor]) -> None:
     entries = module._parameters
-    if isinstance(entries, dict) and entries:  # forward may put others under their names
+    if (
+        isinstance(cast(object, entries), dict) and entries
+    ):  # forward may put others under their names
         undo.note(partial(entries.update, dict(entries)))
     for name, parameter in list(module.named_parameters(recurse=False)):
         if parameter.is_inference():

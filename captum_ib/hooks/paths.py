@@ -1,5 +1,9 @@
 """Whether a gradient can get from a model's output to its layers."""
 
+# torch does not type the nodes of a graph.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

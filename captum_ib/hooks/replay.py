@@ -5,6 +5,9 @@ what depends on it: a module call whose tensors do not require grad does not. Th
 largest such calls are recorded in call order, and returned instead of being computed again.
 """
 
+# Modes are left by a switch of torch's that has no public name.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import threading
@@ -169,8 +172,11 @@ class Recorder:
     ) -> None:
         if threading.get_ident() != self._thread:
             return
-        call = self._stack.pop()
-        given, returned = tree_flatten((args, kwargs))[0], tree_flatten(output)[0]
+        with torch._C.DisableTorchFunction():  # the recorder's own looks are no part of the pass
+            self._record(self._stack.pop(), (args, kwargs), output)
+
+    def _record(self, call: _Call, arguments: Any, output: Any) -> None:
+        given, returned = tree_flatten(arguments)[0], tree_flatten(output)[0]
         # An unknown object (a cache, a graph) may carry state from call to call: run those.
         if not all(isinstance(leaf, PLAIN) for leaf in (*given, *returned)):
             return
