@@ -21,7 +21,7 @@ from captum_ib.baselines._tokens import (
 )
 from captum_ib.checks import require_count, require_finite
 from captum_ib.facts import Facts
-from captum_ib.forward import Call, Inputs, Named, log_usage
+from captum_ib.forward import Call, Inputs, Named, log_usage, watched
 from captum_ib.hooks import CompositeHook, borrowed, roots, samples_axis_of
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import blocks_of
@@ -191,7 +191,7 @@ def _feedback(call: Call, baseline: Any, n_steps: int) -> Tensor:
     """E_h of the positive part of the mean gradient at the last attention, ``(N, T, T)``."""
     canvas = Canvas.of(call, baseline)
     total: Tensor | float = 0.0
-    for alpha in torch.linspace(0, 1, n_steps, dtype=torch.float32).tolist():
+    for alpha in watched(torch.linspace(0, 1, n_steps, dtype=torch.float32).tolist()):
         state = torch.lerp(canvas.baseline, canvas.values, alpha)
         total = total + attention_maps(canvas.at(state), start_layer=-1).gradients[0]
     mean = torch.as_tensor(total) / n_steps

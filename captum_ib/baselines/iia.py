@@ -21,7 +21,7 @@ from captum_ib.baselines._tokens import (
 )
 from captum_ib.checks import require_count
 from captum_ib.facts import Facts
-from captum_ib.forward import Call, Inputs, Named, log_usage
+from captum_ib.forward import Call, Inputs, Named, log_usage, watched
 from captum_ib.layout import TokenLayout
 
 
@@ -117,7 +117,7 @@ class IIA(Named, Attribution):
             canvas = Canvas.of(call, baselines)
             inner = _Inner(n_steps, n_integrals - 1, depth, call.n)
             total = torch.zeros_like(row)
-            for step in range(1, n_steps + 1):
+            for step in watched(range(1, n_steps + 1)):
                 state = torch.lerp(canvas.baseline, canvas.values, step / n_steps)
                 total += inner.mean(canvas.at(state), row)
             return TokenValues(total / n_steps, maps.positions)

@@ -13,7 +13,7 @@ from captum_ib.baselines._perturb import Canvas
 from captum_ib.baselines.fast_ig import explain_inputs
 from captum_ib.checks import require_choice, require_count
 from captum_ib.facts import Facts
-from captum_ib.forward import Inputs, Named, TowerCall, log_usage, predicted
+from captum_ib.forward import Inputs, Named, TowerCall, log_usage, predicted, watched
 
 
 class MFABA(Named, GradientAttribution):
@@ -106,7 +106,7 @@ class MFABA(Named, GradientAttribution):
             slope, _ = path.look(state)
             active = torch.ones(len(state), dtype=torch.bool, device=state.device)
             total = torch.zeros_like(slope)
-            for _ in range(n_steps):
+            for _ in watched(range(n_steps)):
                 if not bool(active.any()):
                     break
                 moved = state - length * _step(slope, direction).to(state.dtype)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from captum_ib.baselines._perturb import Canvas, Scorer, chunks, masks_per_pass
 from captum_ib.baselines.one_layer import LayerState, OneLayer, layer_state
 from captum_ib.facts import Facts
-from captum_ib.forward import Call, Inputs, log_usage
+from captum_ib.forward import Call, Inputs, log_usage, watched
 from captum_ib.hooks import borrowed, roots
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import NamedLayer
@@ -100,7 +100,7 @@ class ScoreCAM(OneLayer, PerturbationAttribution):
                 scorer = Scorer.of(canvas.call, score)
                 scores = [
                     scorer(canvas.masked(channel_masks(channels[:, rows], canvas)))
-                    for rows in chunks(channels.shape[1], size)
+                    for rows in watched(chunks(channels.shape[1], size))
                 ]
             weights = _weights(torch.cat(scores), channels, layer[0])
             values = torch.einsum("cn,npc->np", weights, state.positions(state.activation))

@@ -12,7 +12,7 @@ from captum_ib.baselines._perturb import Canvas, Scorer, chunks, masks_per_pass
 from captum_ib.baselines.one_layer import OneLayer, layer_state
 from captum_ib.baselines.score_cam import channel_maps, channel_masks
 from captum_ib.facts import Facts
-from captum_ib.forward import Call, Inputs, draw_seed, log_usage
+from captum_ib.forward import Call, Inputs, draw_seed, log_usage, watched
 from captum_ib.hooks import borrowed, roots
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import NamedLayer
@@ -118,7 +118,7 @@ class ViTCX(OneLayer, PerturbationAttribution):
             own = scorer.part(canvas.call, slice(row, row + 1))
             impact = [
                 _impact(own, canvas, masks[rows].unsqueeze(1), noise_std, generator)
-                for rows in chunks(len(masks), size)
+                for rows in watched(chunks(len(masks), size))
             ]
             covered = masks.sum(dim=0)
             total = torch.einsum("k,k...->...", torch.cat(impact), masks)

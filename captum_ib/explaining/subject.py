@@ -13,6 +13,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from captum_ib.forward import output_tensor, probabilities
+from captum_ib.hooks import check_stop
 from captum_ib.loading.load import LoadedModel
 from captum_ib.methods import MethodSpec
 from captum_ib.models.dual_encoder import DualEncoder
@@ -228,6 +229,7 @@ def _logits_of(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """A forward function that returns a tensor: Captum's own methods take no ``ModelOutput``."""
 
     def forward(pixels: Tensor) -> Tensor:
+        check_stop()  # Captum's methods don't look between their steps
         output = model(pixels)
         return getattr(output, "logits", output)
 

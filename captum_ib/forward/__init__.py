@@ -27,7 +27,7 @@ from captum_ib.forward.pair import (
     tower_calls,
     tower_layers,
 )
-from captum_ib.forward.parts import Tick, in_parts, progress, samples_at_once
+from captum_ib.forward.parts import Tick, in_parts, progress, samples_at_once, watched
 from captum_ib.forward.references import references_of, statistics_of
 from captum_ib.forward.target import (
     Objective,
@@ -84,4 +84,5 @@ __all__ = [
     "target_index",
     "tower_calls",
     "tower_layers",
+    "watched",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ from captum_ib.forward.call import Call
 from captum_ib.hooks import check_stop
 
 CallT = TypeVar("CallT", bound=Call)
+ItemT = TypeVar("ItemT")
 
 Tick = Callable[..., object]
 """To be called after every step, with the number of steps done (default 1)."""
@@ -31,6 +32,13 @@ def in_parts(call: CallT, size: int) -> Iterator[CallT]:
     for start in range(0, call.n, size):
         check_stop()
         yield call.part(start, start + size)
+
+
+def watched(items: Iterable[ItemT]) -> Iterator[ItemT]:
+    """The items of a long loop, with a look whether to stop before each."""
+    for item in items:
+        check_stop()
+        yield item
 
 
 @contextmanager

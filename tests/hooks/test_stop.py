@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from captum_ib.attr import IBA, NIB, CoIBA
-from captum_ib.baselines import RISE
+from captum_ib.baselines import MFABA, RISE, ScoreCAM
 from captum_ib.hooks import Stopped, check_stop, stopping
 
 DONE = 3  # steps after which the event is set
@@ -74,3 +74,19 @@ def test_of_nested_blocks_each_event_counts():
 
 def test_who_is_stopped_has_a_runtime_error():
     assert issubclass(Stopped, RuntimeError)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [(MFABA, {"n_steps": 1000}), (ScoreCAM, {"perturbations_per_eval": 1})],
+)
+def test_comparators_look_between_their_passes(method, settings):
+    net = nn.Sequential(
+        nn.Conv2d(3, 40, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ).eval()
+    passes = []
+    net.register_forward_hook(lambda *call: passes.append(1))
+    arguments = (net, "0") if method is ScoreCAM else (net,)
+    with stopping(AfterSteps()), pytest.raises(Stopped):
+        method(*arguments).attribute(torch.rand(1, 3, 8, 8), target=1, **settings)
+    assert len(passes) <= 6

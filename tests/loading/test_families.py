@@ -38,6 +38,7 @@ def test_small_models_come_back_with_their_weights(row, clip_folder, tmp_path):
     assert all(torch.equal(given[name], found[name]) for name in given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", sorted({*CLASSIFIERS, *DUALS}))
 def test_configurations_are_taken_as_transformers_writes_them(family):
     kind = transformers.CONFIG_MAPPING[family] if _known(family) else None
