@@ -410,6 +410,13 @@ def seed_of(seed: int | None, reduce: str) -> int:
     return draw_seed(seed)
 
 
+def smoothing_of(value: float | Auto | None, layout: TokenLayout) -> float | None:
+    """σ of the Gaussian over a layer's positions; ``"auto"``: 1 on convolutional feature maps."""
+    if isinstance(value, str):
+        return 1.0 if layout.kind == "nchw" else None
+    return value
+
+
 def require_smoothing(value: float | Auto | None) -> float | Auto | None:
     """A checked ``smoothing``.
 

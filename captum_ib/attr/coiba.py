@@ -20,6 +20,7 @@ from captum_ib.attr.base import (
     Plan,
     require_smoothing,
     seed_of,
+    smoothing_of,
 )
 from captum_ib.bottleneck import (
     MIN_STD,
@@ -75,8 +76,7 @@ class CoIBABottlenecks(Bottlenecks):
         self.layers, self.betas = layers, betas
         self.objective = layers.call.along_classes(objective)
         self.information_by_draw = layerwise
-        if smoothing == "auto":
-            smoothing = 1.0 if layers.layouts[0].kind == "nchw" else None
+        smoothing = smoothing_of(smoothing, layers.layouts[0])
         # eq. 5: one λ ∈ R^{P×1} for all layers and channels
         damping = Damping.shared if shared else Damping.individual
         self.damping = damping(layers.R, layers.layouts, uniform=uniform, smoothing=smoothing)

@@ -20,6 +20,7 @@ from captum_ib.attr.base import (
     mean_map,
     require_smoothing,
     seed_of,
+    smoothing_of,
 )
 from captum_ib.bottleneck import (
     MIN_STD,
@@ -65,8 +66,7 @@ class IBABottleneck(Bottlenecks):
     ) -> None:
         self.layers, self.beta = layers, beta
         self.objective = layers.call.along_classes(objective)
-        if smoothing == "auto":
-            smoothing = 1.0 if layers.layouts[0].kind == "nchw" else None
+        smoothing = smoothing_of(smoothing, layers.layouts[0])
         # λ = sigmoid(α), one per element, smoothed over positions (section 3.3).
         self.damping = Damping.shared(layers.R, layers.layouts, uniform=False, smoothing=smoothing)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from captum_ib.benchmark.data import Sample
 from captum_ib.benchmark.subjects import Pairs, Pictures, Subjects
-from captum_ib.forward import probabilities
+from captum_ib.forward import output_tensor, probabilities
 from captum_ib.loading.load import LoadedModel
 from captum_ib.metrics.scorer import model_input
 
@@ -166,7 +166,7 @@ class Logits(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits ``(N, classes)``, float32."""
         output = self.model(model_input(pixels, self.model))
-        return getattr(output, "logits", output).float()
+        return output_tensor(output, len(pixels)).float()
 
 
 def marked(tokens: Sequence[str], valid: np.ndarray, words: Sequence[str]) -> np.ndarray:

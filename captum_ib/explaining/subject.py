@@ -230,8 +230,7 @@ def _logits_of(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
     def forward(pixels: Tensor) -> Tensor:
         check_stop()  # Captum's methods don't look between their steps
-        output = model(pixels)
-        return getattr(output, "logits", output)
+        return output_tensor(model(pixels), len(pixels))
 
     return forward
 

@@ -179,8 +179,7 @@ METHODS = {
     "CoIBA-individual": Method(lambda s: CoIBA(s.model, s.layers), mode=True,
                                subjects=("conv", "vit"), settings={"damping": "individual"}),
     # The layers' information depends on the draws. Kept in an attribute, which every chunk of draws
-    # wrote anew, it let the map change with internal_batch_size=1: by 4.7 % on a CNN with 4 draws,
-    # by 0.2 % on hf_vit here.
+    # wrote anew, it let the map change with internal_batch_size=1: by 0.2 % on hf_vit here.
     "CoIBA-layerwise": Method(lambda s: CoIBA(s.model, s.layers), mode=True,
                               subjects=("vit", "hf_vit"),
                               settings={"compression": "layerwise", "beta": [1.0, 3.0]}),

@@ -1,7 +1,7 @@
 """Rows of a table by their number: CSV, JSON lines or Parquet, as csv, json and pyarrow read them.
 
 ``datasets`` reads the same formats, but no table with faults: one bad row ends its readers of CSV
-and JSON, a broken page a Parquet file, and a label ``007`` becomes 7. Here a fault is a reason to
+and JSON, and a label ``007`` becomes 7. Here a fault is a reason to
 skip one sample, so the parsers are used without it.
 """
 
