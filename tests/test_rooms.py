@@ -25,7 +25,7 @@ FLOORS = (
     "app report",
     "benchmark",
     "explaining",
-    "loading metrics methods",
+    "loading metrics methods presets",
     "attr baselines",
     "forward",
     "models",

@@ -1,0 +1,64 @@
+"""Which method and which settings are taken when a person names none: measured, or the papers'.
+
+``"recommended"`` is what did best on data that was not used to choose (docs/results.md);
+``"paper"`` is what the method's paper says. The shell, the app and Python ask here, so that the
+same question gives the same map everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from captum_ib.facts import Kind
+
+__all__ = ["PRESETS", "Preset", "preset_of", "recommended_method"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How a method is run when nothing else is said.
+
+    Attributes:
+        layers: the choice of default layers, ``"auto"`` or ``"paper"``.
+        settings: keywords of ``attribute``; others keep the class's defaults.
+    """
+
+    layers: str = "auto"
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+_METHODS: dict[Kind, str] = {"classifier": "coiba", "dual": "com2ib"}
+
+PRESETS: dict[str, dict[str, Preset]] = {"recommended": {}, "paper": {}}
+"""Preset by name, then by method; a method that is not listed has :data:`_OTHERS`."""
+
+_OTHERS = {"recommended": Preset("auto"), "paper": Preset("paper")}
+
+
+def recommended_method(kind: Kind) -> str:
+    """The method that is taken for this kind of model when none is named.
+
+    >>> recommended_method("dual")
+    'com2ib'
+    """
+    return _METHODS[kind]
+
+
+def preset_of(method: str, name: str = "recommended") -> Preset:
+    """How to run a method.
+
+    Args:
+        method: its name in the table of methods.
+        name: ``"recommended"`` or ``"paper"``.
+
+    Raises:
+        ValueError: no such preset.
+
+    >>> preset_of("coiba", "paper").layers
+    'paper'
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}, expected one of {list(PRESETS)}")
+    return PRESETS[name].get(method, _OTHERS[name])
