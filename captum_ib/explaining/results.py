@@ -11,7 +11,7 @@ import numpy as np
 
 from captum_ib.explaining.output import write_json
 from captum_ib.explaining.subject import Explanation, Subject
-from captum_ib.visualization import Panel, compare, save
+from captum_ib.visualization import Panel, compare, save, unit_of
 
 
 @dataclass(frozen=True)
@@ -82,4 +82,5 @@ def panel(subject: Subject, result: Explanation) -> Panel:
         words = [subject.tokens[i] for i in shown]
         values = result.text[shown]
     row = result.row
-    return Panel(row.title, result.image, row.unit, row.signed, words, values)
+    unit = unit_of(row.unit, pair=subject.text is not None)
+    return Panel(row.title, result.image, unit, row.signed, words, values)
