@@ -30,7 +30,7 @@ def test_without_a_trace_a_map_needs_one_bit_in_one_place():
 @pytest.mark.parametrize(
     ("peak", "last", "kind"),
     [
-        # Four positions, 10 bits in all: the peak keeps (last / 5) · 4 · peak / 10 of what it could.
+        # Four positions, 10 bits in all: the peak keeps (last / 5) · 4 · peak / 10.
         (7.0, 0.0088, "nothing"),  # 0.00493
         (7.0, 0.0090, None),  # 0.00504
         (2.5, 0.0240, "nothing"),  # even, 0.0048
@@ -56,8 +56,8 @@ def test_a_sum_of_nothing_is_nothing_and_no_price_keeps_everything():
 def test_the_warning_names_samples_and_mend():
     maps = torch.tensor([[0.1, 0.2], [0.0, 9.0], [0.3, 0.1]])
     message = (
-        r"CoIBA kept nothing: 0\.2 bits at most in one place for 2 of 3 samples \(0, 2\), so the map "
-        r'shows no selection; lower beta by factors of ten, or take an earlier layer \(layers="auto"'
+        r"CoIBA kept nothing: 0\.2 bits at most in one place for 2 of 3 samples \(0, 2\), so the "
+        r"map shows no selection; lower beta by factors of ten, or take an earlier layer"
     )
     with pytest.warns(CollapsedMapWarning, match=message):
         assert warn_if_collapsed(maps, name="CoIBA")
@@ -83,7 +83,7 @@ def test_good_maps_warn_of_nothing():
             torch.ones(2, 3),
             trace(5.0, 1.0),
             ValueError,
-            "of 2 samples is needed, given .* 1 samples",
+            "2 samples is needed, given .* 1 samples",
         ),
         (torch.ones(1, 3), trace(5.0), ValueError, "at least two steps .* given one of 1 steps"),
     ],

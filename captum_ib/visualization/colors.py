@@ -14,7 +14,7 @@ from captum_ib.visualization.style import SEQUENTIAL, Style
 
 Array = np.ndarray | torch.Tensor
 
-CELLS = 56
+CELLS = 32
 """Larger maps are averaged to so many cells a side before they are drawn."""
 _LUMA = np.array([0.299, 0.587, 0.114])  # how bright an RGB colour looks (ITU-R BT.601)
 _FULL = 0.5  # from this share of the scale on, a colour has the whole opacity
@@ -118,6 +118,8 @@ class Scale:
         """The colours of values over what lies below them, both ``(…, 3)`` in [0, 1]."""
         strength = self.strength(values)[..., None]
         if style.masked:
+            if self.low < 0 < self.high:  # what speaks against the answer does not remain
+                strength = strength * (values > 0)[..., None]
             return strength * base + (1 - strength) * _BEHIND
         if style.grey:
             base = np.repeat((base @ _LUMA)[..., None], 3, axis=-1)
@@ -143,7 +145,7 @@ def overlay(
     Args:
         image: (3, H, W) or (H, W, 3), values in [0, 1].
         attribution: (h, w), (1, h, w) or (1, 1, h, w), any unit; brought to (H, W) bilinearly, as
-            Captum's ``LayerAttribution.interpolate`` does. Maps finer than 56 cells a side are
+            Captum's ``LayerAttribution.interpolate`` does. Maps finer than 32 cells a side are
             averaged first (:func:`pooled`).
         signed: see :meth:`Scale.of`.
         style: opacity, colours, contours, or what remains (default: ``Style()``).
@@ -187,9 +189,9 @@ def pooled(attribution: Array, cells: int = CELLS) -> tuple[np.ndarray, int]:
         return values, 1
     rows, columns = (np.arange(0, length, block) for length in values.shape)
     sums = np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
-    heights = np.diff(np.append(rows, values.shape[0]))
-    widths = np.diff(np.append(columns, values.shape[1]))
-    return sums / np.outer(heights, widths), block
+    heights = np.diff(rows, append=values.shape[0])
+    widths = np.diff(columns, append=values.shape[1])
+    return sums / (heights[:, None] * widths), block
 
 
 def enlarged(image: Array, side: int = 448) -> np.ndarray:

@@ -30,7 +30,7 @@ from captum_ib.visualization.words import COLUMNS, caption, caption_height
 CELL = 2.2
 """Side of a picture, in inches."""
 _LINE = 0.23  # a line of words
-_TITLE_COLUMNS, _RANGE_COLUMNS = 28, 42
+_TITLE_COLUMNS = 28
 _MARK = "#D55E00"  # vermillion of the colour-blind safe palette of Okabe and Ito
 
 Group = tuple[str, str]
@@ -131,7 +131,7 @@ class _Line:
     def ranges(self) -> float:
         """Height of the limits below the maps."""
         return 0.05 + RANGE_LINE * max(
-            (len(_range(one.map.range).splitlines()) for one in self.maps), default=0
+            (len(one.map.range.splitlines()) for one in self.maps), default=0
         )
 
     @property
@@ -190,7 +190,7 @@ def _draw_map(one: Drawn, line: _Line, sheet: Sheet, style: Style, left: float, 
     shown = overlay(line.pixels, panel.attribution, scale=one.map.scale, style=style)
     _mark(sheet.picture(left, top, CELL, shown, _title(panel.title)), one)
     top += CELL + 0.05
-    sheet.range(left, top, _range(one.map.range))
+    sheet.range(left, top, one.map.range)
     if one.words is None or panel.tokens is None:
         return
     top += line.ranges
@@ -258,10 +258,6 @@ def _left(column: int) -> float:
 
 def _title(text: str) -> str:
     return lines_of(text, _TITLE_COLUMNS)
-
-
-def _range(text: str) -> str:
-    return lines_of(text, _RANGE_COLUMNS)
 
 
 def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150) -> Path:

@@ -14,6 +14,8 @@ from captum_ib.visualization.numbers import amount
 from captum_ib.visualization.style import Style
 from captum_ib.visualization.words import token_values
 
+RANGE_COLUMNS = 42
+"""Small letters to the width of a picture."""
 _SAME = 1e-6  # values that differ by less than this share are the same
 
 
@@ -127,7 +129,7 @@ class Shown:
 
     @property
     def range(self) -> str:
-        """The limits in numbers, the total of bits, and what display has changed."""
+        """The limits in numbers, the total of bits, and what display has changed, in lines."""
         low, high = (amount(end) for end in (self.scale.low, self.scale.high))
         parts = [f"{low} to {high}"]
         if self.unit == "bits":
@@ -136,14 +138,18 @@ class Shown:
             parts.append(f"clipped at {self.scale.clipped:g} %")
         if self.block > 1:
             parts.append(f"means of {self.block} × {self.block}")
-        return " · ".join(parts)
+        lines = [parts[0]]
+        for part in parts[1:]:
+            fits = len(lines[-1]) + len(part) + 3 <= RANGE_COLUMNS
+            lines[-1:] = [f"{lines[-1]} · {part}"] if fits else [lines[-1], part]
+        return "\n".join(lines)
 
     @property
     def remark(self) -> str:
         """What colours can't say: that all values are the same, or that the fit collapsed."""
         low, high = float(self.values.min()), float(self.values.max())
         if high - low <= _SAME * max(abs(low), abs(high)):
-            return f"{amount(high, self.unit if high else '')} everywhere"
+            return f"{amount(high)} everywhere"
         if self.collapsed and high < FLOOR_BITS:
             return f"collapsed: at most {amount(high)} bits"
         return "collapsed: no selection" if self.collapsed else ""

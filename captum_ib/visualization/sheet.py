@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -48,7 +49,7 @@ class Sheet:
         place = (left / self.width, bottom / self.height, width / self.width, height / self.height)
         return self.figure.add_axes(place)
 
-    def write(self, left: float, top: float, text: str, size: float, **options: object) -> None:
+    def write(self, left: float, top: float, text: str, size: float, **options: Any) -> None:
         """A text whose upper left corner is at ``(left, top)``."""
         place = left / self.width, 1 - top / self.height
         options = {"va": "top", "color": _INK, "parse_math": False, **options}

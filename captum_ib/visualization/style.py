@@ -30,7 +30,8 @@ class Style:
             both signs). A diverging one is for maps with both signs, any other for the rest.
         grey: show the picture in grey below the colours.
         contours: this many lines of equal value, 0 for none.
-        masked: show what remains: the picture seen through the map, and no colours.
+        masked: show what remains: the picture seen through the map, and no colours. Of maps with
+            both signs only the positive values let it through.
         percentile: of the map's magnitudes, where its colours end, in (0, 100]; 100 clips nothing.
         columns: pictures side by side in a figure, at most.
 

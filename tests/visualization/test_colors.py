@@ -98,6 +98,8 @@ def test_what_remains_is_the_picture_where_the_map_is_strong():
     image = np.full((1, 3, 3), 0.8)
     shown = overlay(image, np.array([[0.0, 2.0, 4.0]]), style=Style(masked=True))
     assert np.allclose(shown[0, :, 0], [0.12, 0.5 * 0.8 + 0.5 * 0.12, 0.8])
+    shown = overlay(image, np.array([[-4.0, 2.0, 4.0]]), style=Style(masked=True))
+    assert np.allclose(shown[0, :, 0], [0.12, 0.5 * 0.8 + 0.5 * 0.12, 0.8])  # for, not against
 
 
 def test_contours_are_white_lines_in_a_dark_seam():
@@ -109,12 +111,12 @@ def test_contours_are_white_lines_in_a_dark_seam():
 
 
 def test_fine_maps_are_pooled_for_display():
-    values, block = pooled(np.arange(56.0 * 56).reshape(56, 56))
+    values, block = pooled(np.arange(32.0 * 32).reshape(32, 32))
     assert block == 1 and values[0, 1] == 1.0
     fine = np.zeros((224, 224))
-    fine[:4, 4:8] = 16.0
+    fine[:7, 7:14] = 16.0
     values, block = pooled(fine)
-    assert (values.shape, block, values[0, 1], values.sum()) == ((56, 56), 4, 16.0, 16.0)
+    assert (values.shape, block, values[0, 1], values.sum()) == ((32, 32), 7, 16.0, 16.0)
     cut, block = pooled(np.ones((5, 3)), cells=2)  # the last blocks are smaller
     assert block == 3 and np.array_equal(cut, np.ones((2, 1)))
 
