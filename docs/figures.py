@@ -274,7 +274,7 @@ def draw_all(folder: Path, names: tuple[str, ...] = tuple(PICTURES)) -> list[str
     changed = []
     with tempfile.TemporaryDirectory() as scratch:
         for name in names:
-            fresh = save(PICTURES[name](), Path(scratch) / f"{name}.png", dpi=80)
+            fresh = save(PICTURES[name](), Path(scratch) / f"{name}.png", dpi=100)
             old = folder / fresh.name
             if not same(fresh, old):
                 old.write_bytes(fresh.read_bytes())
