@@ -132,7 +132,7 @@ def _warn(
     warnings.warn(
         f"{name} {some[0]}{where}, so the map shows no selection; {some[0].mend}",
         CollapsedMapWarning,
-        stacklevel=4,
+        stacklevel=3,
     )
 
 

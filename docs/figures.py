@@ -242,7 +242,7 @@ def figures_collapsed() -> Figure:
 
 def figures_texts() -> Figure:
     """The words of a caption alone, by two methods."""
-    clip, dual, scenes, pixels, ids, mask = pairs()
+    clip, dual, _, pixels, ids, mask = pairs()
     words = clip.tokens(ids[1])
     shown = [at for at, word in enumerate(words) if word not in SPECIAL]
     said = [words[at] for at in shown]
