@@ -31,7 +31,7 @@ from captum_ib.forward import (
     require_dual,
 )
 from captum_ib.layout import TokenLayout
-from captum_ib.models.architectures import FIRST_NORMS
+from captum_ib.models.architectures import first_norm
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import LayerLike, NamedLayer
 
@@ -79,20 +79,11 @@ def default_sites(dual: DualEncoder, modality: str) -> list[NamedLayer]:
     shape, since only these can share a damping ratio per channel.
     """
     runs = [list(run) for _, run in groupby(dual.tower(modality).blocks, _shape)]
-    return [_first_norm(block) for block in max(runs, key=len)]
+    return [first_norm(block) for block in max(runs, key=len)]
 
 
 def _shape(block: NamedLayer) -> list[tuple[str, tuple[int, ...]]]:
     return [(name, tuple(value.shape)) for name, value in block[1].named_parameters()]
-
-
-def _first_norm(block: NamedLayer) -> NamedLayer:
-    name, module = block
-    for attribute in FIRST_NORMS:
-        norm = getattr(module, attribute, None)
-        if isinstance(norm, nn.Module) and not isinstance(norm, nn.Identity):
-            return f"{name}.{attribute}", norm
-    return block
 
 
 class CoM2IB(PairAttribution):

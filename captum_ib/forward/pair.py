@@ -39,6 +39,9 @@ class TowerCall(Call):
 
     other: Tensor = field(default_factory=lambda: torch.empty(0))
 
+    def index(self, output: Tensor) -> None:
+        """No index: an embedding has no classes."""
+
     def score(self, output: Tensor, probability: bool = False) -> Tensor:
         """The cosine similarity of each row's embedding to e'; there are no classes."""
         return cosine(output, self.other)
