@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from torch import Tensor, nn
 
 from captum_ib.attr.base import FIT_OPTIONS, FIT_PASSES, Bottlenecks, seed_of
-from captum_ib.attr.ca_m2ib.attention import Attention, Guide, facing, guiding_weights
-from captum_ib.attr.pairs import PairAttribution, TowerLayers, pair_plans, pair_result
+from captum_ib.attr.ca_m2ib.attention import Attention, Guide
+from captum_ib.attr.ca_m2ib.facing import facing
+from captum_ib.attr.pairs import PairAttribution, TowerLayers, pair_plans, pair_result, weights
 from captum_ib.bottleneck import (
     MIN_STD,
     ActivationStatistics,
@@ -20,7 +21,7 @@ from captum_ib.bottleneck import (
     FitTrace,
     Terms,
 )
-from captum_ib.checks import require_choice, require_weight
+from captum_ib.checks import require_choice
 from captum_ib.facts import BITS, Facts
 from captum_ib.forward import (
     cosine,
@@ -58,8 +59,7 @@ class CoM2IBBottlenecks(Bottlenecks):
         self.weights: Tensor | float = 1.0
         if guide is not None:
             call: Any = layers.call
-            attention = Attention(call, guide, layout, R.shape[layout.channel_axis])
-            self.weights = guiding_weights(attention, self.damping(0), R)
+            self.weights = Attention(call, guide, layout, R).weights(self.damping(0))
 
     def loss(self, draws: list[Tensor]) -> Terms:
         """L = −cos(g(Z), e') + β · KL of the first bottleneck (M2IB, eq. 9–10; CoIBA, eq. 8)."""
@@ -244,21 +244,16 @@ class CoM2IB(PairAttribution):
         ]
         if any(guides):
             first = [layers[0] for layers in self.sites]
-            calls, _ = facing(
-                self.dual,
-                calls,
-                first,
-                layouts,
-                internal_batch_size=internal_batch_size,
-                replay=replay,
+            calls = facing(
+                calls, first, layouts, internal_batch_size=internal_batch_size, replay=replay
             )
         channels = per_call(channel, "channel", calls)
         for one in channels:
             require_choice("channel", one, ("elementwise", "uniform", "auto"))
-        betas = [require_weight("beta", one) for one in per_call(beta, "beta", calls)]
+        settings = zip(weights("beta", beta, calls), channels, guides, strict=True)
         builds = [
             partial(CoM2IBBottlenecks, beta=one, channel=own, guide=guide)
-            for one, own, guide in zip(betas, channels, guides, strict=True)
+            for one, own, guide in settings
         ]
         fits = self._explain(calls, builds, plans, show_progress)
         return pair_result(fits, reduce, return_trace)

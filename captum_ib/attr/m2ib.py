@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from torch import Tensor
 
 from captum_ib.attr.base import FIT_OPTIONS, FIT_PASSES, Bottlenecks, seed_of
-from captum_ib.attr.pairs import PairAttribution, TowerLayers, pair_plans, pair_result
+from captum_ib.attr.pairs import PairAttribution, TowerLayers, pair_plans, pair_result, weights
 from captum_ib.bottleneck import (
     MIN_STD,
     ActivationStatistics,
@@ -18,7 +18,6 @@ from captum_ib.bottleneck import (
     FitTrace,
     Terms,
 )
-from captum_ib.checks import require_weight
 from captum_ib.facts import BITS, Facts
 from captum_ib.forward import (
     cosine,
@@ -191,9 +190,6 @@ class M2IB(PairAttribution):
             replay,
             return_trace,
         )
-        builds = [
-            partial(M2IBBottleneck, beta=require_weight("beta", one))
-            for one in per_call(beta, "beta", calls)
-        ]
+        builds = [partial(M2IBBottleneck, beta=one) for one in weights("beta", beta, calls)]
         fits = self._explain(calls, builds, plans, show_progress)
         return pair_result(fits, reduce, return_trace)

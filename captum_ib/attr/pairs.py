@@ -8,8 +8,9 @@ from typing import Any, Literal
 from torch import Tensor
 
 from captum_ib.attr.base import BottleneckAttribution, Explained, Layers, Noise, Plan
+from captum_ib.attr.options import PerTower
 from captum_ib.bottleneck import ActivationStatistics, FitSettings
-from captum_ib.checks import require_choice
+from captum_ib.checks import require_choice, require_weight
 from captum_ib.forward import Call, TowerCall, per_call
 from captum_ib.layout import TokenLayout
 from captum_ib.models.dual_encoder import DualEncoder
@@ -41,7 +42,7 @@ class PairAttribution(BottleneckAttribution):
         calls: Sequence[Call],
         baselines: tuple[Tensor, ...] | ActivationStatistics | None,
         prior: str,
-        variance: float | tuple[float, float],
+        variance: PerTower,
         min_std: float,
     ) -> list[Noise]:
         """Noise and prior of each tower's layers."""
@@ -67,6 +68,17 @@ def pair_plans(
         Plan(noise, fitting, seed, False, layout, internal_batch_size, replay, trace)
         for noise, layout in zip(noises, layouts, strict=True)
     ]
+
+
+def weights(
+    name: str, value: PerTower, calls: Sequence[Call], *, positive: bool = False
+) -> list[float]:
+    """A weight for each tower, checked.
+
+    Raises:
+        TypeError, ValueError: no finite number, or a negative one.
+    """
+    return [require_weight(name, one, positive=positive) for one in per_call(value, name, calls)]
 
 
 def pair_result(

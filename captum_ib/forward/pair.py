@@ -10,8 +10,8 @@ The only module of ``forward``, ``attr`` and ``baselines`` that asks whether it 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TowerCall(Call):
     """One side of a pair: inputs → unit embedding; the other side's embedding is the target.
 
@@ -37,7 +37,17 @@ class TowerCall(Call):
         other: e', the other side's embedding, ``(N, d)``, of length 1.
     """
 
-    other: Tensor = field(default_factory=lambda: torch.empty(0))
+    other: Tensor
+
+    @property
+    def embedding(self) -> TowerEmbedding:
+        """The forward function, with what it knows of its tower."""
+        return cast(TowerEmbedding, self.forward_func)
+
+    @property
+    def modality(self) -> str:
+        """The name of the tower."""
+        return self.embedding.modality
 
     def index(self, output: Tensor) -> None:
         """No index: an embedding has no classes."""
@@ -95,19 +105,20 @@ def pair_calls(
                 f"{pair.n} pairs: it needs one row for each"
             )
     with borrowed([dual]), torch.no_grad():
-        embeddings = [call.run() for call in sides]
+        embeddings = [side.run() for side in sides]
     return [
-        replace(side, other=embeddings[1 - index], _repeated={}) for index, side in enumerate(sides)
+        TowerCall(side.forward_func, side.inputs, side.additional, other=other)
+        for side, other in zip(sides, reversed(embeddings), strict=True)
     ]
 
 
 def tower_calls(
     dual: DualEncoder, inputs: Sequence[Tensor], masks: Sequence[Tensor | None]
-) -> list[TowerCall]:
+) -> list[Call]:
     """One call per tower, without a target; the sides may differ in their number of rows."""
     assigned = dual.assign_masks([_as_tower_takes(mask) for mask in masks])
     return [
-        TowerCall(TowerEmbedding(dual, name), (value,), () if mask is None else (mask,))
+        Call(TowerEmbedding(dual, name), (value,), () if mask is None else (mask,))
         for name, value, mask in zip(dual.modalities[:2], inputs, assigned, strict=True)
     ]
 
