@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 from numbers import Real
 from typing import Any, TypeGuard
 
@@ -105,3 +106,12 @@ def broadcast(baseline: object, values: Tensor, of: str) -> Tensor:
             f"baselines of shape {tuple(given.shape)} do not broadcast to {of}, "
             f"{tuple(values.shape)}"
         ) from error
+
+
+def nearest(name: str, names: Sequence[str], most: int = 3) -> str:
+    """The names that a mistyped one is closest to, for an error; "none" when it is close to none.
+
+    >>> nearest("vit_smal", ["vit_small", "resnet18"])
+    'vit_small'
+    """
+    return ", ".join(get_close_matches(name, names, n=most, cutoff=0.4)) or "none"
