@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from torch import Tensor, nn
 
-from captum_ib.attr.base import FIT_OPTIONS, FIT_PASSES, Bottlenecks, seed_of
+from captum_ib.attr.base import Bottlenecks, seed_of
 from captum_ib.attr.ca_m2ib.attention import Attention, Guide
 from captum_ib.attr.ca_m2ib.facing import facing
-from captum_ib.attr.pairs import PairAttribution, TowerLayers, pair_plans, pair_result, weights
+from captum_ib.attr.pairs import (
+    PairAttribution,
+    TowerLayers,
+    pair_facts,
+    pair_plans,
+    pair_result,
+    weights,
+)
 from captum_ib.bottleneck import (
     MIN_STD,
     ActivationStatistics,
@@ -22,14 +29,12 @@ from captum_ib.bottleneck import (
     Terms,
 )
 from captum_ib.checks import require_choice
-from captum_ib.facts import BITS, Facts
 from captum_ib.forward import (
     cosine,
     log_usage,
     named_layers,
     pair_calls,
     per_call,
-    require_dual,
 )
 from captum_ib.layout import TokenLayout
 from captum_ib.models.architectures import first_norm
@@ -111,15 +116,9 @@ class CoM2IB(PairAttribution):
     (torch.Size([1, 1, 7, 7]), True)
     """
 
-    facts = Facts(
-        takes=frozenset({"dual"}),
-        unit=BITS,
-        signed=False,
-        paper="Hong et al. and Wang et al., joined here",
-        description="information that a range of layers of each tower passes on for the pair",
-        passes=FIT_PASSES + ", per tower",
-        layers="many",
-        options=FIT_OPTIONS,
+    facts = pair_facts(
+        "Hong et al. and Wang et al., joined here",
+        "information that a range of layers of each tower passes on for the pair",
     )
 
     def __init__(
@@ -127,21 +126,22 @@ class CoM2IB(PairAttribution):
         forward_func: DualEncoder,
         layers: Sequence[LayerLike | Sequence[LayerLike] | None] | None = None,
     ) -> None:
-        dual = require_dual(forward_func, "CoM2IB")
+        given: Any = layers
+        super().__init__(forward_func, given)
+
+    def _chosen(self, layers: Any) -> list[list[NamedLayer]]:
+        names = self.dual.modalities[:2]
         if isinstance(layers, (str, nn.Module)) or (layers is not None and len(layers) != 2):
             raise ValueError(
                 "layers must be two sequences of layers (or None), one for each of "
-                f"{dual.modalities[:2]}, given {layers!r}"
+                f"{names}, given {layers!r}"
             )
-        given = [None, None] if layers is None else list(layers)
-        sites = [
-            default_sites(dual, modality)
+        return [
+            default_sites(self.dual, name)
             if chosen is None
-            else named_layers(dual.model, chosen, "CoM2IB")
-            for modality, chosen in zip(dual.modalities[:2], given, strict=True)
+            else named_layers(self.dual.model, chosen, "CoM2IB")
+            for name, chosen in zip(names, layers or (None, None), strict=True)
         ]
-        super().__init__(dual, sites)
-        self.layers = [layer for layers in self.sites for layer in layers]
 
     if TYPE_CHECKING:
 

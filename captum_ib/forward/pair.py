@@ -22,7 +22,7 @@ from captum_ib.forward.layers import named_layers
 from captum_ib.forward.masks import Mask
 from captum_ib.forward.target import cosine
 from captum_ib.hooks import borrowed
-from captum_ib.models.dual_encoder import DualEncoder, TowerEmbedding
+from captum_ib.models.dual_encoder import DualEncoder, TowerEmbedding, learned_scale
 from captum_ib.models.layers import CHOICES, LayerLike, NamedLayer, depths_of, resolve_layer
 
 if TYPE_CHECKING:
@@ -176,10 +176,7 @@ def refuse_pairs(forward_func: object, message: str) -> None:
 
 def logit_scale(forward_func: Callable[..., Any]) -> float:
     """What a dual encoder multiplies its cosine with; 1 for other models."""
-    if not isinstance(forward_func, DualEncoder):
-        return 1.0
-    learned: Any = getattr(forward_func.model, "logit_scale", None)
-    return float(learned.detach().exp()) if isinstance(learned, Tensor) else 1.0
+    return learned_scale(forward_func, 1.0) if isinstance(forward_func, DualEncoder) else 1.0
 
 
 def one_layer_each(

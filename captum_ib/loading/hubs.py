@@ -126,6 +126,7 @@ def wrapped(
     Raises:
         ValueError: it does not, or not an image of three channels; a bad normalisation.
     """
+    mean, std = triple(mean, "mean"), triple(std, "std")
     tall, wide = (tuple(preprocess(Image.new("RGB", size)).shape) for size in SIZES)
     if not tall == wide == (3, *image_size):
         raise ValueError(
@@ -138,8 +139,8 @@ def wrapped(
         kind="classifier" if words is None else "dual",
         preprocess=preprocess,
         image_size=image_size,
-        mean=triple(mean, "mean"),
-        std=triple(std, "std"),
+        mean=mean,
+        std=std,
         labels=None if labels is None else list(labels),
         tokenizer=words,
         tokens=None if words is None else words.tokens,

@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from torch import Tensor
 
-from captum_ib.attr.base import FIT_OPTIONS, FIT_PASSES, seed_of
+from captum_ib.attr.base import seed_of
 from captum_ib.attr.ca_m2ib.attention import Guide
 from captum_ib.attr.ca_m2ib.bottleneck import CAM2IBBottleneck, UnguidedBottleneck
 from captum_ib.attr.ca_m2ib.facing import facing
 from captum_ib.attr.ca_m2ib.result import Attentions, attentions_of
-from captum_ib.attr.pairs import PairAttribution, pair_plans, pair_result, weights
+from captum_ib.attr.pairs import PairAttribution, pair_facts, pair_plans, pair_result, weights
 from captum_ib.bottleneck import MIN_STD, ActivationStatistics, FitSettings, FitTrace
-from captum_ib.facts import BITS, Facts
-from captum_ib.forward import TowerCall, log_usage, pair_calls, per_call, require_dual, tower_layers
+from captum_ib.forward import TowerCall, log_usage, pair_calls, per_call
 from captum_ib.layout import TokenLayout
-from captum_ib.models.dual_encoder import DualEncoder
-from captum_ib.models.layers import LayerLike
 
 if TYPE_CHECKING:
     from captum_ib.attr.options import CAM2IBOptions, PerTower, Unpack
@@ -60,25 +57,11 @@ class CAM2IB(PairAttribution):
     ('text', torch.Size([1, 5, 7, 7]))
     """
 
-    facts = Facts(
-        takes=frozenset({"dual"}),
-        unit=BITS,
-        signed=False,
-        paper="Bourigault et al.",
-        description="as m2ib, guided by cross-attention between the two towers' tokens",
-        passes=FIT_PASSES + ", and one forward per token, per tower",
-        layers="many",
-        options=FIT_OPTIONS,
+    facts = pair_facts(
+        "Bourigault et al.",
+        "as m2ib, guided by cross-attention between the two towers' tokens",
+        ", and one forward per token",
     )
-
-    def __init__(
-        self,
-        forward_func: DualEncoder,
-        layers: Sequence[LayerLike | None] | None = None,
-    ) -> None:
-        dual = require_dual(forward_func, "CAM2IB")
-        self.layers = tower_layers(dual, layers, "CAM2IB")
-        super().__init__(dual, [[layer] for layer in self.layers])
 
     if TYPE_CHECKING:
 
