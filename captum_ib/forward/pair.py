@@ -112,6 +112,30 @@ def pair_calls(
     ]
 
 
+def reference_calls(
+    forward_func: Callable[..., Any], batch: object, inputs: Callable[[object], Any]
+) -> list[Call]:
+    """The call of a batch of reference inputs, or the two of a batch of reference pairs.
+
+    Args:
+        forward_func: the model, a function that calls it, or a dual encoder.
+        batch: for a dual encoder ``(first, second, *masks)``.
+        inputs: takes the inputs out of a batch for any other model.
+
+    Raises:
+        TypeError: a batch of another kind.
+    """
+    if not isinstance(forward_func, DualEncoder):
+        return [prepare(forward_func, inputs(batch))]
+    if not is_sequence(batch) or len(batch) < 2:
+        raise TypeError(
+            f"reference pairs must be tuples {forward_func.modalities[:2]} with their masks behind "
+            f"them, given {type(batch).__name__}"
+        )
+    sides = tower_calls(forward_func, batch[:2], batch[2:])
+    return [prepare(side.forward_func, side.inputs, side.additional) for side in sides]
+
+
 def tower_calls(
     dual: DualEncoder, inputs: Sequence[Tensor], masks: Sequence[Tensor | None]
 ) -> list[Call]:
