@@ -69,6 +69,6 @@ class LayerGradCAM(OneLayer, GradientAttribution):
             values = (alpha * state.positions(state.activation)).sum(dim=-1)
             return state.map(values.clamp_min(0) if relu_attributions else values)
 
-        return self._explain(
+        return self.explain_layers(
             inputs, target, additional_forward_args, explain, internal_batch_size, layout=layout
         )

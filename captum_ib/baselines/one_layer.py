@@ -58,7 +58,7 @@ class OneLayer(Named, LayerAttribution):
         self.layers = one_layer_each(forward_func, layer, self.get_name(), self._default)
         super().__init__(forward_func, self.layers[0][1])
 
-    def _explain(
+    def explain_layers(
         self,
         inputs: Any,
         target: Any,

@@ -93,7 +93,7 @@ class ScoreCAM(OneLayer, PerturbationAttribution):
             values = torch.einsum("cn,npc->np", alpha, state.positions(state.activation))
             return state.map(values.clamp_min(0) if relu_attributions else values)
 
-        return self._explain(
+        return self.explain_layers(
             inputs, target, additional_forward_args, explain, layout=layout, baselines=baselines
         )
 

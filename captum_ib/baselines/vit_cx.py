@@ -105,7 +105,7 @@ class ViTCX(OneLayer, PerturbationAttribution):
             total = torch.einsum("k,k...->...", torch.cat(impact), masks)
             return total / covered.where(covered > 0, torch.ones_like(covered))
 
-        return self._explain(inputs, target, additional_forward_args, explain, layout=layout)
+        return self.explain_layers(inputs, target, additional_forward_args, explain, layout=layout)
 
 
 def merged(masks: Tensor, threshold: float) -> Tensor:
