@@ -12,8 +12,7 @@ from captum.attr import (  # pyright: ignore[reportMissingTypeStubs]: it has non
 )
 from torch import Tensor
 
-from captum_ib.attr.path import Path, require_even, require_whole
-from captum_ib.attr.start import Start, baseline_at, called
+from captum_ib.attr.path import Path, Start, baseline_at, called, require_even, require_whole
 from captum_ib.checks import require_choice, require_finite
 from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import (
