@@ -84,6 +84,7 @@ def session_of(
 ) -> Generator[Session]:
     """A borrowed model for passes of a call with hooks on some layers."""
     names, modules = zip(*layers, strict=True)
+    call.decide()
     with open_session(
         call.forward_func, call.run, modules, names, call.n, to_input, replay
     ) as session:
