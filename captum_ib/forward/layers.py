@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from captum_ib.bottleneck import ActivationStatistics
 from captum_ib.forward.call import Call
@@ -109,8 +110,14 @@ def session_layouts(
 
 
 def sequence_mask(call: Call, activation: Tensor, layout: TokenLayout) -> Tensor | None:
-    """Valid tokens ``(N, T)`` of a sequence layer; ``None``: all, or no sequence."""
-    return call.valid_tokens(int(activation.shape[1])) if layout.kind == "sequence" else None
+    """Valid tokens ``(N, T)`` of a sequence layer; ``None``: all, or no sequence.
+
+    Masks say nothing of the layout's prefix and suffix, tokens of the model's own: all count.
+    """
+    if layout.kind != "sequence":
+        return None
+    own = call.valid_tokens(int(activation.shape[1]) - layout.prefix - layout.suffix)
+    return None if own is None else F.pad(own, (layout.prefix, layout.suffix), value=True)
 
 
 def activations(

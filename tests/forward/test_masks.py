@@ -247,7 +247,9 @@ def test_a_mask_refuses_what_is_none():
         Mask([0, 1])
     with pytest.raises(TypeError, match="keep must be True, False or None, given 1"):
         Mask(PADDING, keep=1)
-    with pytest.raises(ValueError, match=r"zeros and ones of shape \(N, T\), given .*\(1, 7\)"):
+    with pytest.raises(
+        ValueError, match=r"zeros and ones of shape \(N, T\), .*given a tensor of shape \(1, 7\)"
+    ):
         Mask(IDS)
     with pytest.raises(ValueError, match=r"has 7 tokens.*their shapes: \[\(1, 5\)\]"):
         seen_by(lambda ids, pad: None, Mask(PADDING[:, :5]))
