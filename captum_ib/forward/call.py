@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from captum_ib.checks import is_tuple, require_finite
+from captum_ib.forward.admit import admitted
 from captum_ib.forward.failure import require_plain, told
 from captum_ib.forward.masks import Readings, marks_of, without_marks
-from captum_ib.forward.output import class_axis_of, output_tensor, probabilities
+from captum_ib.forward.output import are_probabilities, class_axis_of, output_tensor, probabilities
 from captum_ib.forward.rows import Shared, shared_arguments
 from captum_ib.forward.target import (
     Objective,
@@ -104,14 +105,15 @@ class Call:
         Args:
             output: with a multiple of N rows, draw by draw.
             probability: that of the target, where there is one: softmax along the classes, of a
-                single logit the sigmoid.
+                single logit the sigmoid; outputs that are probabilities stay as they are.
 
         Raises:
             ValueError: a probability along an axis that can't be told.
         """
         index = self.index(output)
         if probability and index is not None:
-            output = probabilities(output, self.class_axis(output))
+            axis = self.class_axis(output)
+            output = output if are_probabilities(output, axis) else probabilities(output, axis)
         return select(output, index)
 
     def along_classes(self, objective: Objective) -> Objective:
@@ -233,7 +235,7 @@ def prepare(
     detached = tuple(
         value.detach().clone() if value.is_inference() else value.detach() for value in given
     )
-    return Call(forward_func, detached, extra, target, isinstance(inputs, tuple), marks)
+    return Call(admitted(forward_func), detached, extra, target, isinstance(inputs, tuple), marks)
 
 
 def draw_seed(seed: int | None) -> int:

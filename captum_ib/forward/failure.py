@@ -79,6 +79,12 @@ def _described(value: Any) -> str:
 
 def _mend(error: Exception, forward_func: Callable[..., Any], arguments: Sequence[Any]) -> str:
     """What is likely wrong, as far as inputs and parameters show it."""
+    lists = [value for value in arguments if isinstance(value, (list, tuple))]
+    if lists:
+        return (
+            f"; a {type(lists[0]).__name__} is handed on as it is, also where samples are "
+            "repeated: pass torch.tensor(...), which has a row for each sample"
+        )
     model = forward_func if isinstance(forward_func, nn.Module) else nn.Module()
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     tensors = [value for value in arguments if isinstance(value, Tensor)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captum_ib.bottleneck import ActivationStatistics
+from captum_ib.forward.admit import require_hookable, warn_unsteady, watched_draws
 from captum_ib.forward.call import Call
 from captum_ib.hooks import (
     CompositeHook,
@@ -45,6 +46,7 @@ def named_layers(
     named = [resolve_layer(model, layer) for layer in given]
     if len({id(module) for _, module in named}) < len(named):
         raise ValueError(f"a layer is given twice: {[name for name, _ in named]}")
+    require_hookable(named)
     return named
 
 
@@ -86,9 +88,12 @@ def session_of(
     """A borrowed model for passes of a call with hooks on some layers."""
     names, modules = zip(*layers, strict=True)
     call.decide()
-    with open_session(
-        call.forward_func, call.run, modules, names, call.n, to_input, replay
-    ) as session:
+    with ExitStack() as stack:
+        with watched_draws(call) as drawn:
+            session = stack.enter_context(
+                open_session(call.forward_func, call.run, modules, names, call.n, to_input, replay)
+            )
+        warn_unsteady(call, session, drawn[0])
         yield session
 
 
