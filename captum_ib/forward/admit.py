@@ -33,10 +33,17 @@ def admitted(forward_func: Callable[..., Any]) -> Callable[..., Any]:
 
     Raises:
         RuntimeError: a model whose lazy modules have no weights yet.
+        ValueError: a model that runs on several devices in threads of its own.
     """
     original = getattr(forward_func, "_torchdynamo_orig_callable", None)
     if original is not None and not isinstance(forward_func, nn.Module):
         return admitted(original)
+    if isinstance(forward_func, nn.DataParallel) and len(forward_func.device_ids) > 1:
+        raise ValueError(
+            f"forward_func is a DataParallel on the devices {forward_func.device_ids}, which runs "
+            "copies of the layer in threads of their own; pass forward_func.module, which runs on "
+            "one device"
+        )
     if isinstance(forward_func, nn.Module):
         for name, parameter in forward_func.named_parameters():
             if is_lazy(parameter):
@@ -109,14 +116,15 @@ def warn_unsteady(call: Call, session: Session, drew: bool) -> None:
                     stacklevel=2,
                 )
                 return
-        if call.n == 1:
-            return
-        gap = _gap(call.part(0, 1).run(), session.output[:1])
+        gap = _gap(call.part(0, 1).run(), session.output[:1]) if call.n > 1 else None
+    if gap is None and not session.steady:
+        gap = float("nan")
     if gap is not None:
         warnings.warn(
-            "samples act on each other in forward_func: the first one's output differs by "
-            f"{gap:.2g} of the largest when it is alone, as behind a batch normalisation without "
-            "running statistics; call attribute on one sample at a time",
+            "samples act on each other in forward_func: the first one's output "
+            + ("differs" if gap != gap else f"differs by {gap:.2g} of the largest")
+            + " when it is alone, or repeated, as behind a batch normalisation without running "
+            "statistics; call attribute on one sample at a time",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -233,7 +233,8 @@ def prepare(
                 f"shapes {[tuple(v.shape) for v in given]}"
             )
     detached = tuple(
-        value.detach().clone() if value.is_inference() else value.detach() for value in given
+        (value.detach().clone() if value.is_inference() else value.detach()).as_subclass(Tensor)
+        for value in given
     )
     return Call(admitted(forward_func), detached, extra, target, isinstance(inputs, tuple), marks)
 

@@ -79,6 +79,16 @@ def _described(value: Any) -> str:
 
 def _mend(error: Exception, forward_func: Callable[..., Any], arguments: Sequence[Any]) -> str:
     """What is likely wrong, as far as inputs and parameters show it."""
+    if isinstance(error, TypeError):
+        return (
+            "; forward_func is called with tensors, by position: for a model that takes keywords "
+            "or a dict pass forward_func=lambda x: model(pixels=x), with the layer as a module"
+        )
+    if "not have been used in the graph" in str(error):
+        return (
+            "; forward_func takes a gradient of its own across the layer, which is cut off from "
+            "what comes before it while it is explained: choose a layer behind that gradient"
+        )
     lists = [value for value in arguments if isinstance(value, (list, tuple))]
     if lists:
         return (

@@ -69,7 +69,8 @@ def layout_of(
             f"the activation of layer {name} has shape {tuple(activation.shape)}, without "
             f"the {call.n} samples on axis 0; for windows choose another layer, for example "
             "the whole block; for layers that take the sequence first (T, N, C) set "
-            "samples_axis=1 on the Tower, or as an attribute of forward_func"
+            "samples_axis=1 on the Tower, or as an attribute of forward_func; where the model "
+            "folds crops or frames into the batch, pass these as the samples"
         )
     if layout is not None:
         layout.check(activation, name)

@@ -102,7 +102,9 @@ class OwnPosition(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             query, _, value = args[:3]
-            return value if value.shape == query.shape else _at_query(query, value)
+            if value.shape == query.shape:
+                return value
+            return query if query.shape[-1] == value.shape[-1] else func(*args, **kwargs)
         if func is F.multi_head_attention_forward:
             return args[0], None
         own = bool(args) and isinstance(args[0], Tensor) and args[0] in self._own
@@ -117,11 +119,6 @@ class OwnPosition(TorchFunctionMode):
         if own and func not in (Tensor.matmul, Tensor.__matmul__, torch.matmul, torch.bmm):
             self._own[result] = True
         return result
-
-
-def _at_query(query: Tensor, value: Tensor) -> Tensor:
-    """For every query the value at its place."""
-    return nearest(query.shape[-2], value.shape[-2]) @ value
 
 
 def nearest(queries: int, keys: int) -> Tensor:
@@ -268,7 +265,8 @@ def wrong(
     # Deep convolutions see all of the image; the sizes have shown what their axes are.
     sized = before.ndim == 4 and bool(others) and min(layout.grid_of(before)) < 12
     unseen = all(torch.equal(one, before) for one in after)
-    if sized or unseen or min(layout.grid_of(before)) < 4:
+    # Fewer than five cells a side are larger than the places.
+    if sized or unseen or min(layout.grid_of(before)) < 5:
         return None
     found = hits(layout, before, after)
     return None if found == 3 else f"{layout}: {found} of 3 places"
