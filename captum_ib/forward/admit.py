@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from captum_ib.checks import is_sequence
 from captum_ib.models.layers import NamedLayer
 
 if TYPE_CHECKING:
@@ -53,6 +54,26 @@ def admitted(forward_func: Callable[..., Any]) -> Callable[..., Any]:
                     "its weights"
                 )
     return forward_func
+
+
+def require_one_device(device_ids: object) -> None:
+    """Check ``device_ids`` as Captum's layer methods take them: of one device at most.
+
+    Raises:
+        TypeError: neither ``None`` nor a sequence of ints.
+        ValueError: several devices.
+    """
+    if device_ids is None:
+        return
+    whole = is_sequence(device_ids) and all(isinstance(one, int) for one in device_ids)
+    if not is_sequence(device_ids) or not whole:
+        raise TypeError(f"device_ids must be a list of ints or None, given {device_ids!r}")
+    if len(device_ids) > 1:
+        raise ValueError(
+            f"device_ids names several devices, {list(device_ids)}, on which DataParallel runs "
+            "copies of the layer in threads of their own; pass the model itself, on one device, "
+            "and leave device_ids out"
+        )
 
 
 def require_hookable(layers: Sequence[NamedLayer]) -> None:
@@ -116,7 +137,7 @@ def warn_unsteady(call: Call, session: Session, drew: bool) -> None:
                     stacklevel=2,
                 )
                 return
-        gap = _gap(call.part(0, 1).run(), session.output[:1]) if call.n > 1 else None
+        gap = _alone(call, session) if call.n > 1 else None
     if gap is None and not session.steady:
         gap = float("nan")
     if gap is not None:
@@ -128,6 +149,15 @@ def warn_unsteady(call: Call, session: Session, drew: bool) -> None:
             RuntimeWarning,
             stacklevel=2,
         )
+
+
+def _alone(call: Call, session: Session) -> float | None:
+    """How much the first sample's output differs when it is alone."""
+    try:
+        one = call.part(0, 1).run()
+    except (RuntimeError, ValueError, TypeError):
+        return None  # a function of exactly these samples: it compares each with its own partner
+    return _gap(one, session.output[:1])
 
 
 def _gap(one: Tensor, other: Tensor) -> float | None:
