@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_ib.checks import is_sequence
+
 OURS = str(Path(__file__).parents[1])
 
 CHECK = "; check shapes and types: the model must run on these by itself"
@@ -89,10 +91,9 @@ def _mend(error: Exception, forward_func: Callable[..., Any], arguments: Sequenc
             "; forward_func takes a gradient of its own across the layer, which is cut off from "
             "what comes before it while it is explained: choose a layer behind that gradient"
         )
-    lists = [value for value in arguments if isinstance(value, (list, tuple))]
-    if lists:
+    if any(is_sequence(value) for value in arguments):
         return (
-            f"; a {type(lists[0]).__name__} is handed on as it is, also where samples are "
+            "; a list is handed on as it is, also where samples are "
             "repeated: pass torch.tensor(...), which has a row for each sample"
         )
     model = forward_func if isinstance(forward_func, nn.Module) else nn.Module()

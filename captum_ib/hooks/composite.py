@@ -156,7 +156,9 @@ def require_dense(activation: Tensor, said: str) -> None:
             f"{said} is a nested tensor, which has no place for each token; choose a layer before "
             "the tensors are nested, or pad them: torch.nested.to_padded_tensor"
         )
-    if torch._C._functorch.is_functorch_wrapped_tensor(activation):
+    # torch says it nowhere publicly.
+    functorch: Any = torch._C._functorch  # pyright: ignore
+    if functorch.is_functorch_wrapped_tensor(activation):  # pyright: ignore
         raise RuntimeError(
             f"{said} is one sample inside torch.vmap or another transform of torch.func, where no "
             "bottleneck can stand; run the model on the whole batch"

@@ -276,7 +276,7 @@ ANY = (
     "resnet18 resnetv2_50 densenet121 regnety_002 regnetx_002 mobilenetv2_050 "
     "mobilenetv3_small_050 tf_efficientnet_lite0 efficientnet_lite0 convnext_atto "
     "convnextv2_atto ghostnet_050 mnasnet_small rexnet_100 hrnet_w18_small dla34 vgg11 repvgg_a0 "
-    "resnest14d ese_vovnet19b_dw poolformerv2_s12 mobilenetv4_conv_small_050 convmixer_768_32 "
+    "resnest14d ese_vovnet19b_dw poolformerv2_s12 mobilenetv4_conv_small_050 "
     "starnet_s1 tv:shufflenet_v2_x0_5 tv:squeezenet1_1 tv:mnasnet0_5 tv:convnext_tiny "
     "pvt_v2_b0 edgenext_xx_small mobilevitv2_050 tv:swin_t focalnet_tiny_srf efficientvit_b0 "
     "fastvit_t8 mobilevit_xxs caformer_s18 mobilenetv4_hybrid_medium repvit_m0_9"
