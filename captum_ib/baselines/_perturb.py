@@ -170,12 +170,7 @@ class Scorer:
     def __call__(self, variants: Tensor) -> Tensor:
         """Variants ``(K, N, …)`` of the samples → scores ``(K, N)``."""
         count, n = variants.shape[:2]
-        rest = [
-            value.repeat(count, *[1] * (value.ndim - 1))
-            if isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == n
-            else value
-            for value in self.call.additional
-        ]
+        rest = self.call.repeated(count)[len(self.call.inputs) :]
         output = self.call.called_with([variants.flatten(0, 1), *rest], count * n)
         return self.call.score(output, self.probability).unflatten(0, (count, n))
 

@@ -149,8 +149,8 @@ def tower_calls(
 
 def _as_tower_takes(mask: Any) -> Any:
     """A mask with 1 at the tokens that count, which is how towers read theirs."""
-    if not isinstance(mask, Mask) or mask.keep:
-        return mask.tensor if isinstance(mask, Mask) else mask
+    if not isinstance(mask, Mask):
+        return mask
     if mask.valid is None:
         raise ValueError(
             "a pair's additional arguments are masks, given Mask(…, keep=None), which is none"
