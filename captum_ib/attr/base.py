@@ -16,19 +16,18 @@ from captum.attr import LayerAttribution  # pyright: ignore[reportMissingTypeStu
 from torch import Tensor
 
 from captum_ib.bottleneck import (
-    MIN_STD,
     ActivationStatistics,
     Channel,
     Damping,
     FitSettings,
     FitTrace,
+    Noise,
     NoiseStream,
-    Prior,
     Terms,
     fit,
     to_bits,
 )
-from captum_ib.checks import require_choice, require_size, require_weight
+from captum_ib.checks import require_choice, require_weight
 from captum_ib.forward import (
     Call,
     Named,
@@ -53,41 +52,6 @@ FIT_PASSES = "10 steps x 4 draws, forward and backward, behind the layer"
 
 Auto = Literal["auto"]
 Layouts = TokenLayout | Sequence[TokenLayout] | None
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Where the noise and prior N(μ, σ²) of the layers come from.
-
-    Attributes:
-        statistics: of the layers over reference inputs; ``None``: the sample's own activation.
-        variance: σ² of N(0, σ²) in their place; ``None``: μ and σ are estimated.
-        mask_inactive: leave dead neurons out; ``"auto"``: on convolutional feature maps.
-        min_std: lower bound of σ.
-    """
-
-    statistics: ActivationStatistics | None = None
-    variance: float | None = None
-    mask_inactive: bool | Auto = False
-    min_std: float = MIN_STD
-
-    def __post_init__(self) -> None:
-        require_choice("mask_inactive", self.mask_inactive, (True, False, "auto"))
-        require_weight("min_std", self.min_std, positive=True)
-        if self.variance is not None:
-            require_weight("variance", self.variance, positive=True)
-
-    def prior(self, name: str, R: Tensor, layout: TokenLayout, valid: Tensor | None) -> Prior:
-        """Noise and prior of one layer."""
-        if self.variance is not None:
-            return Prior.standard(R, self.variance)
-        auto = self.mask_inactive == "auto"
-        mask = layout.kind == "nchw" if auto else bool(self.mask_inactive)
-        if self.statistics is None:
-            return Prior.of_sample(R, layout, valid, mask_inactive=mask, min_std=self.min_std)
-        return Prior.of_references(
-            self.statistics, name, R, layout, mask_inactive=mask, min_std=self.min_std
-        )
 
 
 CallT = TypeVar("CallT", bound=Call)
@@ -203,17 +167,6 @@ class Plan:
         """Samples per part of a call."""
         return samples_at_once(n, self.internal_batch_size, self.fitting.n_samples)
 
-    def steps(self, n: int) -> int:
-        """Steps of all parts of ``n`` samples, for a progress bar."""
-        return -(-n // self.parts(n)) * self.fitting.n_steps
-
-    def fit_settings(self) -> FitSettings:
-        """The fit's settings with the draws that may go through the model at once."""
-        size = require_size("internal_batch_size", self.internal_batch_size)
-        if size is None:
-            return self.fitting
-        return replace(self.fitting, draws_per_pass=min(size, self.fitting.n_samples))
-
 
 @dataclass(frozen=True)
 class Explained:
@@ -228,14 +181,6 @@ class Explained:
     bits: list[Tensor]
     layouts: list[TokenLayout]
     trace: FitTrace | None
-
-    @staticmethod
-    def join(parts: Sequence[Explained]) -> Explained:
-        """The parts of a call, one after the other."""
-        bits = [torch.cat(pieces) for pieces in zip(*(part.bits for part in parts), strict=True)]
-        traces = [part.trace for part in parts if part.trace is not None]
-        joined = FitTrace.concatenate(traces) if traces else None
-        return Explained(bits, parts[0].layouts, joined)
 
     def attribution(self, reduce: Literal["sum", "none"]) -> Tensor:
         """The mean over the compressed layers; by position, or (``"none"``) layer-shaped."""
@@ -277,7 +222,9 @@ def explain(
                 fitted(problem)
     if waiting and plan.fitting.n_steps > 1:  # a single step evaluates the loss, no gradient
         _refuse_unreached(sorted(waiting))
-    return Explained.join(parts)
+    bits = [torch.cat(pieces) for pieces in zip(*(part.bits for part in parts), strict=True)]
+    traces = [part.trace for part in parts if part.trace is not None]
+    return Explained(bits, parts[0].layouts, FitTrace.concatenate(traces) if traces else None)
 
 
 def _refuse_unreached(names: Sequence[str]) -> None:
@@ -291,7 +238,8 @@ def _refuse_unreached(names: Sequence[str]) -> None:
 
 
 def _fit(problem: Bottlenecks, plan: Plan, tick: Tick | None) -> Explained:
-    layers, fitting = problem.layers, plan.fitting
+    layers = problem.layers
+    fitting = replace(plan.fitting, draws_per_pass=plan.internal_batch_size)
     noise = NoiseStream(
         plan.seed,
         [tuple(R.shape[1:]) for R in layers.R],
@@ -301,7 +249,7 @@ def _fit(problem: Bottlenecks, plan: Plan, tick: Tick | None) -> Explained:
         [layout.kind == "sequence" for layout in layers.layouts],
     )
     last = plan.trace or problem.information_by_draw
-    found = fit(problem, noise, plan.fit_settings(), last, tick)
+    found = fit(problem, noise, fitting, last, tick)
     with torch.no_grad():
         bits = [to_bits(nats) for nats in found.information or problem.information()]
     for name, values in zip(layers.session.names, bits, strict=False):
@@ -392,7 +340,9 @@ class BottleneckAttribution(Named, LayerAttribution):
     ) -> list[Explained]:
         """One fit for every call and its layers."""
         jobs = list(zip(calls, self.sites, builds, plans, strict=True))
-        total = sum(plan.steps(call.n) for call, _, _, plan in jobs)
+        total = sum(
+            -(-call.n // plan.parts(call.n)) * plan.fitting.n_steps for call, _, _, plan in jobs
+        )
         with progress(total, self.get_name(), show_progress) as tick:
             return [
                 explain(call, layers, build, plan, tick, fitted)

@@ -93,9 +93,7 @@ def pair_calls(
             )
     with borrowed([dual]), torch.no_grad():
         embeddings = [call.run() for call in sides]
-    return [
-        replace(side, other=embeddings[1 - index], _repeated={}) for index, side in enumerate(sides)
-    ]
+    return [replace(side, other=embeddings[1 - index]) for index, side in enumerate(sides)]
 
 
 def tower_calls(
@@ -133,11 +131,6 @@ def per_call(value: Any, name: str, calls: Sequence[object]) -> list[Any]:
     if len(value) != len(calls):
         raise ValueError(f"{name} must be one value or one per tower, given {len(value)} values")
     return list(value)
-
-
-def as_given(maps: Sequence[Tensor], calls: Sequence[Call]) -> Any:
-    """What ``attribute`` returns: a tensor, or a tuple for a pair and where inputs were one."""
-    return tuple(maps) if len(maps) > 1 or calls[0].tuple_in else maps[0]
 
 
 def require_dual(forward_func: object, name: str) -> DualEncoder:
