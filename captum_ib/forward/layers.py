@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -78,16 +78,12 @@ def layout_of(
     return TokenLayout.infer(model, layer, activation, call.inputs, name, axes)
 
 
-@contextmanager
 def session_of(
     call: Call, layers: Sequence[NamedLayer], to_input: bool = False, replay: bool = True
-) -> Generator[Session]:
+) -> AbstractContextManager[Session]:
     """A borrowed model for passes of a call with hooks on some layers."""
     names, modules = zip(*layers, strict=True)
-    with open_session(
-        call.forward_func, call.run, modules, names, call.n, to_input, replay
-    ) as session:
-        yield session
+    return open_session(call.forward_func, call.run, modules, names, call.n, to_input, replay)
 
 
 def session_layouts(

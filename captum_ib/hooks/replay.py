@@ -55,7 +55,6 @@ def _copied(leaf: Any, axis: int | None, repeats: int = 1) -> Any:
 class Replay:
     """What a recording found: per module, its calls in order, recorded or to be run (``None``)."""
 
-    n: int
     schedule: dict[nn.Module, list[_Recorded | None]]
 
     @property
@@ -139,7 +138,7 @@ class Recorder:
         schedule: dict[nn.Module, list[_Recorded | None]] = {}
         for module, recorded in self._calls:
             schedule.setdefault(module, []).append(recorded)
-        return Replay(self.n, {module: calls for module, calls in schedule.items() if any(calls)})
+        return Replay({module: calls for module, calls in schedule.items() if any(calls)})
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if threading.get_ident() == self._thread:
@@ -157,6 +156,8 @@ class Recorder:
 
     def _recorded(self, arguments: Any, output: Any) -> _Recorded | None:
         """A call's output, if nothing in it depends on the bottlenecks."""
+        if isinstance(output, Tensor) and output.requires_grad:  # at once, for most modules
+            return None
         given = tree_flatten(arguments)[0]
         returned, spec = tree_flatten(output)
         # An unknown object (a cache, a graph) may carry state from call to call: run those.
