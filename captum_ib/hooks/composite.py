@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeGuard, cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -144,11 +144,6 @@ def writable(value: Tensor) -> Tensor:
     return value.clone() if owner.is_leaf or expanded else value
 
 
-def is_activation(value: object) -> TypeGuard[Tensor]:
-    """A floating-point tensor with a sample axis."""
-    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 0
-
-
 def locate(value: Any) -> tuple[Tensor, Put] | None:
     """The first activation in a layer's output, and how to replace it.
 
@@ -160,22 +155,22 @@ def locate(value: Any) -> tuple[Tensor, Put] | None:
     >>> put(torch.ones(2))
     (tensor([1., 1.]), None)
     """
-    if is_activation(value):
-        return value, lambda new: new
     if isinstance(value, Mapping):
         entries = list(cast(Mapping[Any, Any], value).items())
     elif isinstance(value, (tuple, list)):
         entries = list(enumerate(cast(tuple[Any, ...], value)))
     else:
-        return None
+        entries = [(None, value)]
     for key, entry in entries:
-        if is_activation(entry):
+        if isinstance(entry, Tensor) and entry.is_floating_point() and entry.ndim > 0:
             return entry, partial(_replaced, value, key)
     return None
 
 
 def _replaced(value: Any, key: Any, new: Tensor) -> Any:
-    """A mapping, tuple or list with another entry under that key."""
+    """A mapping, tuple or list with another entry under that key; in place of a tensor another."""
+    if isinstance(value, Tensor):
+        return new
     if isinstance(value, Mapping):
         changed: Any = copy.copy(cast(Any, value))
         changed[key] = new

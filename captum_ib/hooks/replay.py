@@ -36,12 +36,9 @@ class _Recorded:
     leaves: list[tuple[Any, int | None]]
     spec: TreeSpec
 
-    def copy(self, repeats: int) -> Any:
-        """A fresh copy (models write in place), its samples repeated draw by draw."""
-        return tree_unflatten([_copied(*leaf, repeats) for leaf in self.leaves], self.spec)
 
-
-def _copied(leaf: Any, axis: int | None, repeats: int = 1) -> Any:
+def _copied(leaf: Any, axis: int | None = None, repeats: int = 1) -> Any:
+    """A fresh copy (models write in place), its samples repeated draw by draw."""
     if not isinstance(leaf, Tensor):
         return leaf
     if axis is None or repeats == 1:
@@ -99,7 +96,9 @@ def _answer(
     except StopIteration:
         owner = getattr(run, "__self__", run)
         raise ReplayMismatch(f"{type(owner).__name__} ran more often than recorded") from None
-    return run(*args, **kwargs) if recorded is None else recorded.copy(repeats)
+    if recorded is None:
+        return run(*args, **kwargs)
+    return tree_unflatten([_copied(*leaf, repeats) for leaf in recorded.leaves], recorded.spec)
 
 
 class ReplayMismatch(RuntimeError):
@@ -172,7 +171,7 @@ class Recorder:
             return None
         batched = any(self._axis(tensor) is not None for tensor in tensors)
         axes = [self._axis(leaf) if batched else None for leaf in returned]
-        leaves = [(_copied(leaf, None), axis) for leaf, axis in zip(returned, axes, strict=True)]
+        leaves = [(_copied(leaf), axis) for leaf, axis in zip(returned, axes, strict=True)]
         return _Recorded(leaves, spec)
 
     def _axis(self, leaf: Any) -> int | None:
