@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
 from captum_ib.hooks.undo import Undo, around_modules
 
@@ -157,7 +157,7 @@ class Recorder:
         """A call's output, if nothing in it depends on the bottlenecks."""
         if isinstance(output, Tensor) and output.requires_grad:  # at once, for most modules
             return None
-        given = tree_flatten(arguments)[0]
+        given = tree_leaves(arguments)
         returned, spec = tree_flatten(output)
         # An unknown object (a cache, a graph) may carry state from call to call: run those.
         if not all(isinstance(leaf, PLAIN) for leaf in (*given, *returned)):
