@@ -15,7 +15,7 @@ from captum_ib.benchmark.arrow import pa, pq
 from captum_ib.benchmark.strangers import read_plain_json, strange
 from captum_ib.extras import need
 
-PARTS, SAMPLES, WHOLE = "parts", "samples", "whole"
+PARTS, SAMPLES, WHOLE, METHOD = "parts", "samples", "whole", "method"
 _TEMPORARY = ".tmp-"
 _BROKEN = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OSError)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -128,14 +128,17 @@ class RunFolder:
         for pattern in ("results.parquet", "samples.parquet", "*/*.parquet"):
             yield from sorted(self.path.glob(pattern))
 
-    def part(self, kind: str, chunk: int) -> Path:
-        """Where a chunk's file is, or will be."""
-        return self.path / kind / f"{chunk:06d}.parquet"
+    def part(self, kind: str, chunk: int, order: int | None = None) -> Path:
+        """Where a chunk's file is, or will be; or that of one method's rows while it is made."""
+        name = f"{chunk:06d}" if order is None else f"{chunk:06d}-{order:03d}"
+        return self.path / kind / f"{name}.parquet"
 
     def write(self, chunk: int, rows: pa.Table, samples: pa.Table) -> None:
-        """Write a chunk: first its samples, then its rows."""
+        """Write a chunk: first its samples, then its rows; what was under way of it goes."""
         self.write_table(self.part(SAMPLES, chunk), samples)
         self.write_table(self.part(PARTS, chunk), rows)
+        for _, _, path in self.under_way(chunk):
+            path.unlink()
 
     def write_table(self, path: Path, table: pa.Table) -> None:
         """Write a Parquet file that is whole or not there.
@@ -177,6 +180,13 @@ class RunFolder:
         """The chunks of a kind that are there and their files, in order."""
         found = (self.path / kind).glob("*.parquet")
         return sorted((int(p.stem), p) for p in found if re.fullmatch(r"\d{6,}", p.stem))
+
+    def under_way(self, chunk: int | None = None) -> list[tuple[int, int, Path]]:
+        """Rows of single methods: chunk, method and file, of one chunk or of all."""
+        pattern = "*-*.parquet" if chunk is None else f"{chunk:06d}-*.parquet"
+        found = [(path.stem.split("-"), path) for path in (self.path / PARTS).glob(pattern)]
+        numbered = [(parts, path) for parts, path in found if all(map(str.isdecimal, parts))]
+        return sorted((int(one), int(other), path) for (one, other), path in numbered)
 
     @contextmanager
     def _replacing(self, path: Path) -> Iterator[IO[bytes]]:

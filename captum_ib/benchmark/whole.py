@@ -21,6 +21,7 @@ from captum_ib.benchmark.catalogue import METRICS
 from captum_ib.benchmark.config import MethodConfig, MetricConfig
 from captum_ib.benchmark.explainers import Explainer, Floor, Maps
 from captum_ib.benchmark.judge import PROBLEMS, first_line
+from captum_ib.benchmark.progress import Progress
 from captum_ib.benchmark.reader import Logits
 from captum_ib.benchmark.store import PARTS, WHOLE, RunFolder
 from captum_ib.benchmark.subjects import Subjects, plain
@@ -31,7 +32,11 @@ Scores = dict[str, float | None]
 
 
 def evaluate_whole(
-    worker: Worker, folder: RunFolder, own: Belonging, data: str, show_progress: bool = False
+    worker: Worker,
+    folder: RunFolder,
+    own: Belonging,
+    data: str,
+    show_progress: bool | None = False,
 ) -> list[str]:
     """Compute what is missing of the metrics over the whole set, one file per method and seed.
 
@@ -42,7 +47,7 @@ def evaluate_whole(
         folder: held by this process.
         own: what the folder's files belong to.
         data: the digest of all data.
-        show_progress: a bar per metric.
+        show_progress: as for :func:`.run`, per metric.
 
     Returns:
         A line for each method that a metric failed on; the score is null then.
@@ -50,8 +55,6 @@ def evaluate_whole(
     Raises:
         DifferentRunError: a file of scores is not the run's.
     """
-    from tqdm.auto import tqdm
-
     wanted = _wanted(worker, folder, own, data)
     for path in whole_files(folder.path):
         if path not in wanted:
@@ -62,16 +65,20 @@ def evaluate_whole(
         if not todo:
             continue
         judge = METRICS[column.metric].cls(worker, folder, column)
-        for score in tqdm(todo, desc=column.label, unit="score", disable=not show_progress):
-            try:
-                scores = judge(score.line, score.explainer, score.seed)
-            except PROBLEMS as error:
-                scores = {column.label: None}
-                notes.append(f"{column.label} failed for {score.line.label}: {first_line(error)}")
-            named = {"method": score.line.label, "seed": score.seed}
-            rows = [{**named, "metric": name, "value": value} for name, value in scores.items()]
-            table = stamped(schema.table(rows, worker.whole_schema), **score.stamp)
-            folder.write_table(score.path, table)
+        with Progress(column.label, len(todo), 0, "score", show_progress) as progress:
+            for score in todo:
+                named = {"method": score.line.label, "seed": score.seed}
+                try:
+                    scores = judge(score.line, score.explainer, score.seed)
+                except PROBLEMS as error:
+                    scores = {column.label: None}
+                    notes.append(
+                        f"{column.label} failed for {named['method']}: {first_line(error)}"
+                    )
+                rows = [{**named, "metric": name, "value": value} for name, value in scores.items()]
+                table = stamped(schema.table(rows, worker.whole_schema), **score.stamp)
+                folder.write_table(score.path, table)
+                progress.add(1, "{method}, seed {seed}".format(**named))
     return notes
 
 

@@ -214,8 +214,9 @@ def _record(path: Path) -> dict[str, Any]:
 
 
 def _parts(folder: Path, part: Part) -> list[Path]:
-    """A part's chunks in order; files under way (``.tmp-…``) and set aside are none."""
-    return sorted((folder / _FOLDERS[part]).glob("[!.]*.parquet"))
+    """A part's chunks in order; files under way (``.tmp-…``, single methods) are none."""
+    found = sorted((folder / _FOLDERS[part]).glob("[!.]*.parquet"))
+    return [file for file in found if part != "results" or "-" not in file.stem]
 
 
 def _methods(about: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, MethodInfo]:
