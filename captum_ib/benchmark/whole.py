@@ -18,9 +18,9 @@ from captum_ib import metrics
 from captum_ib.benchmark import schema
 from captum_ib.benchmark.belonging import Belonging, refusal, stamped
 from captum_ib.benchmark.catalogue import METRICS
+from captum_ib.benchmark.columns import PROBLEMS, first_line
 from captum_ib.benchmark.config import MethodConfig, MetricConfig
 from captum_ib.benchmark.explainers import Explainer, Floor, Maps
-from captum_ib.benchmark.judge import PROBLEMS, first_line
 from captum_ib.benchmark.progress import Progress
 from captum_ib.benchmark.reader import Logits
 from captum_ib.benchmark.store import PARTS, WHOLE, RunFolder

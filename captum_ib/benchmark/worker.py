@@ -14,11 +14,10 @@ import torch
 from captum_ib.benchmark import schema
 from captum_ib.benchmark.arrow import pa
 from captum_ib.benchmark.belonging import combined, sample_digest, stamped
-from captum_ib.benchmark.columns import Case
+from captum_ib.benchmark.columns import PROBLEMS, Case, Judge, first_line
 from captum_ib.benchmark.config import RunConfig
 from captum_ib.benchmark.data import UnreadableSampleError, open_data
 from captum_ib.benchmark.explainers import Explainer, Floor, Maps, make_explainer
-from captum_ib.benchmark.judge import PROBLEMS, Judge, first_line
 from captum_ib.benchmark.memory import measured
 from captum_ib.benchmark.pictures import mask_png, thumbnail
 from captum_ib.benchmark.reader import Reader
@@ -211,7 +210,7 @@ class Worker:
 
 
 def _by_sample(parts: Sequence[pa.Table]) -> pa.Table:
-    """The rows of several methods sample by sample, within one in the order of methods and seeds."""
+    """The rows of several methods, ordered by sample, then method, then seed."""
     rows = pa.concat_tables(parts)
     order = np.repeat(np.arange(len(parts)), [part.num_rows for part in parts])
     return rows.take(np.lexsort((rows["seed"].to_numpy(), order, rows["index"].to_numpy())))
