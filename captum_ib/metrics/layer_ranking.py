@@ -156,18 +156,14 @@ def _attribute(
     method: Any, layers: Any, inputs: Any, additional: Any, settings: dict[str, Any]
 ) -> tuple[Tensor, np.ndarray | None]:
     """The first map with these layers, and NIB's convergence delta."""
-    explainer = type(method)(method.forward_func, layers)
-    delta = None
-    if method.get_name() == "NIB":
-        result, delta = explainer.attribute(
-            inputs,
-            additional_forward_args=additional,
-            return_convergence_delta=True,
-            **settings,
-        )
+    explainer, delta = type(method)(method.forward_func, layers), None
+    with_delta = {"return_convergence_delta": True} if method.get_name() == "NIB" else {}
+    result = explainer.attribute(
+        inputs, additional_forward_args=additional, **with_delta, **settings
+    )
+    if with_delta:
+        result, delta = result
         delta = (delta[0] if isinstance(delta, tuple) else delta).detach().cpu().numpy()
-    else:
-        result = explainer.attribute(inputs, additional_forward_args=additional, **settings)
     return result[0] if isinstance(result, tuple) else result, delta
 
 

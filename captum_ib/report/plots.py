@@ -11,7 +11,7 @@ import numpy as np
 
 from captum_ib.metrics.agreement import layer_agreement
 from captum_ib.metrics.difficulty import difficulty_bins, plot_difficulty
-from captum_ib.metrics.plots import COLOURS, paper_style, plot_curves
+from captum_ib.metrics.plots import COLOURS, drawn, paper_style, plot_curves
 from captum_ib.report.aggregate import Table
 from captum_ib.report.layout import shown_rate
 from captum_ib.report.libraries import DataFrame, Series, pd
@@ -193,15 +193,11 @@ def _agreement(
 
 def _throughput(table: Table) -> Figure | None:
     """Samples per second, one bar per method, on a logarithmic axis."""
-    from matplotlib.figure import Figure
-
     lines = [line for line in table.lines if math.isfinite(line.rate)]
     if not lines:
         return None
     lines.sort(key=lambda line: line.rate)
-    with paper_style():
-        figure = Figure(figsize=(3.3, 0.7 + 0.2 * len(lines)), layout="constrained")
-        axes = figure.subplots()
+    with drawn(3.3, 0.7 + 0.2 * len(lines)) as (figure, axes):
         rates = [line.rate for line in lines]
         bars = axes.barh([line.method.title for line in lines], rates, color=COLOURS[0], height=0.7)
         axes.bar_label(bars, [shown_rate(rate) for rate in rates], padding=2, fontsize=7)
