@@ -220,36 +220,29 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return file.read(columns)
 
 
-def differences(old: Any, new: Any, name: str = "") -> list[str]:
+def differences(old: Any, new: Any) -> list[str]:
     """What differs between two configurations, one line per value.
 
     >>> differences({"seeds": [0], "model": "a"}, {"seeds": [0, 1], "model": "a"})
     ['seeds[1]: nothing in the folder, 1 now']
     """
-    was, now = _entries(old, name), _entries(new, name)
-    if was is None or now is None:
-        return [] if old == new else [f"{name}: {_shown(old)} in the folder, {_shown(new)} now"]
+    was, now = _leaves(old), _leaves(new)
     return [
-        line
-        for key in dict.fromkeys([*was, *now])
-        for line in differences(was.get(key, _MISSING), now.get(key, _MISSING), key)
+        f"{name}: {was.get(name, 'nothing')} in the folder, {now.get(name, 'nothing')} now"
+        for name in {**was, **now}
+        if was.get(name) != now.get(name)
     ]
 
 
-_MISSING = object()
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is _MISSING else repr(value)
-
-
-def _entries(value: Any, name: str) -> dict[str, Any] | None:
-    """What a value holds, by dotted names; ``None`` for one that holds nothing."""
+def _leaves(value: Any, name: str = "") -> dict[str, str]:
+    """Values that hold no others, as they are written, by the way to each."""
     if isinstance(value, Mapping):
-        return {f"{name}.{key}".lstrip("."): entry for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return {f"{name}[{index}]": entry for index, entry in enumerate(value)}
-    return {} if value is _MISSING else None
+        inner = {f"{name}.{key}".lstrip("."): entry for key, entry in value.items()}
+    elif isinstance(value, (list, tuple)):
+        inner = {f"{name}[{index}]": entry for index, entry in enumerate(value)}
+    else:
+        return {name: repr(value)}
+    return {key: leaf for way, entry in inner.items() for key, leaf in _leaves(entry, way).items()}
 
 
 def _sync_folder(folder: Path) -> None:
