@@ -73,7 +73,7 @@ class Belonging:
         self._folder, self._worker = folder, worker
         self._run = worker.config.fingerprint()
         rows, samples = worker.rows_schema, worker.samples_schema
-        self._schemas = dict.fromkeys((PARTS, METHOD, "results"), rows)
+        self._schemas: dict[str, Any] = dict.fromkeys((PARTS, METHOD, "results"), rows)
         self._schemas |= {SAMPLES: samples, WHOLE: worker.whole_schema}
 
     def resume(self, chunks: Iterable[int]) -> None:

@@ -45,8 +45,6 @@ def open_dataset(config: DataConfig, loaded: LoadedModel) -> Dataset:
     - ``shapes``: ``"mask"`` (default; the box where there is no mask) or ``"box"``.
     - ``caption``: for a dual encoder (default: the phrase of the annotation where there is one,
       else ``"a photo of a {label}"``).
-    - ``shuffle``: seed of the order (default 0); ``None``: by id of the image.
-    - ``max_pixels``: larger images are refused.
 
     Raises:
         FileNotFoundError: there is no such folder or file.

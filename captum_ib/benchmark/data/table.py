@@ -31,8 +31,6 @@ def open_dataset(config: DataConfig, loaded: LoadedModel) -> Dataset:
     - ``root``: where relative paths start (default: the table's folder). Conceptual Captions' file
       has no image paths: the picture of row 12 is ``12.jpg``, ``000000012.jpg`` or
       ``00000/000000012.jpg`` there, as img2dataset has it.
-    - ``shuffle``: seed of the order (default ``None``: the table's).
-    - ``max_pixels``: larger images are refused.
 
     Raises:
         FileNotFoundError: there is no such table.
