@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -96,8 +97,11 @@ def run(
     >>> summary.samples, summary.computed, sorted(path.name for path in summary.folder.iterdir())
     (2, 2, ['lock', 'parts', 'results.parquet', 'run.json', 'samples', 'samples.parquet', 'whole'])
     """
+    from tqdm.auto import tqdm
+
     from captum_ib.benchmark.whole import evaluate_whole
 
+    bar = sys.stderr.isatty() if show_progress is None else show_progress
     folder, notes = RunFolder(out), []
     with folder.locked():
         record = folder.record
@@ -106,7 +110,7 @@ def run(
         worker = Worker(config)
         _open(folder, record, worker, command, notes)
         own, done = Belonging(folder, worker), folder.finished()
-        own.resume(done)
+        own.resume(tqdm(sorted(done), "checking", leave=False, unit="chunk", disable=not bar))
         missing = [chunk for chunk in range(worker.chunks) if chunk not in done]
         if missing:
             _evaluate(worker, folder, own, missing, execute, show_progress)
