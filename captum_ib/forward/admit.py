@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from captum_ib.forward.call import Call
     from captum_ib.hooks import Session
 
-STEADY = 1e-3
-"""Largest difference of two passes that are the same, relative to the largest output; in half
-precision 50 times as much."""
-
 
 def admitted(forward_func: Callable[..., Any]) -> Callable[..., Any]:
     """The forward function as it can be explained: of a compiled function the one it was made of.
@@ -127,7 +123,7 @@ def warn_unsteady(call: Call, session: Session, drew: bool) -> None:
     """
     with torch.no_grad():
         if drew:
-            gap = _gap(call.run(), session.output)
+            gap = _gap(call.run(), session.output, session)
             if gap is not None:
                 warnings.warn(
                     "forward_func is random, although the model is in evaluation mode: two passes "
@@ -157,14 +153,13 @@ def _alone(call: Call, session: Session) -> float | None:
         one = call.part(0, 1).run()
     except (RuntimeError, ValueError, TypeError):
         return None  # a function of exactly these samples: it compares each with its own partner
-    return _gap(one, session.output[:1])
+    return _gap(one, session.output[:1], session)
 
 
-def _gap(one: Tensor, other: Tensor) -> float | None:
+def _gap(one: Tensor, other: Tensor, session: Session) -> float | None:
     """The difference relative to the largest, where it is more than rounding."""
     if one.shape != other.shape:
         return float("inf")
-    half = one.dtype in (torch.float16, torch.bfloat16) or torch.is_autocast_enabled()
     scale = other.abs().max().float().clamp_min(1e-6)
     gap = float((one - other).abs().max().float() / scale)
-    return gap if gap > STEADY * (50 if half else 1) else None
+    return gap if gap > session.tolerance(other) else None

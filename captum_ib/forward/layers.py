@@ -21,6 +21,7 @@ from captum_ib.hooks import (
     samples_axis_of,
 )
 from captum_ib.layout import Axes, TokenLayout
+from captum_ib.models.dual_encoder import TowerEmbedding
 from captum_ib.models.layers import CHOICES, LayerLike, NamedLayer, default_layers, resolve_layer
 from captum_ib.models.view import ModelView
 
@@ -122,7 +123,12 @@ def sequence_mask(call: Call, activation: Tensor, layout: TokenLayout) -> Tensor
     """
     if layout.kind != "sequence":
         return None
-    own = call.valid_tokens(int(activation.shape[1]) - layout.prefix - layout.suffix)
+    tokens = int(activation.shape[1])
+    if isinstance(call.forward_func, TowerEmbedding):  # a tower's mask may count its own, too
+        every = call.valid_tokens(tokens)
+        if every is not None:
+            return every
+    own = call.valid_tokens(tokens - layout.prefix - layout.suffix)
     return None if own is None else F.pad(own, (layout.prefix, layout.suffix), value=True)
 
 

@@ -128,10 +128,14 @@ class Session:
             return f"output of shape {tuple(output.shape)} instead of {tuple(expected.shape)}"
         gap = (output - expected).abs().max().float()
         scale = expected.abs().max().float().clamp_min(1e-6)
-        dtypes = [output.dtype, *(activation.dtype for activation in self.activations)]
-        if bool(gap <= tolerance(dtypes, output.device.type) * scale):
+        if bool(gap <= self.tolerance(output) * scale):
             return None
         return f"outputs differ by {float(gap / scale):.2g} of the largest"
+
+    def tolerance(self, output: Tensor) -> float:
+        """How much two equal passes may differ, relative to the largest output."""
+        dtypes = [output.dtype, *(activation.dtype for activation in self.activations)]
+        return tolerance(dtypes, output.device.type)
 
 
 def samples_axis_of(forward_func: Callable[..., Any]) -> int:

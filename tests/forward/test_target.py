@@ -84,12 +84,17 @@ def test_logits_are_explained_wherever_they_stand(form, n):
         (lambda z, h: (h, {"scores": z}), r'\[0\] \(2, 6\), \[1\]\["scores"\] \(2, 5\)'),
         (lambda z, h: (z, h), r"\[0\] \(2, 5\), \[1\] \(2, 6\): which"),
         (lambda z, h: {"loss": z.mean()}, r'\["loss"\] \(\)'),
-        (lambda z, h: "logits", "no tensor"),
     ],
 )
 def test_an_output_that_may_mean_several_is_listed(form, listed):
     with pytest.raises(TypeError, match=rf"returned \w+ with .*{listed}.*forward_func=lambda"):
         NIB(Returning(form), "c").attribute(X, target=1)
+
+
+def test_an_output_without_a_tensor_is_told_what_it_must_be():
+    said = r"returned str with no tensor; pass a function that returns a tensor \(N,\) or \(N, cl"
+    with pytest.raises(TypeError, match=said):
+        NIB(Returning(lambda z, h: "logits"), "c").attribute(X, target=1)
 
 
 @pytest.mark.parametrize("n", [1, 2])
