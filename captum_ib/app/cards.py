@@ -18,7 +18,8 @@ from PIL import Image
 from captum_ib.app.asking import Answer
 from captum_ib.app.results import ARCHIVE
 from captum_ib.explaining.results import panel
-from captum_ib.explaining.subject import Explanation, Subject
+from captum_ib.explaining.running import Finding
+from captum_ib.explaining.subject import Subject
 from captum_ib.methods import MethodSpec
 from captum_ib.visualization import Panel, Scale, overlay
 from captum_ib.visualization.colors import readable_on
@@ -101,7 +102,7 @@ def _picture_card(subject: Subject, pixels: np.ndarray) -> str:
     )
 
 
-def _result_card(subject: Subject, result: Explanation, pixels: np.ndarray) -> str:
+def _result_card(subject: Subject, result: Finding, pixels: np.ndarray) -> str:
     drawn = panel(subject, result)
     scale = Scale.of(drawn.attribution, drawn.signed)
     colored = overlay(pixels, drawn.attribution, scale=scale)

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from captum_ib.cli.arguments import names, one_line, spread
+from captum_ib.cli.talk import say
 
 try:
     from typer.exceptions import TyperException as UsageProblem
@@ -62,10 +63,16 @@ def _root(
 @app.command("explain")
 def explain_command(
     model: Model,
-    image: Annotated[list[Path], typer.Option(help="picture(s) to explain")],
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(help="picture(s) to explain: files, folders, or patterns in quotes"),
+    ] = None,
     text: Annotated[
         list[str] | None,
-        typer.Option(help="caption for an image-text model; one for all pictures, or one each"),
+        typer.Option(
+            help="caption for an image-text model, one for all pictures or one each; for a "
+            "sentence encoder two texts"
+        ),
     ] = None,
     target: Annotated[
         list[str] | None,
@@ -73,12 +80,17 @@ def explain_command(
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="method(s) or all, see `captum-ib methods` (default: m2ib, or coiba)"),
+        typer.Option(help="method(s) or all, see `captum-ib methods` (default: the recommended)"),
     ] = None,
     out: Annotated[Path, typer.Option(help="folder for the results")] = Path("out"),
+    preset: Annotated[
+        str, typer.Option(help="settings that are not given: recommended, or paper")
+    ] = "recommended",
     layer: Annotated[
         list[str] | None,
-        typer.Option(help="layer name(s), see `captum-ib layers` (default: the method's)"),
+        typer.Option(
+            help="auto, paper, or name(s), see `captum-ib layers` (default: the preset's)"
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the noise")] = 0,
     beta: Annotated[float | None, typer.Option(help="weight of the information")] = None,
@@ -93,23 +105,25 @@ def explain_command(
     traceback: Traceback = False,
 ) -> None:
     """Explain picture(s): a figure, the raw arrays and the settings for each method."""
-    from captum_ib.cli.explain import run
-
     with one_line(traceback):
-        run(
+        say(f"loading {model} …")  # before torch, which takes seconds itself
+        from captum_ib.cli.explain import Request, run
+
+        request = Request(
             model,
-            image,
-            out,
-            texts=text or [],
-            targets=target or [],
-            chosen=names(method),
-            layers=layer or [],
-            settings={"beta": beta, "steps": steps, "samples": samples, "seed": seed},
-            device=device,
-            dtype=dtype,
-            revision=revision,
-            allow_pickle=allow_pickle,
+            image or [],
+            text or [],
+            target or [],
+            names(method),
+            layer or [],
+            preset,
+            {"beta": beta, "steps": steps, "samples": samples, "seed": seed},
+            device,
+            dtype,
+            revision,
+            allow_pickle,
         )
+        run(request, out)
 
 
 @app.command("demo")
@@ -120,9 +134,10 @@ def demo_command(
     traceback: Traceback = False,
 ) -> None:
     """Explain generated pictures with the two models that come with the package."""
-    from captum_ib.cli.demo import run
-
     with one_line(traceback):
+        say("loading …")
+        from captum_ib.cli.demo import run
+
         run(out, images, seed)
 
 

@@ -185,6 +185,8 @@ def one_layer_each(
     Raises:
         ValueError: several layers, an unknown name, or no default.
     """
+    if default is not None and isinstance(layer, str) and layer in CHOICES:
+        layer = None  # a method with a choice of its own has this one only
     if isinstance(forward_func, DualEncoder):
         if layer is None and default is not None:
             towers = [forward_func.tower(name) for name in forward_func.modalities[:2]]

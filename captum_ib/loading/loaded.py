@@ -58,6 +58,8 @@ class LoadedModel:
             for models that take none. ``None`` without text.
         tokens: one row of ``input_ids`` to its words, for display; ``None`` without text.
         special_tokens: words that stand for no text (begin, end, padding).
+        texts: whether both inputs of a dual encoder are texts (a sentence encoder). It takes no
+            pictures then: ``preprocess`` refuses them, and ``image_size`` is (0, 0).
         left_out: names of tensors of the weights file that this model computes itself or does not
             use, as tables of positions that older versions wrote. Any other difference between
             file and model is an error.
@@ -74,6 +76,7 @@ class LoadedModel:
     tokenizer: Callable[[list[str]], tuple[Tensor, Tensor | None]] | None = None
     tokens: Callable[[Tensor], list[str]] | None = None
     special_tokens: frozenset[str] = frozenset()
+    texts: bool = False
     left_out: tuple[str, ...] = ()
 
     def picture(self, pixel_values: Tensor) -> Tensor:
