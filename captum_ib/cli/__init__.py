@@ -88,9 +88,7 @@ def explain_command(
     ] = "recommended",
     layer: Annotated[
         list[str] | None,
-        typer.Option(
-            help="auto, paper, or name(s), see `captum-ib layers` (default: the preset's)"
-        ),
+        typer.Option(help="auto, paper, or name(s): `captum-ib layers` (default: the preset's)"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the noise")] = 0,
     beta: Annotated[float | None, typer.Option(help="weight of the information")] = None,

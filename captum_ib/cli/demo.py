@@ -13,8 +13,8 @@ from captum_ib.cli.talk import Steps
 from captum_ib.explaining.choices import Choice, choose
 from captum_ib.explaining.output import staged, write_json
 from captum_ib.explaining.results import panel
-from captum_ib.explaining.scenes import held_out
 from captum_ib.explaining.running import Finding, explain_subject
+from captum_ib.explaining.scenes import held_out
 from captum_ib.explaining.subject import Subject, make_subject
 from captum_ib.loading.load import LoadedModel, load
 from captum_ib.presets import recommended_method

@@ -1,4 +1,4 @@
-"""What ``captum_ib.explain`` gives: the maps, what the model says, and ways to show and check it."""
+"""What ``captum_ib.explain`` gives: maps, the model's answer, and ways to show and check them."""
 
 from __future__ import annotations
 

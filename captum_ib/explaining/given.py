@@ -1,4 +1,4 @@
-"""What a person hands over, as the library wants it: a model, and a picture, a pair or two texts."""
+"""What a person hands over, told apart: a model, and a picture, a pair or two texts."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def _of_array(array: np.ndarray) -> Image.Image:
         )
     if array.dtype != np.uint8:
         low, high = float(np.min(array)), float(np.max(array))
-        if not (0 <= low and high <= 1):
+        if not (low >= 0 and high <= 1):
             raise ValueError(
                 f"an array of {array.dtype} with values from {low:.3g} to {high:.3g} is no "
                 "picture: expected 0–1; bytes go in as uint8 (array.astype(numpy.uint8)), and a "

@@ -18,7 +18,7 @@ from captum_ib.forward import output_tensor
 from captum_ib.hooks import check_stop
 from captum_ib.methods import MethodSpec
 from captum_ib.models.dual_encoder import DualEncoder
-from captum_ib.models.layers import CHOICES, blocks, resolve_layer
+from captum_ib.models.layers import blocks, resolve_layer
 
 Layers = str | Sequence[str]
 """Names of layers; none for the method's default; or ``"auto"`` or ``"paper"``."""

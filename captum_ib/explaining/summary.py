@@ -53,7 +53,8 @@ def where(layers: Sequence[str]) -> str:
     >>> where(["vision.0", "text.0", "text.1"])
     'vision.0; text.0, text.1'
     """
-    runs = [list(run) for _, run in groupby(layers, lambda name: name.partition(".")[0])]
+    once = dict.fromkeys(layers)  # two texts share theirs
+    runs = [list(run) for _, run in groupby(once, lambda name: name.partition(".")[0])]
     return "; ".join(
         ", ".join(run) if len(run) <= 2 else f"{run[0]} … {run[-1]} ({len(run)} layers)"
         for run in runs

@@ -100,7 +100,7 @@ def _from_timm(name: str, options: Options) -> LoadedModel:
 
 
 def _from_transformers(name: str, options: Options) -> LoadedModel:
-    from captum_ib.loading.from_transformers import load_transformers
+    from captum_ib.loading.from_sentence import load_transformers
 
     return load_transformers(name, options)
 
