@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # every name of _HOMES and _ROOMS, for type checkers
     from captum_ib.explaining.explain import explain as explain
     from captum_ib.explaining.explanation import Explanation as Explanation
     from captum_ib.forward.masks import Mask as Mask
+    from captum_ib.forward.mistakes import InputWarning as InputWarning
     from captum_ib.layout import TokenLayout as TokenLayout
     from captum_ib.loading.load import load as load
     from captum_ib.metrics.layer_ranking import rank_layers as rank_layers
@@ -53,6 +54,7 @@ _HOMES = {
     "CrossAttention": "captum_ib.attr.ca_m2ib",
     "DualEncoder": "captum_ib.models.dual_encoder",
     "Explanation": "captum_ib.explaining.explanation",
+    "InputWarning": "captum_ib.forward.mistakes",
     "Mask": "captum_ib.forward.masks",
     "TokenLayout": "captum_ib.layout",
     "TowerView": "captum_ib.models.dual_encoder",

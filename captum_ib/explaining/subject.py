@@ -139,7 +139,9 @@ def _classified(
 ) -> Subject:
     with borrowed([loaded.model]), torch.no_grad():
         logits = output_tensor(loaded.model(pixels), 1).reshape(-1).float()
-    target = int(logits.argmax()) if question is None else loaded.class_index(question)
+    target = (
+        int(logits.argmax()) if question is None else loaded.class_index(question, loosely=True)
+    )
     if target >= len(logits):
         raise ValueError(f"target {target} is out of range: the model has {len(logits)} classes")
     probability = float(probabilities(logits, 0)[target])

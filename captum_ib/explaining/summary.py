@@ -42,7 +42,7 @@ def readable(number: float) -> str:
     >>> readable(0.2571), readable(243.4), readable(6812.0)
     ('0.257', '243', '6.81 k')
     """
-    return f"{number / 1000:.3g} k" if number >= 999.5 else f"{number:.3g}"
+    return f"{number / 1000:.3g} k" if abs(number) >= 999.5 else f"{number:.3g}"
 
 
 def where(layers: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from captum_ib.explaining.running import Finding
 from captum_ib.explaining.subject import Subject
+from captum_ib.explaining.summary import readable
 from captum_ib.visualization import Scale, caption
 
 _WIDTH, _ROW, _TITLE, _BAR = 7.0, 0.62, 0.4, 0.6  # inches
@@ -44,6 +45,6 @@ def _draw(figure: Figure, subject: Subject, result: Finding, top: float) -> None
         ScalarMappable(norm=scale.norm, cmap=scale.cmap), cax=ax, orientation="horizontal"
     )
     ticks = [scale.low, (scale.low + scale.high) / 2, scale.high]
-    labels = [f"{ticks[0]:.3g}", f"{ticks[1]:.3g} {result.row.unit}", f"{ticks[2]:.3g}"]
+    labels = [readable(ticks[0]), f"{readable(ticks[1])} {result.row.unit}", readable(ticks[2])]
     bar.set_ticks(ticks, labels=labels)
     ax.tick_params(labelsize=8, length=2, pad=1)

@@ -20,6 +20,7 @@ from captum_ib.checks import is_sequence, is_tuple
 from captum_ib.forward.call import Call, prepare
 from captum_ib.forward.layers import named_layers
 from captum_ib.forward.masks import Mask
+from captum_ib.forward.mistakes import look_at_masks, tensor_of
 from captum_ib.forward.target import cosine
 from captum_ib.hooks import borrowed
 from captum_ib.models.dual_encoder import DualEncoder, TowerEmbedding
@@ -80,11 +81,20 @@ def pair_calls(
         )
     if not is_tuple(inputs) or len(inputs) != 2:
         given = f"a tuple of {len(inputs)}" if is_tuple(inputs) else type(inputs).__name__
-        raise TypeError(f"inputs must be a pair {dual.modalities[:2]} of tensors, given {given}")
+        raise TypeError(
+            f"inputs must be a pair {dual.modalities[:2]} of tensors, given {given}"
+            f"{tensor_of(inputs)}"
+        )
     given = additional_forward_args
     given = given if isinstance(given, tuple) else () if given is None else (given,)
     pair = prepare(dual, inputs, tuple(_as_tower_takes(mask) for mask in given))
     sides = tower_calls(dual, pair.inputs, pair.additional)
+    look_at_masks(
+        [dual.tower(name) for name in dual.modalities[:2]],
+        pair.inputs,
+        dual.assign_masks(pair.additional),
+        len(pair.additional),
+    )
     for mask in (value for side in sides for value in side.additional):
         if isinstance(mask, Tensor) and (mask.ndim == 0 or mask.shape[0] not in (1, pair.n)):
             raise ValueError(

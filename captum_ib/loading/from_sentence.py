@@ -155,7 +155,7 @@ def _pooling(config: dict[str, Any], where: str) -> tuple[str, ...]:
 
 
 def _longest(folder: Path, config: Any) -> int:
-    """Tokens of the longest text: what sentence-transformers cuts at, and the table of positions."""
+    """Tokens of the longest text: as the folder says, and as the table of positions allows."""
     positions = int(config.max_position_embeddings)
     if "roberta" in config.model_type or config.model_type in ("camembert", "mpnet"):
         positions -= 2  # they count from behind the padding's index

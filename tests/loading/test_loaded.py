@@ -63,7 +63,7 @@ def test_class_by_index_or_label(target, index):
         (None, -1, "target -1 is out of range: it must be at least 0$"),
         (["cat", "dog"], "catt", "'catt' is none of the 2 labels; nearest: cat"),
         (["cat", "dog"], "zzz", "they start with cat, dog"),
-        (["crane", "crane"], "crane", r"'crane' names classes \[0, 1\]; pass the index"),
+        (["crane", "crane"], "crane", r"'crane' names 2 classes: crane \(0\); crane \(1\); pass"),
         (None, "cat", "test does not name its classes; pass the index"),
     ],
 )
