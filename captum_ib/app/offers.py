@@ -73,7 +73,7 @@ class Offer:
     def first_methods(self) -> list[str]:
         """The methods that a newcomer sees chosen: the recommended one, and NIB beside it."""
         wanted = (recommended_method(self.loaded.kind), "nib")
-        return [row.name for row in self.methods if row.name in wanted]
+        return [name for name in wanted if name in self.defaults]
 
 
 def make_offers(
@@ -106,6 +106,11 @@ def make_offer(loaded: LoadedModel, device: torch.device) -> Offer:
     Raises:
         ValueError: the model has towers that are not understood, or no method admits it.
     """
+    if loaded.texts:
+        raise ValueError(
+            f"{loaded.name} compares two texts, and the page shows pictures; use captum-ib explain "
+            "--text, or captum_ib.explain"
+        )
     loaded.model.to(device)
     module = loaded.model
     if loaded.kind == "dual":

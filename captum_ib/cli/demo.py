@@ -62,7 +62,7 @@ def _explain(subjects: list[Subject], choices: list[Choice], name: str) -> list[
     jobs = [(subject, choice) for subject in subjects for choice in choices]
     steps, done = Steps(len(jobs)), list[Finding]()
     for subject, choice in jobs:
-        with steps.step(f"{choice.row.title}, {name}"):
+        with steps.step(f"{choice.row.shown}, {name}"):
             done.append(explain_subject(subject, choice.row, choice.layers, choice.settings))
     return [done[i : i + len(choices)] for i in range(0, len(done), len(choices))]
 

@@ -119,7 +119,7 @@ def _explain(
     """One finding per method; of ``all`` methods those that this model admits."""
     results: list[Finding] = []
     for choice in choices:
-        title = choice.row.title
+        title = choice.row.shown
         try:
             with steps.step(f"{title}, {job.name}"):
                 results.append(explain_subject(subject, choice.row, choice.layers, choice.settings))

@@ -102,4 +102,4 @@ def panel(subject: Subject, result: Finding) -> Panel:
     if result.image is None:
         raise ValueError(f"{result.row.name} has no map over a picture")
     row = result.row
-    return Panel(row.title, result.image, row.unit, row.signed, words, values)
+    return Panel(row.shown, result.image, row.unit, row.signed, words, values)

@@ -237,7 +237,7 @@ def _passes(
         yield
         return
     total = keywords.get("n_steps", 50) if row.name == "ig" else 1
-    with tqdm(total=total, desc=row.title, unit="pass", leave=False) as bar:
+    with tqdm(total=total, desc=row.shown, unit="pass", leave=False) as bar:
         forward.tick = bar.update
         try:
             yield

@@ -64,6 +64,6 @@ def where(layers: Sequence[str]) -> str:
 def finding_line(finding: Finding) -> str:
     """Method, amount, layers and time."""
     return (
-        f"{finding.row.title}: {amount(finding)} at {where(finding.layers)}, "
+        f"{finding.row.shown}: {amount(finding)} at {where(finding.layers)}, "
         f"{finding.seconds:.1f} s"
     )

@@ -34,7 +34,7 @@ def _draw(figure: Figure, subject: Subject, result: Finding, top: float) -> None
     shown = [words.shown for words in subject.words]
     values = [one[places] for one, places in zip(result.texts, shown, strict=True)]
     scale = Scale.of(np.concatenate([one.numpy() for one in values]), result.row.signed)
-    figure.text(0.02, (top - 0.7 * _TITLE) / height, result.row.title, fontsize=10)
+    figure.text(0.02, (top - 0.7 * _TITLE) / height, result.row.shown, fontsize=10)
     top -= _TITLE
     for words, places, one in zip(subject.words, shown, values, strict=True):
         top -= _ROW

@@ -41,7 +41,7 @@ def _inside(file: str) -> bool:
 
 
 def refuse_mask_keywords(given: Mapping[str, object], known: Sequence[str]) -> None:
-    """Raise ``TypeError`` for a mask given by keyword, which Captum's ``attribute`` has none for."""
+    """Raise ``TypeError`` for a mask given by its name, which no ``attribute`` has."""
     for name in given:
         if name in MASKS and name not in known:
             raise TypeError(

@@ -7,13 +7,14 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from captum_ib.lazy import at_front_door
 from captum_ib.rgb import as_rgb
 
 Triple = tuple[float, float, float]
@@ -83,6 +84,19 @@ class LoadedModel:
     special_tokens: frozenset[str] = frozenset()
     texts: bool = False
     left_out: tuple[str, ...] = ()
+
+    def explain(self, what: object, **options: Any) -> Any:
+        """What the model looked at: ``captum_ib.explain(self, what, **options)``.
+
+        Args:
+            what: a picture; for an image-text model (picture, text), for a sentence encoder
+                (text, text).
+            options: ``method``, ``target``, ``layer``, …, as :func:`captum_ib.explain` has them.
+
+        Returns:
+            A :class:`captum_ib.Explanation`.
+        """
+        return at_front_door("explain")(self, what, **options)
 
     def picture(self, pixel_values: Tensor) -> Tensor:
         """What the model sees, undoing the normalisation: ``(..., 3, H, W)`` in [0, 1]."""
