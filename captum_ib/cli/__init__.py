@@ -104,7 +104,8 @@ def explain_command(
 ) -> None:
     """Explain picture(s): a figure, the raw arrays and the settings for each method."""
     with one_line(traceback):
-        say(f"loading {model} …")  # before torch, which takes seconds itself
+        shown = os.fsencode(model).decode("utf-8", "backslashreplace")
+        say(f"loading {shown} …")  # before torch, which takes seconds itself
         from captum_ib.cli.explain import Request, run
 
         request = Request(

@@ -121,7 +121,7 @@ def _explain(
     for choice in choices:
         title = choice.row.shown
         try:
-            with steps.step(f"{title}, {job.name}"):
+            with steps.step(f"{title}, {printable(Path(job.name))}"):
                 results.append(explain_subject(subject, choice.row, choice.layers, choice.settings))
         except (ValueError, TypeError, RuntimeError, AssertionError) as error:
             if not every:

@@ -80,7 +80,7 @@ def test_the_default_is_the_method_with_its_recommended_layers(vit, clip, pictur
     assert ours.bits == pytest.approx(float(expected.sum()), rel=1e-5)
     assert ours.bits_per_part == {"image": pytest.approx(ours.bits)}
     assert ours.prediction.target == target and ours.prediction.label == vit.labels[target]
-    probability = float(vit.model(pixels).softmax(1)[0, target])
+    probability = vit.model(pixels).softmax(1)[0, target].item()
     assert ours.prediction.probability == pytest.approx(probability, abs=1e-6)
     assert ours.prediction.cosine is None
 
@@ -94,7 +94,7 @@ def test_the_default_is_the_method_with_its_recommended_layers(vit, clip, pictur
     assert torch.allclose(pair.texts[0], words[0], rtol=1e-5)
     assert pair.tokens == (tuple(clip.tokens(ids[0])),)
     assert pair.bits_per_part["text"] == pytest.approx(float(words.sum()), rel=1e-5)
-    assert pair.prediction.cosine == pytest.approx(float(dual(pixels, ids, mask)), abs=1e-6)
+    assert pair.prediction.cosine == pytest.approx(dual(pixels, ids, mask).item(), abs=1e-6)
 
 
 def test_presets_layers_and_settings(vit, picture):
@@ -154,7 +154,7 @@ def test_a_module_of_timm_brings_its_preprocessing(picture):
     assert all(part.training for part in model.modules())
     config = timm.data.resolve_model_data_config(model)
     pixels = timm.data.create_transform(**config, is_training=False)(picture)[None]
-    probability = float(model.eval()(pixels).softmax(1)[0, 3])
+    probability = model.eval()(pixels).softmax(1)[0, 3].item()
     assert found.prediction.probability == pytest.approx(probability, abs=1e-6)
 
 

@@ -72,6 +72,36 @@ def test_no_such_class(labels, target, message):
         model(labels).class_index(target)
 
 
+TABBY = ["tabby, tabby cat", "tiger cat", "catamaran", "goldfish"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "target", "index"),
+    [
+        (TABBY, "tabby cat", 0),
+        (TABBY, "tabby", 0),
+        (TABBY, "tiger", 1),  # a whole word of one label
+        (TABBY, "gold", 3),  # letters of one label
+        (TABBY, "catam", 2),
+    ],
+)
+def test_a_class_by_a_part_of_its_label(labels, target, index):
+    assert model(labels).class_index(target, loosely=True) == index
+
+
+def test_a_part_of_several_labels_lists_them():
+    listed = r"'cat' names 2 classes: tabby, tabby cat \(0\); tiger cat \(1\); pass the whole"
+    with pytest.raises(ValueError, match=listed):  # whole words come before letters: no catamaran
+        model(TABBY).class_index("cat", loosely=True)
+    with pytest.raises(ValueError, match="'cats' is none of the 4 labels; nearest: "):
+        model(TABBY).class_index("cats", loosely=True)
+    with pytest.raises(ValueError, match="'gold' is none of the 4 labels"):
+        model(TABBY).class_index("gold")  # a table of data means what it says
+    many = [f"cat {i}" for i in range(20)]
+    with pytest.raises(ValueError, match=r"names 20 classes: .*cat 11 \(11\); and 8 more; pass"):
+        model(many).class_index("cat", loosely=True)
+
+
 def test_triple():
     assert triple([1, 2, 3], "mean") == (1.0, 2.0, 3.0)
     with pytest.raises(
