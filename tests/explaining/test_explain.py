@@ -187,9 +187,7 @@ def test_saved_files_are_those_of_the_shell(vit, picture, tmp_path):
         json.loads((tmp_path / folder / "x-nib.json").read_text()) for folder in ("ours", "shell")
     )
     assert ours == shell
-    assert (tmp_path / "ours/x-nib.png").read_bytes() == (
-        tmp_path / "shell/x-nib.png"
-    ).read_bytes()
+    assert (tmp_path / "ours/x-nib.png").read_bytes() == (tmp_path / "shell/x-nib.png").read_bytes()
 
 
 def test_it_shows_itself(clip, picture):

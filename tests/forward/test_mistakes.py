@@ -60,7 +60,10 @@ def test_a_model_in_training_mode(dropout, warns):
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (ramp(), r"from 0 to 1 look like a plain picture: .* mean \(0.5, 0.5, 0.5\), std \(0.25"),
+        (
+            ramp(),
+            r"from 0 to 1 look like a picture before normalisation: .* mean \(0.5, 0.5, 0.5\), std \(0.25",
+        ),
         (255 * ramp(), "from 0 to 255 look like bytes: divide by 255, then normalise"),
     ],
 )
@@ -152,7 +155,9 @@ def test_layer_and_layers_are_one_argument():
             CoIBA(vit, **given)
     with pytest.raises(TypeError, match="IBA: layer and layers are the same argument"):
         IBA(vit, "blocks.1", layers="blocks.2")
-    with pytest.raises(TypeError, match="CoIBA has no argument blocks; it has forward_func, layers"):
+    with pytest.raises(
+        TypeError, match="CoIBA has no argument blocks; it has forward_func, layers"
+    ):
         CoIBA(vit, blocks="blocks.1")
     with pytest.raises(TypeError, match="AttentionRollout has no argument layer; it has forward_"):
         AttentionRollout(vit, layer="blocks.1")

@@ -104,9 +104,7 @@ def test_a_map_is_the_same_alone_and_padded(bert):
     masks = torch.ones_like(FIRST), torch.ones_like(SECOND)
     first, second = method.attribute((FIRST, SECOND), additional_forward_args=masks, **FEW)
     padded = [nn.functional.pad(one, (0, 2)) for one in (FIRST, SECOND, *masks)]
-    longer = method.attribute(
-        tuple(padded[:2]), additional_forward_args=tuple(padded[2:]), **FEW
-    )
+    longer = method.attribute(tuple(padded[:2]), additional_forward_args=tuple(padded[2:]), **FEW)
     assert torch.allclose(longer[0][:, :4], first, rtol=1e-3)
     assert torch.allclose(longer[1][:, :3], second, rtol=1e-3)
     assert longer[0][:, 4:].tolist() == [[0.0, 0.0]] == longer[1][:, 3:].tolist()
@@ -115,9 +113,7 @@ def test_a_map_is_the_same_alone_and_padded(bert):
 def test_one_mask_for_two_texts(bert):
     method = CoM2IB(DualEncoder.from_model(bert))
     with pytest.warns(InputWarning, match=r"one mask for two inputs .* it goes to the second"):
-        method.attribute(
-            (FIRST, SECOND), additional_forward_args=torch.ones_like(SECOND), **FEW
-        )
+        method.attribute((FIRST, SECOND), additional_forward_args=torch.ones_like(SECOND), **FEW)
     method.attribute(
         (FIRST, SECOND), additional_forward_args=(None, torch.ones_like(SECOND)), **FEW
     )
