@@ -114,7 +114,7 @@ def nib() -> Figure:
             "NIB, layers='paper'": (NIB(dual, "paper"), {}),
             "NIB, layers='auto'": (NIB(dual, "auto"), {}),
         },
-        unit="of the cosine",
+        unit="cosine",
     )
 
 
@@ -179,7 +179,7 @@ def quickstart() -> Figure:
             Panel("CoIBA", bits[0], "bits"),
         ],
         [
-            Panel("NIB", signed_image[0], "of the cosine", True, said, signed_text[0, shown]),
+            Panel("NIB", signed_image[0], "cosine", True, said, signed_text[0, shown]),
             Panel("CoM2IB", image[0], "bits", False, said, text[0, shown]),
         ],
     ]

@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from captum_ib.explaining.output import write_json
 from captum_ib.explaining.running import Finding
 from captum_ib.explaining.subject import Subject
-from captum_ib.explaining.texts import texts_figure
-from captum_ib.visualization import Panel, compare, save
+from captum_ib.visualization import Panel, Passage, Style, compare, save, texts, unit_of
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,14 @@ class Origin:
 
 
 def write_results(
-    folder: Path, name: str, subject: Subject, results: Sequence[Finding], origin: Origin
+    folder: Path,
+    name: str,
+    subject: Subject,
+    results: Sequence[Finding],
+    origin: Origin,
+    style: Style | None = None,
 ) -> None:
-    """Write ``NAME-METHOD.png``, ``.npz`` and ``.json`` for each result.
+    """Write ``NAME-METHOD.png``, ``.npz`` and ``.json`` for each result; ``style`` of the figures.
 
     With several results, ``NAME-compare.png`` shows them side by side.
     """
@@ -53,18 +57,18 @@ def write_results(
             "device": origin.device,
             "dtype": origin.dtype,
         }
-        _write_result(folder, f"{name}-{result.row.name}", subject, result, record)
+        stem = folder / f"{name}-{result.row.name}"
+        save(figure_of(subject, [result], style), _with(stem, ".png"))
+        arrays: Any = arrays_of(subject, result)
+        np.savez_compressed(_with(stem, ".npz"), **arrays)
+        write_json(_with(stem, ".json"), record)
     if len(results) > 1:
-        save(figure_of(subject, results), folder / f"{name}-compare.png")
+        save(figure_of(subject, results, style), folder / f"{name}-compare.png")
 
 
-def _write_result(
-    folder: Path, stem: str, subject: Subject, result: Finding, record: Mapping[str, Any]
-) -> None:
-    save(figure_of(subject, [result]), folder / f"{stem}.png")
-    arrays = arrays_of(subject, result)
-    np.savez_compressed(folder / f"{stem}.npz", **arrays)  # pyright: ignore[reportArgumentType]
-    write_json(folder / f"{stem}.json", record)
+def _with(stem: Path, suffix: str) -> Path:
+    """The suffix behind a name that may hold dots itself."""
+    return stem.with_name(stem.name + suffix)
 
 
 def arrays_of(subject: Subject, result: Finding) -> dict[str, np.ndarray]:
@@ -84,12 +88,30 @@ def _names(subject: Subject) -> tuple[str, ...]:
     return ("first_", "second_") if len(subject.words) == 2 else ("",) * len(subject.words)
 
 
-def figure_of(subject: Subject, results: Sequence[Finding]) -> Figure:
+def figure_of(
+    subject: Subject, results: Sequence[Finding], style: Style | None = None
+) -> Figure:
     """The results side by side; of two texts one below the other."""
     if subject.picture is None:
-        return texts_figure(subject, results)
+        passages = [one for result in results for one in _passages(subject, result)]
+        return texts(passages, title=subject.title, style=style)
     panels = [panel(subject, result) for result in results]
-    return compare(subject.picture, panels, title=subject.title)
+    return compare(subject.picture, panels, title=subject.title, style=style)
+
+
+def _passages(subject: Subject, result: Finding) -> list[Passage]:
+    """The texts of one method, without begin, end and padding tokens."""
+    row = result.row
+    return [
+        Passage(
+            f"{row.shown}, text {number}",
+            [words.tokens[i] for i in words.shown],
+            values[words.shown],
+            unit_of(row.unit, pair=True),
+            row.signed,
+        )
+        for number, (words, values) in enumerate(zip(subject.words, result.texts, strict=True), 1)
+    ]
 
 
 def panel(subject: Subject, result: Finding) -> Panel:
@@ -102,4 +124,5 @@ def panel(subject: Subject, result: Finding) -> Panel:
     if result.image is None:
         raise ValueError(f"{result.row.name} has no map over a picture")
     row = result.row
-    return Panel(row.shown, result.image, row.unit, row.signed, words, values)
+    unit = unit_of(row.unit, pair=subject.text is not None)
+    return Panel(row.shown, result.image, unit, row.signed, words, values)

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from captum_ib.visualization.colors import Array, checked_numbers
-from captum_ib.visualization.figures import Panel, grid
-
-COLUMNS = 4
-"""Words to a row."""
+from captum_ib.visualization.figures import compare
+from captum_ib.visualization.panels import Panel
+from captum_ib.visualization.style import Style
 
 
 def attention(
@@ -21,8 +20,9 @@ def attention(
     skip: Sequence[str] = (),
     title: str = "",
     unit: str = "attention",
+    style: Style | None = None,
 ) -> Figure:
-    """One panel per word: where it looks.
+    """The picture, and one panel per word: where it looks.
 
     Args:
         image: (3, H, W) or (H, W, 3), values in [0, 1]; a spectrogram as three equal channels.
@@ -32,7 +32,8 @@ def attention(
         tokens: T words; further rows of ``weights``, for padding, are left out.
         skip: words that get no panel (begin, end).
         title: above the picture.
-        unit: label of the colour bars.
+        unit: of the weights.
+        style: see :class:`~captum_ib.visualization.Style`.
 
     Raises:
         ValueError: weights of another shape, or no word that is left.
@@ -56,5 +57,4 @@ def attention(
     ]
     if not panels:
         raise ValueError(f"no word is left to draw: tokens {list(tokens)}, skip {list(skip)}")
-    rows = [panels[start : start + COLUMNS] for start in range(0, len(panels), COLUMNS)]
-    return grid([image] * len(rows), rows, titles=[title] + [""] * (len(rows) - 1))
+    return compare(image, panels, title=title, style=style)

@@ -1,68 +1,104 @@
-"""From numbers to colours: scales of attributions, and overlays on the image they explain."""
+"""From numbers to colours: the scale of a map, and the map laid over the picture it explains."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.colors import Normalize
 
+from captum_ib.collapse import FLOOR_BITS
+from captum_ib.visualization.style import SEQUENTIAL, Style
+
 Array = np.ndarray | torch.Tensor
 
-SEQUENTIAL = "viridis"
-DIVERGING = "RdBu_r"
+CELLS = 32
+"""Larger maps are averaged to so many cells a side before they are drawn."""
 _LUMA = np.array([0.299, 0.587, 0.114])  # how bright an RGB colour looks (ITU-R BT.601)
+_FULL = 0.5  # from this share of the scale on, a colour has the whole opacity
+_NARROW = 0.5  # a map whose weakest value is above this share of its strongest starts there
+_BEHIND = 0.12  # grey where nothing remains of the picture
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How numbers become colours: limits and colour map.
+    """How numbers become colours: limits, colour map, and the value that is transparent.
 
     Args:
         low: value of the first colour.
         high: value of the last colour; greater than ``low``.
         cmap: name of a matplotlib colour map.
+        zero: the value that has no colour; within the limits.
+        clipped: percentile at which the colours end, where values lie beyond; ``None``: none do.
     """
 
     low: float
     high: float
     cmap: str = SEQUENTIAL
+    zero: float = 0.0
+    clipped: float | None = None
 
     @classmethod
-    def of(cls, values: Array, signed: bool | None = None) -> Scale:
+    def of(
+        cls,
+        values: Array,
+        signed: bool | None = None,
+        *,
+        style: Style | None = None,
+        unit: str = "",
+    ) -> Scale:
         """The scale that fits ``values``.
 
-        A map of zeros gets the limits (0, 1) or (-1, 1), so it is drawn in the colour of 0; any
-        other constant map is its own largest magnitude and gets that colour everywhere.
+        Values of both signs get limits symmetric about 0, so that 0 has the middle colour and is
+        transparent. Values of one sign go from 0 to the strongest one; where even the weakest is
+        more than half of that, they start at the weakest. What lies beyond the style's percentile
+        has the last colour. In bits the scale ends at 1 at least: less is not stretched over all
+        colours.
 
         Args:
             values: attributions of any shape, without NaN or inf.
-            signed: draw with the diverging map, centred on 0; ``None`` (default) does so when a
-                value is negative.
+            signed: ``False`` refuses values below 0; ``True`` and ``None`` take the sign from the
+                values.
+            style: percentile and colour maps (default: those of ``Style()``).
+            unit: of the values; ``"bits"`` has a floor.
 
         Raises:
             ValueError: ``values`` is empty or holds NaN or inf, or ``signed=False`` and a value is
                 negative.
 
         >>> Scale.of(np.array([0.5, 2.0]))
-        Scale(low=0.0, high=2.0, cmap='viridis')
-        >>> Scale.of(np.array([-3.0, 1.0]))
-        Scale(low=-3.0, high=3.0, cmap='RdBu_r')
+        Scale(low=0.0, high=2.0, cmap='viridis', zero=0.0, clipped=None)
+        >>> Scale.of(np.array([-3.0, 1.0])).low
+        -3.0
         """
+        style = style or Style()
         array = checked_numbers(values, "attribution")
         if array.size == 0:
             raise ValueError(f"attribution is empty, shape {array.shape}")
-        if signed is False and array.min() < 0:
+        low, high = float(array.min()), float(array.max())
+        if signed is False and low < 0:
             raise ValueError(
-                f"attribution has negative values (down to {array.min():g}), which a sequential "
+                f"attribution has negative values (down to {low:g}), which a sequential "
                 "colour scale can't show; pass signed=True"
             )
-        top = float(np.abs(array).max()) or 1.0
-        if signed or (signed is None and array.min() < 0):
-            return cls(-top, top, DIVERGING)
-        return cls(0.0, top, SEQUENTIAL)
+        size, most = np.abs(array), max(-low, high)
+        # "higher" keeps small maps whole: below 200 cells the 99.5th percentile is the maximum.
+        top = float(np.percentile(size, style.percentile, method="higher")) or most
+        clipped = style.percentile if top < most else None
+        top = max(top, FLOOR_BITS if unit == "bits" else 0.0) or 1.0
+        if low < 0 < high:
+            return cls(-top, top, style.diverging, 0.0, clipped)
+        least = float(size.min())
+        start = least if _NARROW * top < least < top and unit != "bits" else 0.0
+        if low < 0:
+            return cls(-top, -start, style.negative, -start, clipped)
+        return cls(start, top, style.sequential, start, clipped)
+
+    def from_zero(self) -> Scale:
+        """The same, but begun at 0: a word without colour has the value 0."""
+        return replace(self, low=min(self.low, 0.0), high=max(self.high, 0.0), zero=0.0)
 
     @property
     def norm(self) -> Normalize:
@@ -73,23 +109,46 @@ class Scale:
         """RGB of each value: shape ``values.shape + (3,)``, in [0, 1]."""
         return np.asarray(colormaps[self.cmap](self.norm(values)))[..., :3]
 
+    def strength(self, values: np.ndarray) -> np.ndarray:
+        """How far each value is from the transparent one, as a share of the scale, in [0, 1]."""
+        reach = max(self.high - self.zero, self.zero - self.low)
+        return (np.abs(values - self.zero) / reach).clip(0, 1)
+
+    def blend(self, values: np.ndarray, base: np.ndarray, style: Style) -> np.ndarray:
+        """The colours of values over what lies below them, both ``(…, 3)`` in [0, 1]."""
+        strength = self.strength(values)[..., None]
+        if style.masked:
+            if self.low < 0 < self.high:  # what speaks against the answer does not remain
+                strength = strength * (values > 0)[..., None]
+            return strength * base + (1 - strength) * _BEHIND
+        if style.grey:
+            base = np.repeat((base @ _LUMA)[..., None], 3, axis=-1)
+        share = style.opacity * (strength / _FULL).clip(0, 1)
+        return (1 - share) * base + share * self.colors(values)
+
+    def on_white(self, values: np.ndarray, style: Style) -> np.ndarray:
+        """The colours of words and colour bars: over white, so that 0 is white."""
+        plain = replace(style, masked=False, grey=False)
+        return self.blend(values, np.ones((*values.shape, 3)), plain)
+
 
 def overlay(
     image: Array,
     attribution: Array,
     *,
     signed: bool | None = None,
-    opacity: float = 0.6,
+    style: Style | None = None,
     scale: Scale | None = None,
 ) -> np.ndarray:
-    """The attribution's colours laid over the image in grey.
+    """The map's colours laid over the picture; a value of 0 is transparent.
 
     Args:
         image: (3, H, W) or (H, W, 3), values in [0, 1].
         attribution: (h, w), (1, h, w) or (1, 1, h, w), any unit; brought to (H, W) bilinearly, as
-            Captum's ``LayerAttribution.interpolate`` does.
+            Captum's ``LayerAttribution.interpolate`` does. Maps finer than 32 cells a side are
+            averaged first (:func:`pooled`).
         signed: see :meth:`Scale.of`.
-        opacity: share of the colour in the mixture, in [0, 1]; the rest is the grey image.
+        style: opacity, colours, contours, or what remains (default: ``Style()``).
         scale: limits and colours to use instead of those that fit this map, to compare maps.
 
     Returns:
@@ -99,16 +158,47 @@ def overlay(
         TypeError: an input is neither a tensor nor an array, or the image holds integers.
         ValueError: a shape is wrong, a value is NaN, inf or, in the image, outside [0, 1].
 
-    >>> overlay(np.ones((8, 8, 3)), np.eye(2), opacity=1.0).shape
+    >>> overlay(np.ones((8, 8, 3)), np.eye(2)).shape
     (8, 8, 3)
     """
-    if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity must lie in [0, 1], got {opacity}")
+    style = style or Style()
     pixels = checked_image(image)
-    values = _upsampled(attribution, pixels.shape[:2])
-    scale = scale or Scale.of(attribution, signed)
-    grey = pixels @ _LUMA
-    return (1 - opacity) * grey[..., None] + opacity * scale.colors(values)
+    cells, _ = pooled(attribution)
+    scale = scale or Scale.of(cells, signed, style=style)
+    values = _upsampled(cells, pixels.shape[:2])
+    shown = scale.blend(values, pixels, style)
+    return _with_contours(shown, scale.strength(values), style.contours)
+
+
+def pooled(attribution: Array, cells: int = CELLS) -> tuple[np.ndarray, int]:
+    """A fine map as means of square blocks, for display, and how many values wide a block is.
+
+    Scattered pixels of a photograph (Integrated Gradients) can't be seen; their means can.
+
+    Args:
+        attribution: (h, w), (1, h, w) or (1, 1, h, w).
+        cells: at most so many a side; a block at the lower or right edge may be cut.
+
+    >>> pooled(np.arange(16.0).reshape(4, 4), cells=2)
+    (array([[ 2.5,  4.5],
+           [10.5, 12.5]]), 2)
+    """
+    values = one_map(attribution)
+    block = -(-max(values.shape) // cells)
+    if block == 1:
+        return values, 1
+    rows, columns = (np.arange(0, length, block) for length in values.shape)
+    sums = np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
+    heights = np.diff(rows, append=values.shape[0])
+    widths = np.diff(columns, append=values.shape[1])
+    return sums / (heights[:, None] * widths), block
+
+
+def enlarged(image: Array, side: int = 448) -> np.ndarray:
+    """The picture as (H, W, 3), each pixel repeated until the longer side has ``side`` of them."""
+    pixels = checked_image(image)
+    factor = max(1, -(-side // max(pixels.shape[:2])))
+    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def checked_numbers(values: Array, name: str) -> np.ndarray:
@@ -152,14 +242,39 @@ def readable_on(color: np.ndarray) -> str:
     return "white" if linear @ np.array([0.2126, 0.7152, 0.0722]) < 0.179 else "black"
 
 
-def _upsampled(attribution: Array, size: tuple[int, ...]) -> np.ndarray:
-    """``attribution`` as (H, W), bilinearly (``align_corners=False``)."""
+def _with_contours(pixels: np.ndarray, strength: np.ndarray, lines: int) -> np.ndarray:
+    """White lines in a dark seam where the strength crosses equal steps."""
+    thick = max(1, round(max(pixels.shape[:2]) / 220))
+    for level in np.arange(1, lines + 1) / (lines + 1):
+        inside = strength >= level
+        line = _grown(inside, thick) & ~inside
+        seam = _grown(line, thick) & ~line
+        pixels = np.where(seam[..., None], 0.35 * pixels, pixels)
+        pixels = np.where(line[..., None], 1.0, pixels)
+    return pixels
+
+
+def _grown(mask: np.ndarray, by: int) -> np.ndarray:
+    """The mask and its neighbours up to ``by`` pixels away, in four directions."""
+    for _ in range(by):
+        wide = np.pad(mask, 1)
+        mask = mask | wide[2:, 1:-1] | wide[:-2, 1:-1] | wide[1:-1, 2:] | wide[1:-1, :-2]
+    return mask
+
+
+def one_map(attribution: Array) -> np.ndarray:
+    """``attribution`` as (h, w)."""
     array = checked_numbers(attribution, "attribution")
     if not 2 <= array.ndim <= 4 or any(n != 1 for n in array.shape[:-2]) or array.size == 0:
         raise ValueError(
             "attribution must have shape (h, w), (1, h, w) or (1, 1, h, w) (one image at a time), "
             f"got {array.shape}"
         )
-    maps = torch.from_numpy(array.reshape(1, 1, *array.shape[-2:]))
+    return array.reshape(array.shape[-2:])
+
+
+def _upsampled(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """A map as (H, W), bilinearly (``align_corners=False``)."""
+    maps = torch.from_numpy(np.ascontiguousarray(values))[None, None]
     maps = torch.nn.functional.interpolate(maps, size=list(size), mode="bilinear")
     return maps[0, 0].numpy()

@@ -1,9 +1,8 @@
-"""Figures: the image, each method's overlay and its coloured caption, side by side."""
+"""Figures: the picture, each method's map and coloured caption, in rows that wrap."""
 
 from __future__ import annotations
 
 import os
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,123 +10,51 @@ from tempfile import NamedTemporaryFile
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.patches import Rectangle
 
-from captum_ib.visualization.colors import (
-    Array,
-    Scale,
-    checked_image,
-    checked_numbers,
-    overlay,
-    readable_on,
+from captum_ib.visualization.colors import Array, Scale, enlarged, overlay
+from captum_ib.visualization.panels import Drawn, Panel
+from captum_ib.visualization.sheet import (
+    GAP,
+    HEADING,
+    RANGE_LINE,
+    TITLE_LINE,
+    Sheet,
+    bar_width,
+    lines_of,
 )
+from captum_ib.visualization.style import Style
+from captum_ib.visualization.words import COLUMNS, caption, caption_height
 
-# Layout of a figure, in inches; a caption is set in a monospaced face, CAPTION_COLUMNS to a line.
-_CELL, _GAP, _BAR, _LINE = 2.6, 0.35, 0.5, 0.27
-_TITLE_TOP, _TITLE_LINE, _TITLE_COLUMNS = 0.25, 0.18, 36
-CAPTION_COLUMNS = 28
-_MONO_ADVANCE = 0.602  # width of a DejaVu Sans Mono character over its font size
+CELL = 2.2
+"""Side of a picture, in inches."""
+_LINE = 0.23  # a line of words
+_TITLE_COLUMNS = 28
+_MARK = "#D55E00"  # vermillion of the colour-blind safe palette of Okabe and Ito
 
-
-@dataclass(frozen=True)
-class Panel:
-    """One method's column in a figure.
-
-    Args:
-        title: shown above the map.
-        attribution: (h, w), (1, h, w) or (1, 1, h, w).
-        unit: label of the colour bars, e.g. ``"bits"`` or ``"output units"``.
-        signed: see :meth:`Scale.of`.
-        tokens: words of the caption, or ``None`` when there is no text.
-        token_attribution: (T,) or (1, T), one value per word.
-    """
-
-    title: str
-    attribution: Array
-    unit: str = "bits"
-    signed: bool | None = None
-    tokens: Sequence[str] | None = None
-    token_attribution: Array | None = None
-
-    def __post_init__(self) -> None:
-        if (self.tokens is None) != (self.token_attribution is None):
-            raise ValueError(
-                f"panel {self.title!r}: tokens and token_attribution belong together; "
-                "pass both or neither"
-            )
+Group = tuple[str, str]
 
 
-def caption(
-    ax: Axes,
-    tokens: Sequence[str],
-    attribution: Array,
-    *,
-    signed: bool | None = None,
-    scale: Scale | None = None,
-    columns: int = CAPTION_COLUMNS,
-) -> list[Text]:
-    """Write the words into ``ax``, each on the colour of its attribution.
-
-    Args:
-        ax: axes to write into; its frame and ticks are taken away.
-        tokens: T words.
-        attribution: (T,) or (1, T), any unit.
-        signed: see :meth:`Scale.of`.
-        scale: limits and colours to use instead of those that fit these words.
-        columns: characters to a line; the type is sized to fill the axes' width.
-
-    Returns:
-        The text objects, one per word, in order.
-
-    Raises:
-        ValueError: the numbers of words and values differ, or a value is NaN or inf.
-
-    >>> ax = Figure().add_axes((0, 0, 1, 1))
-    >>> [word.get_text() for word in caption(ax, ["a", "red", "ring"], np.array([0.0, 2.0, 1.0]))]
-    ['a', 'red', 'ring']
-    """
-    values = _token_values(tokens, attribution)
-    scale = scale or Scale.of(values, signed)
-    places, lines = _wrap(tokens, columns)
-    ax.set(xlim=(0, columns), ylim=(lines, 0), xticks=[], yticks=[], frame_on=False)
-    size = 72 * ax.bbox.width / ax.figure.dpi / columns / _MONO_ADVANCE
-    words = []
-    for token, value, (column, line) in zip(tokens, values, places, strict=True):
-        color = scale.colors(np.asarray(value))
-        words.append(
-            ax.text(
-                column,
-                line + 0.5,
-                token,
-                family="monospace",
-                fontsize=size,
-                va="center",
-                color=readable_on(color),
-                parse_math=False,  # a caption may hold dollar signs
-                bbox={"facecolor": color, "edgecolor": "none", "pad": 0.15 * size},
-            )
-        )
-    return words
-
-
-def compare(image: Array, panels: Sequence[Panel], *, title: str | None = None) -> Figure:
-    """One image and, beside it, the overlay and coloured caption of each method.
+def compare(
+    image: Array, panels: Sequence[Panel], *, title: str | None = None, style: Style | None = None
+) -> Figure:
+    """One picture, and behind it the map and coloured caption of each method.
 
     Args:
         image: (3, H, W) or (H, W, 3), values in [0, 1].
-        panels: one per method.
-        title: above the image (default: none).
+        panels: one per method; those of one unit stand together.
+        title: above the picture (default: none).
+        style: see :class:`Style`.
 
     Returns:
         A matplotlib figure that belongs to no window.
 
-    >>> maps = [Panel("A", np.eye(7)), Panel("B", -np.eye(7), unit="output units")]
-    >>> len(compare(np.ones((56, 56, 3)), maps).axes)  # the image, two maps, their two colour bars
+    >>> maps = [Panel("A", np.eye(7)), Panel("B", -np.eye(7), unit="logits")]
+    >>> len(compare(np.ones((56, 56, 3)), maps).axes)  # the picture, two maps, their colour bars
     5
     """
-    return grid([image], [panels], titles=None if title is None else [title])
+    return grid([image], [panels], titles=None if title is None else [title], style=style)
 
 
 def grid(
@@ -135,13 +62,18 @@ def grid(
     rows: Sequence[Sequence[Panel]],
     *,
     titles: Sequence[str] | None = None,
+    style: Style | None = None,
 ) -> Figure:
-    """Several images below each other, each with its methods side by side.
+    """Several pictures below each other, each with its methods behind it.
+
+    A row wraps where it has more pictures than ``style.columns``. The unit and the colour bar of a
+    group of maps are said once; each map's own limits stand below it.
 
     Args:
         images: one per row; each (3, H, W) or (H, W, 3), values in [0, 1].
         rows: the panels of each image.
         titles: one per image (default: none).
+        style: see :class:`Style`.
 
     Raises:
         ValueError: no image, or the numbers of images, rows and titles differ.
@@ -152,37 +84,180 @@ def grid(
             f"need at least one image, and for each a row of panels and a title: got {len(images)} "
             f"images, rows of {[len(row) for row in rows]} panels and {len(titles)} titles"
         )
-    columns = 1 + max(len(row) for row in rows)
-    heights = [_Heights.of(row, title) for row, title in zip(rows, titles, strict=True)]
-    top = sum(height.total for height in heights)
-    figure = Figure(figsize=(columns * (_CELL + _GAP) + _GAP, top))
-    for image, row, title, height in zip(images, rows, titles, heights, strict=True):
-        pixels = checked_image(image)
-        bottom = top - height.title - _CELL
-        _picture(_axes(figure, 0, bottom, _CELL), pixels, title)
-        for column, panel in enumerate(row, start=1):
-            _draw_panel(figure, panel, pixels, column, bottom, height.words)
-        top -= height.total
-    return figure
+    style = style or Style()
+    drawn = [_grouped([Drawn(panel, style) for panel in row]) for row in rows]
+    columns = _columns(1 + max(map(len, drawn)), style.columns)
+    lines = [
+        line
+        for image, row, title in zip(images, drawn, titles, strict=True)
+        for line in _lines_of(enlarged(image), title, row, columns)
+    ]
+    sheet = Sheet(columns * (CELL + GAP) + GAP, sum(line.height for line in lines) + GAP)
+    bars = _Bars(sheet, drawn, style)
+    top = GAP / 2
+    for line in lines:
+        _draw_line(line, sheet, bars, style, top)
+        top += line.height
+    return sheet.figure
 
 
 @dataclass(frozen=True)
-class _Heights:
-    """Heights of a row's parts, in inches: its titles, and its captions without colour bar."""
+class _Line:
+    """Pictures side by side: perhaps the one that is explained, then maps.
 
-    title: float
-    words: float
+    Attributes:
+        pixels: the picture that is explained.
+        title: its title; ``None`` where it stands in a line above.
+        maps: the maps of this line, in the groups' order.
+    """
 
-    @classmethod
-    def of(cls, row: Sequence[Panel], title: str) -> _Heights:
-        titles = [title, *(panel.title for panel in row)]
-        title_lines = max(len(_title(text).splitlines()) for text in titles)
-        lines = [_wrap(panel.tokens, CAPTION_COLUMNS)[1] for panel in row if panel.tokens]
-        return cls(_TITLE_TOP + _TITLE_LINE * title_lines, _LINE * max(lines, default=0))
+    pixels: np.ndarray
+    title: str | None
+    maps: Sequence[Drawn]
 
     @property
-    def total(self) -> float:
-        return self.title + _CELL + _BAR + (self.words + _BAR if self.words else 0)
+    def first(self) -> int:
+        """The column of the first map."""
+        return 0 if self.title is None else 1
+
+    @property
+    def above(self) -> float:
+        """Height of headings and titles."""
+        titles = [self.title or "", *(one.panel.title for one in self.maps)]
+        most = max(len(_title(text).splitlines()) for text in titles)
+        return HEADING + 0.06 + TITLE_LINE * max(most, 1)
+
+    @property
+    def ranges(self) -> float:
+        """Height of the limits below the maps."""
+        return 0.05 + RANGE_LINE * max(
+            (len(one.map.range.splitlines()) for one in self.maps), default=0
+        )
+
+    @property
+    def words(self) -> float:
+        """Height of the longest caption."""
+        return _LINE * max(
+            (
+                caption_height(one.panel.tokens, one.words.values, COLUMNS)
+                for one in self.maps
+                if one.words is not None and one.panel.tokens is not None
+            ),
+            default=0.0,
+        )
+
+    @property
+    def height(self) -> float:
+        words = self.words
+        below = words + 0.12 + 1.6 * RANGE_LINE if words else 0.0
+        return self.above + CELL + self.ranges + below + GAP / 2
+
+
+class _Bars:
+    """The colour bars of a figure: one per group, where the group is first seen."""
+
+    def __init__(self, sheet: Sheet, drawn: Sequence[Sequence[Drawn]], style: Style) -> None:
+        self.sheet, self.style = sheet, style
+        self.scales: dict[Group, list[Scale]] = {}
+        for one in (one for row in drawn for one in row):
+            self.scales.setdefault(one.group, []).extend(one.scales)
+        self._waiting = set(self.scales)
+
+    def head(self, group: Group, left: float, top: float, width: float) -> None:
+        """The unit of a group over its cells, and its colours when they were not shown yet."""
+        self.sheet.heading(left, top, width, group[0])
+        if group in self._waiting:
+            self._waiting.discard(group)
+            scales = self.scales[group]
+            self.sheet.bar(left + width, top + 0.03, bar_width(CELL), scales, self.style)
+
+
+def _draw_line(line: _Line, sheet: Sheet, bars: _Bars, style: Style, top: float) -> None:
+    middle = top + line.above
+    if line.title is not None:
+        sheet.picture(GAP, middle, CELL, line.pixels, _title(line.title))
+    for group in dict.fromkeys(one.group for one in line.maps):
+        at = [column for column, one in enumerate(line.maps) if one.group == group]
+        width = len(at) * (CELL + GAP) - GAP
+        bars.head(group, _left(line.first + at[0]), top, width)
+    for column, one in enumerate(line.maps, start=line.first):
+        _draw_map(one, line, sheet, style, _left(column), middle)
+
+
+def _draw_map(one: Drawn, line: _Line, sheet: Sheet, style: Style, left: float, top: float) -> None:
+    """Map, limits, and the caption with its own."""
+    panel = one.panel
+    shown = overlay(line.pixels, panel.attribution, scale=one.map.scale, style=style)
+    _mark(sheet.picture(left, top, CELL, shown, _title(panel.title)), one)
+    top += CELL + 0.05
+    sheet.range(left, top, one.map.range)
+    if one.words is None or panel.tokens is None:
+        return
+    top += line.ranges
+    rows = _LINE * caption_height(panel.tokens, one.words.values, COLUMNS)
+    ax = sheet.axes(left, top, CELL, rows)
+    caption(ax, panel.tokens, one.words.values, scale=one.words.scale, numbers=True, style=style)
+    remark = one.words.remark
+    sheet.range(left, top + rows + 0.05, f"words: {remark or one.words.range}")
+
+
+def _mark(ax: Axes, one: Drawn) -> None:
+    """A remark over the lower edge of a map that colours alone would not show as what it is."""
+    if not one.map.remark:
+        return
+    ax.text(
+        0.5,
+        0.03,
+        one.map.remark,
+        transform=ax.transAxes,
+        ha="center",
+        va="bottom",
+        fontsize=8,
+        color="white",
+        parse_math=False,
+        bbox={"facecolor": "#111111", "edgecolor": "none", "alpha": 0.8, "pad": 2},
+    )
+    if one.map.collapsed:
+        frame = Rectangle(
+            (0.01, 0.01),
+            *(0.98, 0.98),
+            transform=ax.transAxes,
+            fill=False,
+            ec=_MARK,
+            lw=2.5,
+            ls=(0, (4, 2)),
+        )
+        ax.add_patch(frame)
+
+
+def _lines_of(pixels: np.ndarray, title: str, row: Sequence[Drawn], columns: int) -> list[_Line]:
+    first = _Line(pixels, title, row[: columns - 1])
+    rest = range(columns - 1, len(row), columns)
+    return [first, *(_Line(pixels, None, row[start : start + columns]) for start in rest)]
+
+
+def _grouped(row: Sequence[Drawn]) -> list[Drawn]:
+    """Maps of one group beside each other, groups as they first appear."""
+    order = list(dict.fromkeys(one.group for one in row))
+    return sorted(row, key=lambda one: order.index(one.group))
+
+
+def _columns(cells: int, most: int) -> int:
+    """Columns for so many cells: no more than ``most``, and the last line about as full as others.
+
+    >>> [_columns(cells, 5) for cells in (2, 5, 6, 11, 23)]
+    [2, 5, 3, 4, 5]
+    """
+    lines = -(-cells // most)
+    return -(-cells // lines)
+
+
+def _left(column: int) -> float:
+    return GAP + column * (CELL + GAP)
+
+
+def _title(text: str) -> str:
+    return lines_of(text, _TITLE_COLUMNS)
 
 
 def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150) -> Path:
@@ -209,73 +284,3 @@ def save(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150) -> Pat
     os.chmod(scratch.name, 0o644)  # temporary files are private, pictures are not
     os.replace(scratch.name, path)
     return path
-
-
-def _draw_panel(
-    figure: Figure, panel: Panel, pixels: np.ndarray, column: int, bottom: float, words: float
-) -> None:
-    """Overlay and caption with their colour bars; places and heights in inches."""
-    scale = Scale.of(panel.attribution, panel.signed)
-    ax = _axes(figure, column, bottom, _CELL)
-    _picture(ax, overlay(pixels, panel.attribution, scale=scale), panel.title)
-    _colorbar(figure, scale, column, bottom, panel.unit)
-    if panel.tokens is not None and panel.token_attribution is not None:
-        bottom -= _BAR + words
-        scale = Scale.of(panel.token_attribution, panel.signed)
-        ax = _axes(figure, column, bottom, words)
-        caption(ax, panel.tokens, panel.token_attribution, scale=scale)
-        _colorbar(figure, scale, column, bottom, panel.unit)
-
-
-def _axes(figure: Figure, column: int, bottom: float, height: float) -> Axes:
-    """Axes as wide as a cell; ``bottom`` and ``height`` in inches."""
-    width, total = figure.get_size_inches()
-    left = _GAP + column * (_CELL + _GAP)
-    return figure.add_axes((left / width, bottom / total, _CELL / width, height / total))
-
-
-def _picture(ax: Axes, pixels: np.ndarray, title: str) -> None:
-    ax.imshow(pixels, interpolation="nearest")
-    ax.set_axis_off()
-    ax.set_title(_title(title), fontsize=10, parse_math=False)
-
-
-def _title(text: str) -> str:
-    """Broken into lines that are no wider than a cell."""
-    return textwrap.fill(text, _TITLE_COLUMNS)
-
-
-def _colorbar(figure: Figure, scale: Scale, column: int, top: float, unit: str) -> None:
-    ax = _axes(figure, column, top - 0.15, 0.08)
-    mappable = ScalarMappable(norm=scale.norm, cmap=scale.cmap)
-    bar = figure.colorbar(mappable, cax=ax, orientation="horizontal")
-    middle = (scale.low + scale.high) / 2
-    labels = [f"{scale.low:.3g}", f"{middle:.3g} {unit}", f"{scale.high:.3g}"]
-    bar.set_ticks([scale.low, middle, scale.high], labels=labels)
-    ax.tick_params(labelsize=8, length=2, pad=1)
-    first, _, last = ax.get_xticklabels()
-    first.set_horizontalalignment("left")
-    last.set_horizontalalignment("right")
-
-
-def _wrap(tokens: Sequence[str], columns: int) -> tuple[list[tuple[int, int]], int]:
-    """Column and line of each word's first character, and the number of lines."""
-    places, column, line = [], 0, 0
-    for token in tokens:
-        if column and column + len(token) > columns:
-            column, line = 0, line + 1
-        places.append((column, line))
-        column += len(token) + 1
-    return places, line + 1
-
-
-def _token_values(tokens: Sequence[str], attribution: Array) -> np.ndarray:
-    values = checked_numbers(attribution, "token attribution")
-    if values.ndim == 2 and values.shape[0] == 1:
-        values = values[0]
-    if values.shape != (len(tokens),) or not len(tokens):
-        raise ValueError(
-            f"token attribution must hold one value per word, shape ({len(tokens)},) or "
-            f"(1, {len(tokens)}), got {values.shape}"
-        )
-    return values
