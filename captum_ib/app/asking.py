@@ -14,7 +14,7 @@ from PIL import Image
 from captum_ib.app.offers import Offer
 from captum_ib.explaining.choices import Choice, choose
 from captum_ib.explaining.results import Origin
-from captum_ib.explaining.running import Finding, explain_subject
+from captum_ib.explaining.running import Finding, explain_choice
 from captum_ib.explaining.subject import Subject, make_subject
 from captum_ib.hooks import check_stop, stopping
 
@@ -95,9 +95,7 @@ def answer(
     yield current
     for count, choice in enumerate(choices, start=1):
         with _taken(offer, stop):
-            result = explain_subject(
-                subject, choice.row, choice.layers, choice.settings, show_progress=False
-            )
+            result = explain_choice(subject, choice, show_progress=False)
         current = replace(current, results=(*current.results, result), waiting=names[count:])
         yield current
 

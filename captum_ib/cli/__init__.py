@@ -94,6 +94,20 @@ def explain_command(
     beta: Annotated[float | None, typer.Option(help="weight of the information")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="steps of the fit or path")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="noise draws per step")] = None,
+    opacity: Annotated[
+        float | None, typer.Option(help="share of the colour over the picture")
+    ] = None,
+    cmap: Annotated[
+        str | None,
+        typer.Option(help="colour map of matplotlib (default: viridis, RdBu for both signs)"),
+    ] = None,
+    grey: Annotated[bool, typer.Option("--grey", help="the picture in grey below the colours")] = (
+        False
+    ),
+    contours: Annotated[int | None, typer.Option(help="lines of equal value")] = None,
+    what_remains: Annotated[
+        bool, typer.Option("--what-remains", help="the picture seen through the map")
+    ] = False,
     device: Device = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "float32",
     revision: Annotated[
@@ -122,7 +136,8 @@ def explain_command(
             revision,
             allow_pickle,
         )
-        run(request, out)
+        look = {"opacity": opacity, "cmap": cmap, "contours": contours}
+        run(request, out, {**look, "grey": grey, "masked": what_remains})
 
 
 @app.command("demo")

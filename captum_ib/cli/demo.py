@@ -13,7 +13,7 @@ from captum_ib.cli.talk import Steps
 from captum_ib.explaining.choices import Choice, choose
 from captum_ib.explaining.output import staged, write_json
 from captum_ib.explaining.results import panel
-from captum_ib.explaining.running import Finding, explain_subject
+from captum_ib.explaining.running import Finding, explain_choice
 from captum_ib.explaining.scenes import held_out
 from captum_ib.explaining.subject import Subject, make_subject
 from captum_ib.loading.load import LoadedModel, load
@@ -63,7 +63,7 @@ def _explain(subjects: list[Subject], choices: list[Choice], name: str) -> list[
     steps, done = Steps(len(jobs)), list[Finding]()
     for subject, choice in jobs:
         with steps.step(f"{choice.row.shown}, {name}"):
-            done.append(explain_subject(subject, choice.row, choice.layers, choice.settings))
+            done.append(explain_choice(subject, choice))
     return [done[i : i + len(choices)] for i in range(0, len(done), len(choices))]
 
 

@@ -16,10 +16,11 @@ from captum_ib.explaining.choices import Choice, choose, device_of, dtype_of
 from captum_ib.explaining.output import printable, staged, unique_names
 from captum_ib.explaining.pictures import expanded, read_image
 from captum_ib.explaining.results import Origin, write_results
-from captum_ib.explaining.running import Finding, explain_subject
+from captum_ib.explaining.running import Finding
 from captum_ib.explaining.subject import Subject, make_subject
 from captum_ib.explaining.summary import finding_line, question_line
 from captum_ib.loading.load import LoadedModel, load
+from captum_ib.visualization import style_from
 
 EVERY = "all"
 """In the place of a method's name: all that take this kind of model."""
@@ -69,8 +70,13 @@ class _Job:
     question: str | None
 
 
-def run(request: Request, out: Path) -> None:
+def run(request: Request, out: Path, look: Mapping[str, Any]) -> None:
     """Explain what was asked for, and say what was found and which file to open.
+
+    Args:
+        request: what was asked for.
+        out: folder for the results.
+        look: keywords of :class:`captum_ib.visualization.Style`, ``None`` for the default.
 
     Raises:
         ValueError, OSError, RuntimeError: one of the user's inputs does not work.
@@ -85,6 +91,7 @@ def run(request: Request, out: Path) -> None:
         raise ValueError("pass --image, the picture(s) to explain (or two texts behind --text)")
     files = expanded(request.images)
     pictures = [read_image(path) for path in files]
+    style = style_from(look)
     place, kind = device_of(request.device), dtype_of(request.dtype)
     loaded = load(request.model, allow_pickle=request.allow_pickle, revision=request.revision)
     jobs = _jobs(loaded, request, files, pictures)
@@ -99,7 +106,7 @@ def run(request: Request, out: Path) -> None:
             origin = Origin(
                 loaded.name, job.source, request.settings["seed"], str(place), request.dtype
             )
-            write_results(folder, job.name, subject, results, origin)
+            write_results(folder, job.name, subject, results, origin, style)
             lines += _said(job, subject, results, out)
     typer.echo("\n".join(lines))
 

@@ -24,11 +24,14 @@ class Choice:
         row: the method.
         layers: names of layers, none for the method's default, or ``"auto"`` or ``"paper"``.
         settings: keywords of its ``attribute``.
+        free: whether β is the preset's recommended one, which may be changed for a map that
+            collapses; what a person or a paper said is kept.
     """
 
     row: methods.MethodSpec
     layers: str | tuple[str, ...]
     settings: Mapping[str, Any]
+    free: bool = False
 
 
 def choose(
@@ -68,7 +71,9 @@ def choose(
         own = preset_of(row.name, preset)
         named = word or tuple(layers) or own.layers
         place = named if row in some else ()
-        choices.append(Choice(row, place, {**own.settings, **settings[row.name]}))
+        said = (given or {}).get("beta") is not None or preset != "recommended"
+        free = "beta" in row.options and not said and not layers
+        choices.append(Choice(row, place, {**own.settings, **settings[row.name]}, free))
     return choices
 
 

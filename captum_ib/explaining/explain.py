@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from captum_ib.explaining.choices import choose, device_of, dtype_of
 from captum_ib.explaining.explanation import Explanation
 from captum_ib.explaining.given import as_given, as_model, spanning
 from captum_ib.explaining.results import Origin
-from captum_ib.explaining.running import explain_subject
+from captum_ib.explaining.running import explain_choice
 from captum_ib.explaining.subject import make_subject
 
 
@@ -77,10 +78,8 @@ def explain(
     place, kind = _placed(loaded.model, device, dtype)
     question = given.text if given.text is not None else target
     subject = make_subject(loaded, given.first, question, place, kind)
-    finding = explain_subject(
-        subject, choice.row, choice.layers, {**choice.settings, **settings},
-        show_progress=show_progress,
-    )  # fmt: skip
+    choice = replace(choice, settings={**choice.settings, **settings})
+    finding = explain_choice(subject, choice, show_progress=show_progress)
     origin = Origin(loaded.name, given.name, seed, str(place), str(kind).removeprefix("torch."))
     return Explanation(subject, finding, origin)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -20,6 +20,7 @@ from captum_ib.explaining.running import Finding
 from captum_ib.explaining.subject import Subject
 from captum_ib.explaining.summary import finding_line, question_line
 from captum_ib.metrics.certificate import Certificate, certify
+from captum_ib.visualization import Style
 
 CERTIFIED = 0.5
 """Bits per position below which a certificate replaces, where none are named."""
@@ -114,24 +115,28 @@ class Explanation:
         """Method, layers, settings, question and origin, as ``save`` writes them."""
         return {**self._finding.record(), **self._subject.record(), **vars(self._origin)}
 
-    def figure(self) -> Any:
-        """The figure, a matplotlib ``Figure``."""
-        return figure_of(self._subject, [self._finding])
+    def figure(self, style: Style | None = None) -> Figure:
+        """The figure; a :class:`captum_ib.visualization.Style` says how it looks."""
+        return figure_of(self._subject, [self._finding], style)
 
-    def show(self) -> None:
+    def show(self, style: Style | None = None) -> None:
         """Show the figure: in a notebook below the cell, else in the system's viewer."""
+        picture = Image.open(io.BytesIO(self._png(style)))
         shell = sys.modules.get("IPython")
         if shell is not None and shell.get_ipython() is not None:
-            shell.display.display(self)
+            shell.display.display(picture)
         else:
-            Image.open(io.BytesIO(self._repr_png_())).show()
+            picture.show()
 
-    def save(self, folder: str | Path, name: str | None = None) -> list[Path]:
+    def save(
+        self, folder: str | Path, name: str | None = None, style: Style | None = None
+    ) -> list[Path]:
         """Write what ``captum-ib explain`` writes: figure, arrays and settings.
 
         Args:
             folder: made when it is not there; files of the same name in it are replaced.
             name: of the files, before ``-METHOD``; default: that of the picture's file.
+            style: of the figure.
 
         Returns:
             The files.
@@ -141,7 +146,7 @@ class Explanation:
         """
         stem = name or Path(self._origin.image).stem
         with staged(Path(folder)) as scratch:
-            write_results(scratch, stem, self._subject, [self._finding], self._origin)
+            write_results(scratch, stem, self._subject, [self._finding], self._origin, style)
             files = sorted(file.name for file in scratch.iterdir())
         return [Path(folder) / file for file in files]
 
@@ -183,8 +188,11 @@ class Explanation:
         return f"<Explanation of {self}>"
 
     def _repr_png_(self) -> bytes:
+        return self._png()
+
+    def _png(self, style: Style | None = None) -> bytes:
         buffer = io.BytesIO()
-        self.figure().savefig(buffer, format="png", dpi=110)
+        self.figure(style).savefig(buffer, format="png", dpi=110)
         return buffer.getvalue()
 
     def _repr_html_(self) -> str:
@@ -195,9 +203,3 @@ class Explanation:
             f'style="max-width:100%" src="data:image/png;base64,{data}">'
             f"<figcaption>{lines}</figcaption></figure>"
         )
-
-
-def together(explanations: Sequence[Explanation]) -> str:
-    """Several explanations of one input: the question once, then a line for each method."""
-    lines = [question_line(explanations[0]._subject)]
-    return "\n".join([*lines, *(finding_line(one._finding) for one in explanations)])

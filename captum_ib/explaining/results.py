@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,9 +88,7 @@ def _names(subject: Subject) -> tuple[str, ...]:
     return ("first_", "second_") if len(subject.words) == 2 else ("",) * len(subject.words)
 
 
-def figure_of(
-    subject: Subject, results: Sequence[Finding], style: Style | None = None
-) -> Figure:
+def figure_of(subject: Subject, results: Sequence[Finding], style: Style | None = None) -> Figure:
     """The results side by side; of two texts one below the other."""
     if subject.picture is None:
         passages = [one for result in results for one in _passages(subject, result)]

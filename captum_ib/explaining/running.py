@@ -7,12 +7,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from captum_ib.collapse import Collapse, collapses_of
+from captum_ib.explaining.choices import Choice
 from captum_ib.explaining.subject import Subject
 from captum_ib.forward import output_tensor
 from captum_ib.hooks import check_stop
@@ -22,6 +25,10 @@ from captum_ib.models.layers import blocks, resolve_layer
 
 Layers = str | Sequence[str]
 """Names of layers; none for the method's default; or ``"auto"`` or ``"paper"``."""
+
+
+RETRIES = 3
+"""How often another β is tried for a map that collapses."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Finding:
         seconds: that it took.
         method: the method itself, as it was used.
         given: the keywords of ``attribute`` that were used.
+        tried: values of β at which the map collapsed, before the one that was used.
     """
 
     row: MethodSpec
@@ -46,6 +54,15 @@ class Finding:
     seconds: float = 0.0
     method: Any = field(default=None, repr=False, compare=False)
     given: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    tried: tuple[float, ...] = ()
+
+    @property
+    def collapse(self) -> Collapse | None:
+        """Why a map in bits shows nothing, if it does; of a pair the first that does."""
+        if self.row.unit != "bits":
+            return None
+        found = [collapses_of(one[None] if one.ndim == 1 else one)[0] for one in self.maps]
+        return next((one for one in found if one is not None), None)
 
     @property
     def image(self) -> Tensor | None:
@@ -80,6 +97,28 @@ class Finding:
             "layers": list(self.layers),
             "settings": dict(self.settings),
         }
+
+
+def explain_choice(subject: Subject, choice: Choice, *, show_progress: bool = True) -> Finding:
+    """Run a method as it was chosen; where β is free and the map collapses, with another β.
+
+    A map that keeps nothing is tried again with a tenth of β, one that keeps everything with ten
+    times β, :data:`RETRIES` times at most; if none selects, the first is given.
+
+    Raises:
+        TypeError, ValueError: as in :func:`explain_subject`.
+    """
+    run = partial(explain_subject, subject, choice.row, choice.layers, show_progress=show_progress)
+    first = found = run(choice.settings)
+    tried: tuple[float, ...] = ()
+    while choice.free and found.collapse is not None and len(tried) < RETRIES:
+        beta = found.settings["beta"]
+        tried = (*tried, beta)
+        factor = 0.1 if found.collapse.kind == "nothing" else 10.0
+        found = run({**choice.settings, "beta": beta * factor})
+    if found.collapse is not None:
+        return first
+    return replace(found, tried=tried)
 
 
 def explain_subject(

@@ -63,7 +63,13 @@ def where(layers: Sequence[str]) -> str:
 
 def finding_line(finding: Finding) -> str:
     """Method, amount, layers and time."""
-    return (
+    line = (
         f"{finding.row.shown}: {amount(finding)} at {where(finding.layers)}, "
         f"{finding.seconds:.1f} s"
     )
+    if finding.tried:
+        before = ", ".join(f"{beta:.3g}" for beta in finding.tried)
+        line += f" (β {finding.settings['beta']:.3g}: at {before} it showed nothing)"
+    if finding.collapse is not None:
+        line += f"; {finding.collapse}, so the map shows no selection: {finding.collapse.mend}"
+    return line

@@ -20,6 +20,8 @@ from captum_ib.explaining import results
 from captum_ib.explaining.pictures import read_image
 from captum_ib.explaining.summary import readable
 from captum_ib.loading.load import load
+from captum_ib.presets import preset_of
+from captum_ib.visualization import CONTROLS, Style
 
 TEXT = "a red circle"
 
@@ -71,7 +73,9 @@ def test_a_pair_and_two_methods(clip_folder, image, out, methods, capsys):
     cosine = dual(pixels, ids, mask).item()
     expected = {
         "m2ib": captum_ib.M2IB(dual, "auto").attribute(
-            (pixels, ids), additional_forward_args=mask, n_steps=2, beta=0.5, seed=3
+            (pixels, ids),
+            additional_forward_args=mask,
+            **{**preset_of("m2ib").settings, "n_steps": 2, "beta": 0.5, "seed": 3},
         ),
         "nib": captum_ib.NIB(dual, "auto").attribute(
             (pixels, ids), additional_forward_args=mask, n_steps=2
@@ -102,8 +106,9 @@ def test_a_pair_and_two_methods(clip_folder, image, out, methods, capsys):
 
 def test_settings_in_the_record_are_complete(vit_folder, image, out):
     assert (
-        explain(out, "--model", vit_folder, "--image", image, "--method", "iba", "--steps", 1) == 0
-    )
+        explain(out, "--model", vit_folder, "--image", image, "--method", "iba", "--steps", 1,
+                "--preset", "paper") == 0
+    )  # fmt: skip
     _, record = read(out, "x-iba")
     assert record["settings"]["n_steps"] == 1  # given
     assert record["settings"]["beta"] == 10.0  # the class's default: Schulz et al.
@@ -156,6 +161,22 @@ def test_presets_and_words_for_layers(vit_folder, image, out, words, layer):
     arguments = ["--model", vit_folder, "--image", image, "--method", "iba", "--steps", 1]
     assert explain(out, *arguments, *words) == 0
     assert read(out, "x-iba")[1]["layers"] == [layer]
+
+
+def test_the_look_of_figures(vit_folder, image, out, tmp_path):
+    arguments = ["--model", vit_folder, "--image", image, "--method", "nib", "--target", 1]
+    look = ["--opacity", 0.4, "--cmap", "PuOr_r", "--grey", "--contours", 3, "--what-remains"]
+    assert explain(out, *arguments, *look) == 0
+    style = Style(opacity=0.4, cmap="PuOr_r", grey=True, contours=3, masked=True)
+    found = captum_ib.explain(str(vit_folder), image, method="nib", target=1)
+    found.save(tmp_path / "python", style=style)
+    assert (out / "x-nib.png").read_bytes() == (tmp_path / "python" / "x-nib.png").read_bytes()
+
+
+def test_the_look_is_said_by_all_controls(capsys):
+    assert main(["explain", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert [one.flag for one in CONTROLS if one.flag not in said] == []
 
 
 def test_a_folder_and_a_pattern_are_their_pictures(vit_folder, image, out, tmp_path, capsys):
@@ -373,6 +394,8 @@ CLASS = "--model VIT --image IMAGE "
         ),
         (CLASS + "--method gradcam", "gradcam gives no map over the image at blocks.3"),
         (CLASS + "--method gradcam", "--method layergradcam is Grad-CAM for layers of every kind"),
+        (CLASS + "--opacity 2", "opacity must lie in [0, 1], given 2"),
+        (CLASS + "--cmap viridiss", "no colour map 'viridiss'; nearest: viridis"),
         (CLASS + "--preset best", "unknown preset 'best', expected one of"),
         (CLASS + "--method coiba --layer blocks.9", "the model has no layer 'blocks.9'; nearest"),
         ("--model no-such-model --image IMAGE", "unknown model 'no-such-model'"),

@@ -1,4 +1,4 @@
-"""``captum_ib.explain``: every way to say the same gives the same map, in Python, shell and page."""
+"""``captum_ib.explain``: every way to say the same gives the same map: Python, shell, page."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from captum_ib.cli import main
 from captum_ib.loading.load import load
 from captum_ib.methods import get
 from captum_ib.metrics import certify
+from captum_ib.presets import PRESETS, Preset, preset_of
 
 CAPTION = "a red circle"
 
@@ -74,9 +75,9 @@ def test_the_default_is_the_method_with_its_recommended_layers(vit, clip, pictur
     ours = captum_ib.explain(vit, picture, steps=2, samples=2)
     target = int(vit.model(pixels).argmax())
     expected = CoIBA(vit.model, "auto").attribute(
-        pixels, target=target, n_steps=2, n_samples=2, seed=0
+        pixels, target=target, n_steps=2, n_samples=2, seed=0, **preset_of("coiba").settings
     )
-    assert torch.allclose(ours.image, expected, rtol=1e-5)
+    assert ours.settings["beta"] == 0.1 and torch.allclose(ours.image, expected, rtol=1e-5)
     assert ours.bits == pytest.approx(float(expected.sum()), rel=1e-5)
     assert ours.bits_per_part == {"image": pytest.approx(ours.bits)}
     assert ours.prediction.target == target and ours.prediction.label == vit.labels[target]
@@ -213,7 +214,7 @@ def test_certify_is_the_certificate_of_its_method(vit, picture):
     found = captum_ib.explain(vit, picture, method="iba", target=1, steps=3)
     pixels = vit.preprocess(picture)[None]
     method = IBA(vit.model, "auto")
-    bits = method.attribute(pixels, target=1, n_steps=3, seed=0)
+    bits = method.attribute(pixels, target=1, n_steps=3, seed=0, **preset_of("iba").settings)
     expected = certify(method, pixels, bits, 0.5, target=1, n_draws=10)
     ours = found.certify(n_draws=10)
     assert torch.equal(ours.rate, expected.rate) and torch.equal(ours.change, expected.change)
@@ -232,15 +233,15 @@ PICTURE = Image.new("RGB", (8, 8))
         ("vit-scenes", "no.png", {}, "image no.png does not exist"),
         ("vit-scenes", np.zeros((2, 2, 2)), {}, r"an array of shape \(2, 2, 2\) is no picture"),
         ("vit-scenes", np.full((4, 4, 3), 9.0), {}, "values from 9 to 9 is no picture.*uint8"),
-        ("vit-scenes", torch.zeros(3, 8, 8), {}, r"does not fit zoo:vit-scenes, which takes \(3, 64"),
+        ("vit-scenes", torch.zeros(3, 8, 8), {}, r"does not fit zoo:vit-scenes, .* \(3, 64"),
         ("vit-scenes", torch.zeros(2, 3, 64, 64), {}, "is not one input"),
         ("vit-scenes", PICTURE, {"target": "nothing"}, "'nothing' is none of the"),
         ("vit-scenes", PICTURE, {"method": "m2ib"}, "m2ib can't explain a classifier"),
         ("vit-scenes", PICTURE, {"method": "ig", "layer": "blocks.1"}, "ig explains the input"),
         ("clip-scenes", PICTURE, {}, r"takes a pair \(picture, text\), given a Image"),
         ("clip-scenes", (PICTURE, ""), {}, "a text is empty"),
-        ("clip-scenes", (CAPTION, PICTURE), {}, r"takes a pair \(picture, text\), given \(the text"),
-        ("clip-scenes", (PICTURE, CAPTION), {"target": 1}, "compares two things and has no classes"),
+        ("clip-scenes", (CAPTION, PICTURE), {}, r"a pair \(picture, text\), given \(the text"),
+        ("clip-scenes", (PICTURE, CAPTION), {"target": 1}, "compares two things and has no "),
         (3, PICTURE, {}, "model must be a name, a folder, what captum_ib.load gives"),
     ],
 )  # fmt: skip
@@ -253,6 +254,22 @@ def test_a_bare_dual_encoder_is_told_what_it_lacks(clip):
     for model in (clip.model, DualEncoder.from_model(clip.model)):
         with pytest.raises(TypeError, match="without the tokenizer and preprocessing"):
             captum_ib.explain(model, (PICTURE, CAPTION))
+
+
+def test_another_beta_where_the_recommended_map_collapses(vit, picture, monkeypatch):
+    monkeypatch.setitem(PRESETS["recommended"], "iba", Preset("auto", {"beta": 1e4}))
+    found = captum_ib.explain(vit, picture, method="iba", target=1)
+    beta = found.settings["beta"]
+    assert beta in (10.0, 100.0, 1000.0) and found.image.max() >= 1
+    expected = IBA(vit.model, "auto").attribute(
+        vit.preprocess(picture)[None], target=1, beta=beta, seed=0
+    )
+    assert torch.allclose(found.image, expected, rtol=1e-5)
+    assert f"(β {beta:.3g}: at 1e+04" in str(found)
+
+    kept = captum_ib.explain(vit, picture, method="iba", target=1, beta=1e4)  # said, so it stays
+    assert kept.settings["beta"] == 1e4 and kept.image.max() < 1
+    assert "kept nothing: " in str(kept) and "lower beta by factors of ten" in str(kept)
 
 
 def test_captums_grad_cam_is_told_apart():

@@ -1,6 +1,8 @@
-"""Mistakes that would pass silently get a word, and what is right gets none (warnings are errors)."""
+"""Mistakes that would pass silently get a word, and what is right gets none."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ FEW = {"n_steps": 1, "n_samples": 2}
 class Small(nn.Module):
     """A classifier of pictures of 8 × 8 pixels, normalised as its configuration says."""
 
-    pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    pretrained_cfg: ClassVar = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
     def __init__(self, dropout=0.0):
         super().__init__()
@@ -155,9 +157,7 @@ def test_layer_and_layers_are_one_argument():
             CoIBA(vit, **given)
     with pytest.raises(TypeError, match="IBA: layer and layers are the same argument"):
         IBA(vit, "blocks.1", layers="blocks.2")
-    with pytest.raises(
-        TypeError, match="CoIBA has no argument blocks; it has forward_func, layers"
-    ):
+    with pytest.raises(TypeError, match="CoIBA has no argument blocks; it has forward_func, l"):
         CoIBA(vit, blocks="blocks.1")
     with pytest.raises(TypeError, match="AttentionRollout has no argument layer; it has forward_"):
         AttentionRollout(vit, layer="blocks.1")
