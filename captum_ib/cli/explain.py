@@ -129,7 +129,7 @@ def _explain(
         title = choice.row.shown
         try:
             with steps.step(f"{title}, {printable(Path(job.name))}"):
-                results.append(explain_subject(subject, choice.row, choice.layers, choice.settings))
+                results.append(explain_choice(subject, choice))
         except (ValueError, TypeError, RuntimeError, AssertionError) as error:
             if not every:
                 raise
