@@ -16,7 +16,7 @@ from captum_ib.explaining.choices import Choice, choose, device_of, dtype_of
 from captum_ib.explaining.output import printable, staged, unique_names
 from captum_ib.explaining.pictures import expanded, read_image
 from captum_ib.explaining.results import Origin, write_results
-from captum_ib.explaining.running import Finding
+from captum_ib.explaining.running import Finding, explain_choice
 from captum_ib.explaining.subject import Subject, make_subject
 from captum_ib.explaining.summary import finding_line, question_line
 from captum_ib.loading.load import LoadedModel, load

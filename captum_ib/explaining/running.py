@@ -29,6 +29,7 @@ Layers = str | Sequence[str]
 
 RETRIES = 3
 """How often another β is tried for a map that collapses."""
+_FACTORS = {None: 1.0, "nothing": 0.1, "everything": 10.0}
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class Finding:
         seconds: that it took.
         method: the method itself, as it was used.
         given: the keywords of ``attribute`` that were used.
-        tried: values of β at which the map collapsed, before the one that was used.
+        collapses: per map in bits why it shows nothing, if it does; begin, end and padding of a
+            text don't count.
+        tried: β (of a pair, for each input) at which a map collapsed, before the one that was used.
     """
 
     row: MethodSpec
@@ -54,15 +57,14 @@ class Finding:
     seconds: float = 0.0
     method: Any = field(default=None, repr=False, compare=False)
     given: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
-    tried: tuple[float, ...] = ()
+    collapses: tuple[Collapse | None, ...] = ()
+    tried: tuple[tuple[float, ...], ...] = ()
 
     @property
-    def collapse(self) -> Collapse | None:
-        """Why a map in bits shows nothing, if it does; of a pair the first that does."""
-        if self.row.unit != "bits":
-            return None
-        found = [collapses_of(one[None] if one.ndim == 1 else one)[0] for one in self.maps]
-        return next((one for one in found if one is not None), None)
+    def betas(self) -> tuple[float, ...]:
+        """β for each map."""
+        beta = self.settings["beta"]
+        return tuple(beta) if isinstance(beta, (list, tuple)) else (beta,) * len(self.maps)
 
     @property
     def image(self) -> Tensor | None:
@@ -103,22 +105,21 @@ def explain_choice(subject: Subject, choice: Choice, *, show_progress: bool = Tr
     """Run a method as it was chosen; where β is free and the map collapses, with another β.
 
     A map that keeps nothing is tried again with a tenth of β, one that keeps everything with ten
-    times β, :data:`RETRIES` times at most; if none selects, the first is given.
+    times β, :data:`RETRIES` times at most; of a pair only that input's. If none selects, the first
+    is given.
 
     Raises:
         TypeError, ValueError: as in :func:`explain_subject`.
     """
     run = partial(explain_subject, subject, choice.row, choice.layers, show_progress=show_progress)
     first = found = run(choice.settings)
-    tried: tuple[float, ...] = ()
-    while choice.free and found.collapse is not None and len(tried) < RETRIES:
-        beta = found.settings["beta"]
-        tried = (*tried, beta)
-        factor = 0.1 if found.collapse.kind == "nothing" else 10.0
-        found = run({**choice.settings, "beta": beta * factor})
-    if found.collapse is not None:
-        return first
-    return replace(found, tried=tried)
+    tried: tuple[tuple[float, ...], ...] = ()
+    while choice.free and any(found.collapses) and len(tried) < RETRIES:
+        tried = (*tried, found.betas)
+        parts = zip(found.betas, found.collapses, strict=True)
+        betas = tuple(beta * _FACTORS[one and one.kind] for beta, one in parts)
+        found = run({**choice.settings, "beta": betas if len(betas) > 1 else betas[0]})
+    return first if any(found.collapses) else replace(found, tried=tried)
 
 
 def explain_subject(
@@ -156,7 +157,21 @@ def explain_subject(
     kept = {key: _plain(value) for key, value in {**_defaults(parameters), **keywords}.items()}
     kept.pop("show_progress", None)
     seconds = time.perf_counter() - start
-    return Finding(row, maps, tuple(names), kept, seconds, method, dict(settings))
+    collapses = _collapses(subject, row, maps)
+    return Finding(row, maps, tuple(names), kept, seconds, method, dict(settings), collapses)
+
+
+def _collapses(
+    subject: Subject, row: MethodSpec, maps: Sequence[Tensor]
+) -> tuple[Collapse | None, ...]:
+    if row.unit != "bits":
+        return ()
+    words = [None] * (len(maps) - len(subject.words)) + list(subject.words)
+    counted = [
+        one if text is None or not text.shown else one[None, text.shown]
+        for one, text in zip(maps, words, strict=True)
+    ]
+    return tuple(collapses_of(one.reshape(1, -1))[0] for one in counted)
 
 
 def _maps(

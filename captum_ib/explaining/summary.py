@@ -68,8 +68,13 @@ def finding_line(finding: Finding) -> str:
         f"{finding.seconds:.1f} s"
     )
     if finding.tried:
-        before = ", ".join(f"{beta:.3g}" for beta in finding.tried)
-        line += f" (β {finding.settings['beta']:.3g}: at {before} it showed nothing)"
-    if finding.collapse is not None:
-        line += f"; {finding.collapse}, so the map shows no selection: {finding.collapse.mend}"
+        before = ", ".join(map(_said, finding.tried))
+        line += f" (β {_said(finding.betas)}: at {before} it showed nothing)"
+    for collapse in filter(None, finding.collapses):
+        line += f"; {collapse}, so the map shows no selection: {collapse.mend}"
     return line
+
+
+def _said(betas: Sequence[float]) -> str:
+    """One β, or those of both inputs."""
+    return " and ".join(dict.fromkeys(f"{beta:.3g}" for beta in betas))
