@@ -30,7 +30,10 @@ _STOPS = 17
 
 def answer_html(answer: Answer, token: str = "", files: Sequence[str] = ()) -> str:
     """The cards of an answer and, when its files are written, the links to them."""
-    pixels = _enlarged(answer.subject.picture.cpu().numpy().transpose(1, 2, 0))
+    seen = answer.subject.picture
+    if seen is None:
+        raise ValueError("the page shows pictures, given two texts")
+    pixels = _enlarged(seen.cpu().numpy().transpose(1, 2, 0))
     cards = [_picture_card(answer.subject, pixels)]
     cards += [_result_card(answer.subject, result, pixels) for result in answer.results]
     cards += [_waiting_card(name) for name in answer.waiting]

@@ -80,9 +80,9 @@ def _of_module(model: nn.Module) -> LoadedModel:
             part.training = training
     names: Any = getattr(getattr(model, "config", None), "id2label", None)
     labels = [str(names[i]) for i in sorted(names)] if names else None
-    return LoadedModel(
-        type(model).__name__, model, "classifier", _unknown, (0, 0), (0,) * 3, (1,) * 3, labels
-    )
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    name = type(model).__name__
+    return LoadedModel(name, model, "classifier", _unknown, (0, 0), mean, std, labels)
 
 
 def _unknown(image: Image.Image) -> Tensor:

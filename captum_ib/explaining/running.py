@@ -29,7 +29,7 @@ Layers = str | Sequence[str]
 
 RETRIES = 3
 """How often another β is tried for a map that collapses."""
-_FACTORS = {None: 1.0, "nothing": 0.1, "everything": 10.0}
+_FACTORS: dict[str | None, float] = {None: 1.0, "nothing": 0.1, "everything": 10.0}
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def explain_choice(subject: Subject, choice: Choice, *, show_progress: bool = Tr
     while choice.free and any(found.collapses) and len(tried) < RETRIES:
         tried = (*tried, found.betas)
         parts = zip(found.betas, found.collapses, strict=True)
-        betas = tuple(beta * _FACTORS[one and one.kind] for beta, one in parts)
+        betas = tuple(beta * _FACTORS[None if one is None else one.kind] for beta, one in parts)
         found = run({**choice.settings, "beta": betas if len(betas) > 1 else betas[0]})
     return first if any(found.collapses) else replace(found, tried=tried)
 
