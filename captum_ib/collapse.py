@@ -46,8 +46,8 @@ class Collapse:
         if self.kind == "everything":
             return "raise beta by factors of ten, or take more steps (n_steps)"
         return (
-            'lower beta by factors of ten, or take an earlier layer (layers="auto" takes the depth '
-            "that did best)"
+            'take an earlier layer (layers="auto" takes the depth that did best), or lower beta by '
+            "factors of ten"
         )
 
     def __str__(self) -> str:

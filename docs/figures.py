@@ -1,4 +1,4 @@
-"""The pictures of the methods' pages, drawn with the bundled models on held-out scenes.
+"""The pictures of the methods' pages and of the page on figures, drawn with the bundled models.
 
 The docs build draws them every time; a picture is replaced only where it has changed.
 By hand, from the repository's root: ``python docs/figures.py [folder]``.
@@ -21,7 +21,17 @@ from PIL import Image
 from torch import Tensor
 
 from captum_ib import CAM2IB, IBA, M2IB, NIB, CoIBA, CoM2IB, DualEncoder, zoo
-from captum_ib.visualization import Panel, grid, save
+from captum_ib.collapse import is_collapsed
+from captum_ib.visualization import (
+    Panel,
+    Passage,
+    Style,
+    enlarged,
+    grid,
+    overlay,
+    save,
+    texts,
+)
 from captum_ib.zoo.evaluate import HELD_OUT_SEED
 
 SAME = 1.5
@@ -187,8 +197,73 @@ def quickstart() -> Figure:
     return grid([images[0], scenes.images[0]], rows, titles=titles)
 
 
+def figures_styles() -> Figure:
+    """One map in six styles."""
+    vit, images, inputs, labels = classifier()
+    bits = CoIBA(vit.model).attribute(inputs[:1], target=labels[:1], seed=SEED)[0]
+    styles = {
+        "Style()": Style(),
+        "Style(opacity=0.4)": Style(opacity=0.4),
+        "Style(grey=True)": Style(grey=True),
+        "Style(contours=3)": Style(contours=3),
+        'Style(cmap="magma")': Style(cmap="magma"),
+        "Style(masked=True)": Style(masked=True),
+    }
+    figure = Figure(figsize=(9.6, 6.6), facecolor="white")
+    for number, (title, style) in enumerate(styles.items()):
+        ax = figure.add_subplot(2, 3, number + 1)
+        ax.imshow(overlay(enlarged(images[0]), bits, style=style))
+        ax.set_axis_off()
+        ax.set_title(title, family="monospace", fontsize=10)
+    figure.subplots_adjust(0.02, 0.02, 0.98, 0.94, 0.06, 0.14)
+    return figure
+
+
+def figures_collapsed() -> Figure:
+    """A depth at which IBA collapses, the same at a hundredth of its β, and an earlier depth."""
+    vit, images, inputs, labels = classifier()
+    runs = {
+        "IBA, block 4 of 8, beta=10": ("blocks.4", 10.0),
+        "IBA, block 4 of 8, beta=0.1": ("blocks.4", 0.1),
+        "IBA, block 1 of 8, beta=10": ("blocks.1", 10.0),
+    }
+    maps = {}
+    for title, (layer, beta) in runs.items():
+        bits, trace = IBA(vit.model, layer).attribute(
+            inputs, target=labels, beta=beta, seed=SEED, return_trace=True
+        )
+        maps[title] = bits, is_collapsed(bits, trace).tolist()
+    rows = [
+        [Panel(title, bits[i], collapsed=lost[i]) for title, (bits, lost) in maps.items()]
+        for i in range(2)
+    ]
+    return grid(list(images), rows, titles=[vit.labels[int(label)] for label in labels])
+
+
+def figures_texts() -> Figure:
+    """The words of a caption alone, by two methods."""
+    clip, dual, scenes, pixels, ids, mask = pairs()
+    words = clip.tokens(ids[1])
+    shown = [at for at, word in enumerate(words) if word not in SPECIAL]
+    said = [words[at] for at in shown]
+    pair = {"additional_forward_args": mask[1:]}
+    _, bits = CoM2IB(dual).attribute((pixels[1:], ids[1:]), seed=SEED, **pair)
+    _, signed = NIB(dual, "auto").attribute((pixels[1:], ids[1:]), **pair)
+    return texts(
+        [
+            Passage("CoM2IB", said, bits[0, shown]),
+            Passage("NIB", said, signed[0, shown], "cosine", True),
+        ],
+        title="What a caption says of its picture",
+    )
+
+
 PICTURES: dict[str, Callable[[], Figure]] = {
-    function.__name__: function for function in (iba, coiba, nib, m2ib, ca_m2ib, com2ib, quickstart)
+    function.__name__: function
+    for function in (
+        *(iba, coiba, nib, m2ib, ca_m2ib, com2ib, quickstart),
+        *(figures_styles, figures_collapsed, figures_texts),
+    )
 }
 """Name of the file → what draws it."""
 

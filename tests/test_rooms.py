@@ -22,7 +22,7 @@ ROOT = Path(captum_ib.__file__).parent
 
 FLOORS = (
     "cli",
-    "app report",
+    "app report studies",
     "benchmark",
     "explaining",
     "loading metrics methods presets",

@@ -21,11 +21,13 @@ from captum_ib.explaining.results import panel
 from captum_ib.explaining.running import Finding
 from captum_ib.explaining.subject import Subject
 from captum_ib.methods import MethodSpec
-from captum_ib.visualization import Panel, Scale, overlay
+from captum_ib.visualization import Panel, Scale, Style, amount, overlay
 from captum_ib.visualization.colors import readable_on
+from captum_ib.visualization.panels import Passage, Shown
 
 _SIDE = 448  # pixels of a card's picture, at least; small models see far fewer
 _STOPS = 17
+_STYLE = Style()
 
 
 def answer_html(answer: Answer, token: str = "", files: Sequence[str] = ()) -> str:
@@ -107,16 +109,23 @@ def _picture_card(subject: Subject, pixels: np.ndarray) -> str:
 
 def _result_card(subject: Subject, result: Finding, pixels: np.ndarray) -> str:
     drawn = panel(subject, result)
-    scale = Scale.of(drawn.attribution, drawn.signed)
-    colored = overlay(pixels, drawn.attribution, scale=scale)
+    shown = Shown.of_map(drawn, _STYLE)
+    scale = shown.scale
+    colored = overlay(pixels, drawn.attribution, scale=scale, style=_STYLE)
     where = ", ".join(result.layers)
     return _card(
         drawn.title,
         _img(colored, f"overlay of {drawn.title}, {_range(scale, drawn.unit)}"),
         _bar(scale, drawn.unit)
+        + _remark(shown)
         + _words(drawn)
         + f'<div class="ib-quiet ib-where">at {escape(where)}</div>',
     )
+
+
+def _remark(shown: Shown) -> str:
+    """What colours can't say: that a map is the same everywhere, or that the fit collapsed."""
+    return f'<div class="ib-note" role="note">{escape(shown.remark)}</div>' if shown.remark else ""
 
 
 def _waiting_card(name: str) -> str:
@@ -131,32 +140,32 @@ def _words(drawn: Panel) -> str:
     """The caption, each word on the colour of its value, with a colour bar of its own."""
     if drawn.tokens is None or drawn.token_attribution is None or not drawn.tokens:
         return ""
-    values = np.asarray(drawn.token_attribution, dtype=np.float64).reshape(-1)
-    scale = Scale.of(values, drawn.signed)
+    passage = Passage("", drawn.tokens, drawn.token_attribution, drawn.unit, drawn.signed)
+    shown = Shown.of_words(passage, _STYLE)
+    scale, colors = shown.scale, shown.scale.on_white(shown.values, _STYLE)
     spans = []
-    for token, value in zip(drawn.tokens, values, strict=True):
-        color = scale.colors(np.asarray(value))
+    for token, value, color in zip(drawn.tokens, shown.values, colors, strict=True):
         spans.append(
             f'<span style="background:{_css(color)};color:{readable_on(color)}" '
-            f'title="{value:.3g} {escape(drawn.unit)}">{escape(token)}</span>'
+            f'title="{amount(value, escape(drawn.unit), 3)}">{escape(token)}</span>'
         )
     return f'<p class="ib-words">{" ".join(spans)}</p>{_bar(scale, drawn.unit)}'
 
 
 def _bar(scale: Scale, unit: str) -> str:
-    colors = scale.colors(np.linspace(scale.low, scale.high, _STOPS))
+    colors = scale.on_white(np.linspace(scale.low, scale.high, _STOPS), _STYLE)
     gradient = ", ".join(_css(color) for color in colors)
     middle = (scale.low + scale.high) / 2
     return (
         f'<div class="ib-bar" role="img" aria-label="colours: {_range(scale, unit)}">'
         f'<div style="background:linear-gradient(to right, {gradient})"></div>'
-        f"<span>{scale.low:.3g}</span><span>{middle:.3g} {escape(unit)}</span>"
-        f"<span>{scale.high:.3g}</span></div>"
+        f"<span>{amount(scale.low)}</span><span>{amount(middle, escape(unit))}</span>"
+        f"<span>{amount(scale.high)}</span></div>"
     )
 
 
 def _range(scale: Scale, unit: str) -> str:
-    return f"{scale.low:.3g} to {scale.high:.3g} {escape(unit)}"
+    return f"{amount(scale.low)} to {amount(scale.high, escape(unit))}"
 
 
 def _downloads(token: str, files: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from captum_ib.benchmark.config_files import PRESETS as PRESETS
     from captum_ib.benchmark.config_files import load_config as load_config
     from captum_ib.benchmark.config_files import preset as preset
+    from captum_ib.benchmark.config_files import preset_title as preset_title
     from captum_ib.benchmark.data import Dataset as Dataset
     from captum_ib.benchmark.data import Sample as Sample
     from captum_ib.benchmark.data import UnreadableSampleError as UnreadableSampleError
@@ -43,6 +44,7 @@ _HOMES = {
     "load_config": ".config_files",
     "open_data": ".data",
     "preset": ".config_files",
+    "preset_title": ".config_files",
 }
 
 __getattr__, __dir__, __all__ = attach(__name__, _HOMES)

@@ -79,6 +79,16 @@ def load_config(path: str | os.PathLike[str]) -> list[RunConfig]:
     return [_anchored(run, file.parent) for run in runs]
 
 
+def preset_title(name: str) -> str:
+    """What a preset is, in one line: the first comment of its file.
+
+    >>> preset_title("paper-small")[:27]
+    "The papers' tables in small"
+    """
+    with (_HOME / f"{name}.yaml").open(encoding="utf-8") as file:
+        return file.readline().lstrip("# ").rstrip(" :.\n")
+
+
 def preset(name: str) -> list[RunConfig]:
     """The runs of a preset.
 

@@ -162,8 +162,12 @@ def benchmark_command(
         Path | None, typer.Argument(help="YAML or TOML file that describes the run(s)")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="run(s) that come with the package: paper-small")
+        str | None,
+        typer.Option(help="a table or figure that comes with the package, see --list-presets"),
     ] = None,
+    list_presets: Annotated[
+        bool, typer.Option("--list-presets", help="only say which presets there are")
+    ] = False,
     out: Annotated[
         Path, typer.Option(help="folder for the results; the same command goes on in it")
     ] = Path("benchmark"),
@@ -201,8 +205,11 @@ def benchmark_command(
 ) -> None:
     """Judge methods on many samples, as a paper's table does; resumes where it stopped."""
     with one_line(traceback):
-        from captum_ib.cli.benchmark import run
+        from captum_ib.cli import benchmark as runs
 
+        if list_presets:
+            typer.echo(runs.list_presets())
+            return
         flags = {
             "model": model,
             "data": data,
@@ -215,7 +222,9 @@ def benchmark_command(
             "dtype": dtype,
         }
         command = ["captum-ib", *context.obj]
-        run(config, preset, flags, out, dry_run=dry_run, ray=ray, workers=workers, command=command)
+        runs.run(
+            config, preset, flags, out, dry_run=dry_run, ray=ray, workers=workers, command=command
+        )
 
 
 @app.command("report")

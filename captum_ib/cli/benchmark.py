@@ -8,7 +8,8 @@ from typing import Any
 
 import typer
 
-from captum_ib.benchmark import PRESETS, RunConfig, load_config, preset
+from captum_ib.benchmark import PRESETS, DataConfig, RunConfig, load_config, preset, preset_title
+from captum_ib.studies import STUDIES, Study
 
 DEFAULT_METRICS = ("insertion", "deletion", "insdel")
 """What judges the maps when flags describe a run and name no metric."""
@@ -44,6 +45,9 @@ def run(
         ValueError, OSError, RuntimeError: one of the user's inputs does not work.
         typer.Exit: the user interrupted the run.
     """
+    if preset_name in STUDIES:
+        _study(STUDIES[preset_name], flags, out, command)
+        return
     if workers is not None and ray is None:
         raise ValueError("--workers is how many of them work on Ray: give --ray too")
     if dry_run and ray is not None:
@@ -89,7 +93,7 @@ def configured(
         raise ValueError("give either a config file or --preset, not both")
     if config is None and preset_name is None:
         return [_from_flags(given)]
-    for name in _SHAPE:
+    for name in _SHAPE if config is not None else ("method", "metric"):
         if name in given:
             changes = ", ".join("--" + flag.replace("_", "-") for flag in _RUNNING)
             raise ValueError(
@@ -97,7 +101,56 @@ def configured(
                 f"file's run, flags may change {changes})"
             )
     runs = load_config(config) if config is not None else preset(preset_name or "")
+    if "data" in given:
+        given["data"] = _data(given["data"])
     return [RunConfig.from_dict({**each.to_dict(), **given}) for each in runs]
+
+
+def list_presets() -> str:
+    """What ``--preset`` takes, one per line: runs of methods and metrics, then studies."""
+    runs = {name: preset_title(name) for name in PRESETS}
+    studies = {name: f"{study.title} ({study.paper})" for name, study in STUDIES.items()}
+    width = max(map(len, [*runs, *studies]))
+    return "\n".join(f"{name:{width}}  {what}" for name, what in {**runs, **studies}.items())
+
+
+def _study(study: Study, flags: Mapping[str, Any], out: Path, command: Sequence[str]) -> None:
+    """Carry out a study; prints its page and where it is."""
+    from captum_ib.studies.material import gather
+
+    given = {name: value for name, value in flags.items() if value not in (None, [])}
+    for name in ("method", "metric"):
+        if name in given:
+            raise ValueError(
+                f"--preset {study.name} has methods and metrics of its own: leave --{name} out"
+            )
+    seeds = given.get("seeds", [0])
+    if len(seeds) > 1:
+        raise ValueError(f"--preset {study.name} takes one seed, given {len(seeds)}")
+    own = {"kind": study.data, "options": study.options}
+    data = DataConfig(**(_data(given["data"]) if "data" in given else own))
+    settings = {name: given[name] for name in ("batch_size", "device", "dtype") if name in given}
+    model, count = given.get("model", study.model), given.get("samples", study.samples)
+    typer.echo(f"loading {model}", err=True)
+    material = gather(
+        model,
+        data,
+        samples=count,
+        seed=seeds[0],
+        tell=lambda line: typer.echo(line, err=True),
+        **settings,
+    )
+    title = f"{study.title} ({study.paper})"
+    record = {
+        "model": model,
+        "data": data.kind,
+        "samples": len(material),
+        "seed": seeds[0],
+        "command": list(command),
+    }
+    files = study(material).write(out, study.name, title, record)
+    typer.echo(files[0].read_text(encoding="utf-8"))
+    typer.echo("\n".join(map(str, files)))
 
 
 def _estimate(runs: Sequence[RunConfig]) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from captum_ib.app import cards
 from captum_ib.app.asking import Question, answer
-from captum_ib.visualization import Scale, overlay
+from captum_ib.visualization import Scale, amount, overlay
 
 HOSTILE = '<img src=x onerror="alert(1)">${1+1}&'
 
@@ -54,9 +54,10 @@ def test_bars_state_limits_and_unit(done):
     html = cards.answer_html(done)
     for result in done.results:
         scale = Scale.of(result.image, result.row.signed)
-        middle = f"{(scale.low + scale.high) / 2:.3g} {result.row.unit}"
-        spans = f"<span>{scale.low:.3g}</span><span>{middle}</span><span>{scale.high:.3g}</span>"
-        assert spans in html
+        unit = {"m2ib": "bits", "nib": "cosine"}[result.row.name]
+        middle = amount((scale.low + scale.high) / 2, unit)
+        low, high = amount(scale.low), amount(scale.high)
+        assert f"<span>{low}</span><span>{middle}</span><span>{high}</span>" in html
 
 
 def test_each_word_carries_its_value_and_special_tokens_stay_out(done):
@@ -64,7 +65,7 @@ def test_each_word_carries_its_value_and_special_tokens_stay_out(done):
     words = re.findall(r'title="([^"]+)">([^<]+)</span>', html)
     assert [word for _, word in words] == done.subject.text.split()
     values = done.results[0].text[1:-1]
-    assert [value for value, _ in words] == [f"{float(v):.3g} bits" for v in values]
+    assert [value for value, _ in words] == [amount(float(v), "bits", 3) for v in values]
 
 
 def test_methods_that_are_not_done_wait(done):
@@ -98,6 +99,12 @@ def test_errors_are_one_sentence():
 
 def test_a_map_of_zeros_is_drawn(done):
     empty = replace(done.results[0], image=torch.zeros(1, 1, 7, 7))
-    assert "<span>0</span><span>0.5 bits</span><span>1</span>" in cards.answer_html(
-        replace(done, results=(empty,))
-    )
+    html = cards.answer_html(replace(done, results=(empty,)))
+    assert "<span>0</span><span>0.5 bits</span><span>1</span>" in html
+    assert '<div class="ib-note" role="note">0 everywhere</div>' in html
+
+
+def test_a_collapsed_map_is_said_in_words(done):
+    lost = replace(done.results[0], image=torch.eye(7)[None, None] / 4)
+    html = cards.answer_html(replace(done, results=(lost,)))
+    assert '<div class="ib-note" role="note">collapsed: at most 0.25 bits</div>' in html

@@ -115,7 +115,7 @@ def test_slider_sets_the_opacity_of_every_map(opened):
     page = opened.page
     opacity = "all => all.map(c => getComputedStyle(c).opacity)"
     maps = page.locator(".tile:visible .heat")
-    assert set(maps.evaluate_all(opacity)) == {"0.6"}
+    assert set(maps.evaluate_all(opacity)) == {"0.75"}
     page.locator("#opacity").fill("25")
     assert set(maps.evaluate_all(opacity)) == {"0.25"}
     assert page.locator("#opacity-value").text_content() == "25 %"
@@ -125,10 +125,14 @@ def test_slider_sets_the_opacity_of_every_map(opened):
 
 
 def test_maps_have_the_colours_of_the_project(opened):
-    """The first sample's peak is at (0.24, 0.33): yellow of viridis, dark red of RdBu; else 0."""
+    """The first sample's peak is at (0.24, 0.33): yellow of viridis, dark red of RdBu; else 0.
+
+    Where bits are 0, the picture shows.
+    """
     first = opened.page.locator(".sample").first
     bits, signed = (pixels(opened.page, first.locator(".heat:visible").nth(n)) for n in (0, 1))
-    assert at(bits, 0.95, 0.95) == [68, 1, 84]  # viridis at 0
+    bare = pixels(opened.page, first.locator(".heat:visible").first, opacity="0")
+    assert at(bits, 0.95, 0.95) == at(bare, 0.95, 0.95)
     red, green, blue = at(bits, 0.24, 0.33)
     assert red > 150 and green > 200 and blue < 100
     red, green, blue = at(signed, 0.24, 0.33)
@@ -138,18 +142,31 @@ def test_maps_have_the_colours_of_the_project(opened):
 
 
 def test_smoothing_mixes_values_not_colours_and_can_be_switched_off(opened):
-    """Between the signed map's −1 and 2 lies 0, which is white, not the purple of blue and red."""
+    """Between the signed map's −1 and 2 lies 0, where the picture shows, not a mixture of both."""
     page = opened.page
     tile = page.locator(".sample").first.locator(".heat.signed:visible").first
     shot = pixels(page, tile)
     row = shot[int(len(shot) * 0.3), 3:-3].astype(int)
     assert len(set(map(tuple, row.tolist()))) > 14
-    assert row.min(1).max() > 235
+    bare = pixels(page, tile, opacity="0")[int(len(shot) * 0.3), 3:-3].astype(int)
+    assert np.abs(row - bare).max(1).min() < 12
     page.locator("#smooth").uncheck()
+    hide = "all => all.forEach(picture => { picture.style.visibility = 'hidden'; })"
+    page.locator(".picture").evaluate_all(hide)
     shot = pixels(page, tile)
     cells = [at(shot, (number + 0.5) / 7, 0.3) for number in range(7)]
     edges = [at(shot, (number + 0.9) / 7, 0.3) for number in range(7)]
     assert cells == edges  # one colour per cell
+
+
+def test_what_remains_is_the_picture_seen_through_the_map(opened):
+    page = opened.page
+    tile = page.locator(".sample").first.locator(".heat:visible").first
+    bare = pixels(page, tile, opacity="0")
+    page.get_by_label("What remains").check()
+    shot = pixels(page, tile)
+    assert at(shot, 0.95, 0.95) == [0, 0, 0]
+    assert np.abs(np.subtract(at(shot, 0.24, 0.33), at(bare, 0.24, 0.33))).max() < 12
 
 
 def test_methods_can_be_switched_off(opened):
