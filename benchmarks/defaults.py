@@ -80,12 +80,12 @@ CHOSEN = {
         *(PAPER[name] for name in ("coiba", "iba", "nib")),
         Row("coiba", 0.0, {"beta": 0.1}),
         Row("coiba", 0.0, {"beta": 0.01}),
-        Row("coiba", 0.0, {"beta": 0.01}, references=True),
         Row("iba", 0.25, {"beta": 1.0}),
-        Row("iba", 0.25, {"beta": 1.0} | SHORT),
         Row("nib", 0.5),
         Row("nib", 0.0),
         Row("genericattention"),
+        Row("iba", 0.25, {"beta": 1.0} | SHORT),
+        Row("coiba", 0.0, {"beta": 0.01}, references=True),
     ],
     "funnybirds": [
         *(PAPER[name] for name in ("coiba", "iba", "nib")),
@@ -148,7 +148,7 @@ def run(args: argparse.Namespace) -> None:
     )
     for row in rows_of(args.subject, args.half):
         file = file_of(args.out, args.subject, args.half, row, args.seed)
-        if file.exists() or not any(word in row.label for word in args.only or [""]):
+        if file.exists() or (args.only and row.label not in args.only):
             continue
         started = time.process_time()
         scores = subject.judge(row, args.half, args.seed)
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--report", type=int, default=128, help="samples to report")
     parser.add_argument("--seed", type=int, default=0, help="of the bottlenecks' noise")
     parser.add_argument("--out", type=Path, default=Path("defaults-out"))
-    parser.add_argument("--only", nargs="*", help="rows whose label holds one of these")
+    parser.add_argument("--only", nargs="*", help="labels of rows")
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="FunnyBirds, CLIP")
     parser.add_argument("--weights", type=Path, help="EfficientNet-Lite0's .pth file")
     args = parser.parse_args()
