@@ -118,8 +118,24 @@ CHOSEN = {
         Row("genericattention"),
     ],
 }
-DIGITS = {"ΔInsDel": 1, "bits": 0, "image bits": 0, "text bits": 0} | {
-    f"{side} {name}": 1 for side in ("image", "text") for name in ("drop", "increase")
+COLUMNS = {  # score: its title and number of digits
+    "ΔInsDel": ("ΔInsDel ↑", 1),
+    "pointing": ("pointing ↑", 2),
+    "IoU": ("IoU ↑", 3),
+    "image drop": ("image: drop ↓", 1),
+    "image increase": ("increase ↑", 0),
+    "text drop": ("text: drop ↓", 1),
+    "share": ("words: share ↑", 2),
+    "AUC": ("words: AUC ↑", 2),
+    "kept": ("confidence kept ↑", 3),
+    "cut": ("below 1 bit", 2),
+    "stays": ("class stays ↑", 2),
+    "bits": ("median bits", 0),
+    "collapsed": ("collapsed ↓", 0),
+    "image bits": ("image: median bits", 0),
+    "image collapsed": ("collapsed ↓", 0),
+    "text bits": ("text: median bits", 0),
+    "text collapsed": ("collapsed ↓", 0),
 }
 
 
@@ -180,29 +196,29 @@ def cells(name: str, scores: Scores, paper: Scores | None) -> str:
     """Mean, and below the papers' row the paired difference to it."""
     if name not in scores:
         return ""
-    digits = DIGITS.get(name, 3)
+    digits = COLUMNS[name][1]
     if name.endswith("collapsed"):
         return f"{int(scores[name].sum())}"
     if name.endswith("bits"):
         return f"{np.median(scores[name]):.0f}"
     mean, _ = mean_error(scores[name])
     if paper is None or name not in paper:
-        return f"{mean:.{digits}f}"
+        return f"{mean:.{digits}f}".replace("-", "−")
     gap, error = mean_error(scores[name] - paper[name])
-    return f"{mean:.{digits}f} ({gap:+.{digits}f} ± {error:.{digits}f})"
+    return f"{mean:.{digits}f} ({gap:+.{digits}f} ± {error:.{digits}f})".replace("-", "−")
 
 
 def table(args: argparse.Namespace) -> None:
     """Print the rows, in parentheses the paired difference to the paper's setting of the method."""
     rows = load(args)
-    names = [name for _, scores in rows.values() for name in scores]
-    columns = list(dict.fromkeys(names))
+    columns = [name for name in COLUMNS if any(name in scores for _, scores in rows.values())]
     some = next(iter(rows.values()))[1]
     print(
         f"{args.subject}, half {args.half!r}, {len(some['ΔInsDel'])} samples, seed {args.seed}, "
         f"torch {torch.__version__}, captum {captum.__version__}, timm {timm.__version__}\n"
     )
-    print("| | " + " | ".join(columns) + " |\n|---" + "|---:" * len(columns) + "|")
+    titles = [COLUMNS[name][0] for name in columns]
+    print("| | " + " | ".join(titles) + " |\n|---" + "|---:" * len(columns) + "|")
     for label, (row, scores) in rows.items():
         paper = PAPER.get(row.method)
         base = rows[paper.label][1] if paper and paper.label in rows and row != paper else None
