@@ -65,10 +65,7 @@ _PAIRS = [
 ]
 ROWS = {
     "vit-scenes": _CLASSIFIER,
-    "funnybirds": _CLASSIFIER,
-    "photographs": _CLASSIFIER,
     "clip-scenes": _PAIRS,
-    "clip-small": _PAIRS,
 }
 SUBJECTS = {
     "vit-scenes": vit_scenes,
@@ -77,9 +74,68 @@ SUBJECTS = {
     "clip-scenes": clip_scenes,
     "clip-small": clip_small,
 }
-CHOSEN: dict[str, list[Row]] = {}
-DIGITS = {"ΔInsDel": 1, "bits": 0, "image bits": 0, "text bits": 0} | {
-    f"{side} {name}": 1 for side in ("image", "text") for name in ("drop", "increase")
+_SPLIT = Row("com2ib", None, {"beta": (0.03, 0.1)})
+CHOSEN = {
+    "vit-scenes": [
+        *(PAPER[name] for name in ("coiba", "iba", "nib")),
+        Row("coiba", 0.0, {"beta": 0.1}),
+        Row("coiba", 0.0, {"beta": 0.01}),
+        Row("iba", 0.25, {"beta": 1.0}),
+        Row("nib", 0.5),
+        Row("nib", 0.0),
+        Row("genericattention"),
+        Row("iba", 0.25, {"beta": 1.0} | SHORT),
+        Row("coiba", 0.0, {"beta": 0.01}, references=True),
+    ],
+    "funnybirds": [
+        *(PAPER[name] for name in ("coiba", "iba", "nib")),
+        Row("coiba", 0.0, {"beta": 0.1}),
+        Row("coiba", 0.0, {"beta": 0.01}),
+        Row("iba", 0.25, {"beta": 1.0}),
+        Row("nib", 0.5),
+        Row("nib", 0.0),
+    ],
+    "photographs": [
+        *(PAPER[name] for name in ("iba", "coiba", "nib")),
+        Row("iba", "paper", {"beta": 1.0}),
+        Row("coiba", "paper", {"beta": 0.01}),
+    ],
+    "clip-scenes": [
+        *(PAPER[name] for name in ("com2ib", "m2ib", "nib", "cam2ib")),
+        _SPLIT,
+        Row("m2ib", 0.25, ESTIMATED),
+        Row("m2ib", 0.0, ESTIMATED),
+        Row("nib", 0.5),
+        Row("cam2ib", 0.25),
+        Row("genericattention"),
+    ],
+    "clip-small": [
+        PAPER["com2ib"],
+        PAPER["m2ib"],
+        _SPLIT,
+        Row("m2ib", 0.25, ESTIMATED),
+        Row("m2ib", 0.0, ESTIMATED),
+        Row("genericattention"),
+    ],
+}
+COLUMNS = {  # score: its title and number of digits
+    "ΔInsDel": ("ΔInsDel ↑", 1),
+    "pointing": ("pointing ↑", 2),
+    "IoU": ("IoU ↑", 3),
+    "image drop": ("image: drop ↓", 1),
+    "image increase": ("increase ↑", 0),
+    "text drop": ("text: drop ↓", 1),
+    "share": ("words: share ↑", 2),
+    "AUC": ("words: AUC ↑", 2),
+    "kept": ("confidence kept ↑", 3),
+    "cut": ("below 1 bit", 2),
+    "stays": ("class stays ↑", 2),
+    "bits": ("median bits", 0),
+    "collapsed": ("collapsed ↓", 0),
+    "image bits": ("image: median bits", 0),
+    "image collapsed": ("collapsed ↓", 0),
+    "text bits": ("text: median bits", 0),
+    "text collapsed": ("collapsed ↓", 0),
 }
 
 
@@ -90,8 +146,14 @@ def file_of(out: Path, subject: str, half: str, row: Row, seed: int) -> Path:
 
 
 def rows_of(subject: str, half: str) -> list[Row]:
-    """All rows to choose from; to report those that are compared in the end."""
-    return CHOSEN.get(subject, ROWS[subject]) if half == "report" else ROWS[subject]
+    """All rows to choose from; to report those that are compared in the end.
+
+    Raises:
+        SystemExit: nothing is chosen on this subject.
+    """
+    if half == "choose" and subject not in ROWS:
+        raise SystemExit(f"nothing is chosen on {subject}; it has the half 'report' only")
+    return ROWS[subject] if half == "choose" else CHOSEN[subject]
 
 
 def run(args: argparse.Namespace) -> None:
@@ -102,7 +164,7 @@ def run(args: argparse.Namespace) -> None:
     )
     for row in rows_of(args.subject, args.half):
         file = file_of(args.out, args.subject, args.half, row, args.seed)
-        if file.exists() or not any(word in row.label for word in args.only or [""]):
+        if file.exists() or (args.only and row.label not in args.only):
             continue
         started = time.process_time()
         scores = subject.judge(row, args.half, args.seed)
@@ -134,29 +196,29 @@ def cells(name: str, scores: Scores, paper: Scores | None) -> str:
     """Mean, and below the papers' row the paired difference to it."""
     if name not in scores:
         return ""
-    digits = DIGITS.get(name, 3)
+    digits = COLUMNS[name][1]
     if name.endswith("collapsed"):
         return f"{int(scores[name].sum())}"
     if name.endswith("bits"):
         return f"{np.median(scores[name]):.0f}"
     mean, _ = mean_error(scores[name])
     if paper is None or name not in paper:
-        return f"{mean:.{digits}f}"
+        return f"{mean:.{digits}f}".replace("-", "−")
     gap, error = mean_error(scores[name] - paper[name])
-    return f"{mean:.{digits}f} ({gap:+.{digits}f} ± {error:.{digits}f})"
+    return f"{mean:.{digits}f} ({gap:+.{digits}f} ± {error:.{digits}f})".replace("-", "−")
 
 
 def table(args: argparse.Namespace) -> None:
     """Print the rows, in parentheses the paired difference to the paper's setting of the method."""
     rows = load(args)
-    names = [name for _, scores in rows.values() for name in scores]
-    columns = list(dict.fromkeys(names))
+    columns = [name for name in COLUMNS if any(name in scores for _, scores in rows.values())]
     some = next(iter(rows.values()))[1]
     print(
         f"{args.subject}, half {args.half!r}, {len(some['ΔInsDel'])} samples, seed {args.seed}, "
         f"torch {torch.__version__}, captum {captum.__version__}, timm {timm.__version__}\n"
     )
-    print("| | " + " | ".join(columns) + " |\n|---" + "|---:" * len(columns) + "|")
+    titles = [COLUMNS[name][0] for name in columns]
+    print("| | " + " | ".join(titles) + " |\n|---" + "|---:" * len(columns) + "|")
     for label, (row, scores) in rows.items():
         paper = PAPER.get(row.method)
         base = rows[paper.label][1] if paper and paper.label in rows and row != paper else None
@@ -173,7 +235,7 @@ def main() -> None:
     parser.add_argument("--report", type=int, default=128, help="samples to report")
     parser.add_argument("--seed", type=int, default=0, help="of the bottlenecks' noise")
     parser.add_argument("--out", type=Path, default=Path("defaults-out"))
-    parser.add_argument("--only", nargs="*", help="rows whose label holds one of these")
+    parser.add_argument("--only", nargs="*", help="labels of rows")
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="FunnyBirds, CLIP")
     parser.add_argument("--weights", type=Path, help="EfficientNet-Lite0's .pth file")
     args = parser.parse_args()

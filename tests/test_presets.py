@@ -96,7 +96,7 @@ def collapsed(bits):
 def test_ibas_maps_do_not_collapse(vit, scenes):
     x, target = scenes
     call = {"target": target, "seed": 0}
-    assert collapsed(mapped(IBA, preset_of("iba", "paper"), (vit.model, x), **call)) == 4
+    assert collapsed(mapped(IBA, preset_of("iba", "paper"), (vit.model, x), **call)) == 6
     assert collapsed(mapped(IBA, preset_of("iba"), (vit.model, x), **call)) == 0
 
 
