@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -150,7 +150,7 @@ def explain_subject(
     keywords, shown = dict(settings), show_progress and sys.stderr.isatty()
     if "show_progress" in parameters:
         keywords["show_progress"] = shown
-    with _passes(method, row, keywords, shown and "show_progress" not in parameters):
+    with _passes(subject.model, row, keywords, shown and "show_progress" not in parameters):
         maps = _maps(method, subject, row, keywords)
     if subject.picture is not None and (maps[0].ndim != 4 or maps[0].shape[1] != 1):
         raise ValueError(_no_map(row, names, maps[0]))
@@ -262,7 +262,7 @@ def _by_tower(dual: DualEncoder, layers: Sequence[str]) -> list[list[str]]:
 
 
 class Logits:
-    """A forward function for Captum's own methods: a tensor of logits, counted and stoppable.
+    """A forward function for Captum's own methods: a tensor of logits, and a look whether to stop.
 
     Args:
         model: a classifier; its output may be a ``ModelOutput``, which Captum does not take.
@@ -270,33 +270,35 @@ class Logits:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.tick: Callable[[int], object] | None = None
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Logits ``(N, classes)``."""
         check_stop()  # Captum's methods don't look between their steps
-        logits = output_tensor(self.model(pixels), len(pixels))
-        if self.tick is not None:
-            self.tick(len(pixels))
-        return logits
+        return output_tensor(self.model(pixels), len(pixels))
 
 
 @contextmanager
 def _passes(
-    method: Any, row: MethodSpec, keywords: Mapping[str, Any], show: bool
+    model: nn.Module, row: MethodSpec, keywords: Mapping[str, Any], show: bool
 ) -> Iterator[None]:
-    """A bar that counts the pictures of a method of Captum's, which has none itself."""
-    forward = getattr(method, "forward_func", None)
-    if not show or not isinstance(forward, Logits):
+    """A bar that counts the inputs that pass through the model, for methods without a bar."""
+    if not show:
         yield
         return
-    total = keywords.get("n_steps", 50) if row.name == "ig" else 1
-    with tqdm(total=total, desc=row.shown, unit="pass", leave=False) as bar:
-        forward.tick = bar.update
-        try:
-            yield
-        finally:
-            forward.tick = None
+    parts = [model]
+    if isinstance(model, DualEncoder):
+        parts = [model.tower(name).module for name in model.modalities[:2]]
+    total = keywords.get("n_steps", 50) if row.name == "ig" else None
+    with ExitStack() as stack:
+        bar = stack.enter_context(tqdm(total=total, desc=row.shown, unit="pass"))
+        for part in parts:
+            stack.callback(part.register_forward_hook(partial(_count, bar)).remove)
+        yield
+
+
+def _count(bar: Any, module: nn.Module, args: Any, output: Any) -> None:
+    """A forward hook: the samples of a pass; it returns nothing, so the output stays."""
+    bar.update(len(output) if isinstance(output, Tensor) and output.ndim else 1)
 
 
 _INPUTS = ("self", "inputs", "baselines", "target", "additional_forward_args")

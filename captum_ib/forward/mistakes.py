@@ -106,7 +106,8 @@ def look_at_masks(
         given: how many there were.
     """
     takers = [tower for tower in towers if tower.takes_mask]
-    if given == 1 and len(takers) == 2:
+    texts = not any(value.is_floating_point() for value in inputs)
+    if given == 1 and len(takers) == 2 and texts:
         warn(
             f"one mask for two inputs that take one: it goes to the {takers[1].name}, and all of "
             f"the {takers[0].name} counts; pass additional_forward_args=(mask, mask), None for one "
@@ -127,6 +128,8 @@ def padding_in(ids: Tensor, model: nn.Module) -> bool:
         return False
     config: Any = getattr(model, "config", None)
     config = getattr(config, "text_config", config)
+    if "siglip" in str(getattr(config, "model_type", "")):
+        return False  # trained on padded texts, where padding counts
     padding, end = (getattr(config, name, None) for name in ("pad_token_id", "eos_token_id"))
     if isinstance(padding, int) and padding != end:
         return bool(((ids[:, -1] == padding) | (ids[:, 0] == padding)).any())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 
@@ -270,6 +271,21 @@ def test_another_beta_where_the_recommended_map_collapses(vit, picture, monkeypa
     kept = captum_ib.explain(vit, picture, method="iba", target=1, beta=1e4)  # said, so it stays
     assert kept.settings["beta"] == 1e4 and kept.image.max() < 1
     assert "kept nothing: " in str(kept) and "lower beta by factors of ten" in str(kept)
+
+
+@pytest.mark.parametrize(("method", "said"), [("ig", "50/50"), ("saliency", "1pass"), ("nib", "%")])
+def test_every_method_has_a_bar_on_a_terminal(vit, picture, monkeypatch, method, said):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    hooks = [len(part._forward_hooks) for part in vit.model.modules()]
+    shown = captum_ib.explain(vit, picture, method=method, show_progress=True)
+    assert said in terminal.getvalue().replace(" ", "")
+    assert [len(part._forward_hooks) for part in vit.model.modules()] == hooks
+    plain = captum_ib.explain(vit, picture, method=method)
+    assert torch.equal(shown.image, plain.image)
 
 
 def test_captums_grad_cam_is_told_apart():
