@@ -171,7 +171,8 @@ def small():
 def test_any_module_takes_its_own_input(small):
     pixels = torch.randn(3, 8, 8)
     found = captum_ib.explain(small, pixels, method="iba", layer="0", target=2, steps=2)
-    expected = IBA(small, "0").attribute(pixels[None], target=2, n_steps=2, seed=0)
+    settings = {"n_steps": 2, "seed": 0, **preset_of("iba").settings}
+    expected = IBA(small, "0").attribute(pixels[None], target=2, **settings)
     assert torch.equal(found.image, expected)
     with pytest.raises(ValueError, match="how this model wants its pictures is not known"):
         captum_ib.explain(small, Image.new("RGB", (8, 8)), method="iba", layer="0")
