@@ -118,6 +118,8 @@ def explain_command(
 ) -> None:
     """Explain picture(s): a figure, the raw arrays and the settings for each method."""
     with one_line(traceback):
+        if not image and len(text or []) != 2:
+            raise ValueError("pass --image, the picture(s) to explain (or two texts behind --text)")
         shown = os.fsencode(model).decode("utf-8", "backslashreplace")
         say(f"loading {shown} …")  # before torch, which takes seconds itself
         from captum_ib.cli.explain import Request, run

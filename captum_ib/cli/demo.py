@@ -87,7 +87,9 @@ def _write(
     record = {
         "model": f"zoo:{name}",
         "seed": seed,
-        "pictures": [subject.record() for subject in subjects],
-        "methods": [result.record() for result in results[0]],
+        "pictures": [
+            {**subject.record(), "methods": [result.record() for result in row]}
+            for subject, row in zip(subjects, results, strict=True)
+        ],
     }
     write_json(folder / f"{name}.json", record)

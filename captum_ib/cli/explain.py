@@ -87,8 +87,6 @@ def run(request: Request, out: Path, look: Mapping[str, Any]) -> None:
         methods.get(name)
     if any(not text.strip() for text in request.texts):
         raise ValueError("--text is empty; pass a caption")
-    if not request.images and len(request.texts) != 2:
-        raise ValueError("pass --image, the picture(s) to explain (or two texts behind --text)")
     files = expanded(request.images)
     pictures = [read_image(path) for path in files]
     style = style_from(look)

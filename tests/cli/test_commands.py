@@ -76,7 +76,11 @@ def test_layers_of_nothing(capsys):
 
 def test_demo(capsys, tmp_path):
     out = tmp_path / "demo"
-    text = printed(capsys, "demo", "--out", str(out), "--images", "1", "--seed", "2")
+    assert main(["demo", "--out", str(out), "--images", "1", "--seed", "2"]) == 0
+    text, said = capsys.readouterr()
+    steps = [line.rpartition(": ")[0] for line in said.splitlines()]
+    assert steps[:3] == ["", "[1/3] CoM2IB, clip-scenes", "[2/3] M2IB, clip-scenes"]
+    assert steps[-1] == "[4/4] IntegratedGradients (Captum), vit-scenes"
     models = ("clip-scenes", "vit-scenes")
     assert all(str(out / f"{name}.png") in text for name in models)
     assert sorted(file.name for file in out.iterdir()) == sorted(
@@ -85,7 +89,7 @@ def test_demo(capsys, tmp_path):
     for name, methods in (("clip-scenes", ["com2ib", "m2ib", "nib"]), ("vit-scenes", None)):
         record = json.loads((out / f"{name}.json").read_text())
         assert record["seed"] == 2 and len(record["pictures"]) == 1
-        used = [method["method"] for method in record["methods"]]
+        used = [method["method"] for method in record["pictures"][0]["methods"]]
         assert used == (methods or ["coiba", "iba", "nib", "ig"])
         loaded = captum_ib.zoo.load(name)
         with Image.open(out / f"{name}-0.png") as picture:

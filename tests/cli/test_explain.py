@@ -365,7 +365,6 @@ CLASS = "--model VIT --image IMAGE "
         ("--model CLIP --image no.png --text TEXT", "image no.png does not exist"),
         ("--model CLIP --image FOLDERS --text TEXT", "folders holds no picture"),
         ("--model CLIP --image no*.png --text TEXT", "no file is named as no*.png says"),
-        ("--model CLIP --text TEXT", "pass --image, the picture(s) to explain"),
         ("--model CLIP --text TEXT TEXT", "explains pictures: pass --image"),
         ("--model CLIP --image BROKEN --text TEXT", "can't be read"),
         ("--model CLIP --image TRUNCATED --text TEXT", "can't be read"),
