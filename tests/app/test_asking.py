@@ -116,7 +116,10 @@ MISTAKES = [
     ({"steps": 1001}, "steps must lie in 1 to 1000, got 1001"),
     ({"seed": -1}, "the seed must be a whole number of at least 0"),
     ({"layers": ("nowhere", "there")}, "the model has no layer 'nowhere'"),
-    ({"methods": ("rise",), "steps": None, "layers": ("x",)}, "RISE explain the input"),
+    (
+        {"methods": ("rise",), "steps": None, "layers": ("x",)},
+        "rise explains the input and takes no layer",
+    ),
 ]
 
 
