@@ -118,7 +118,7 @@ MISTAKES = [
     ({"layers": ("nowhere", "there")}, "the model has no layer 'nowhere'"),
     (
         {"methods": ("rise",), "steps": None, "layers": ("x",)},
-        "rise explains the input and takes no layer",
+        "rise explains the input",
     ),
 ]
 
