@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 from numbers import Real
 from typing import Any, TypeGuard
 
+import torch
 from torch import Tensor
 
 
@@ -73,3 +75,43 @@ def require_finite(value: Tensor, name: str) -> None:
             f"{name} holds {count} NaN or infinite value(s) of {value.numel()}; attributions of "
             "them would mean nothing"
         )
+
+
+def broadcast(baseline: object, values: Tensor, of: str) -> Tensor:
+    """A baseline (``None``: 0) expanded to some values, in their type.
+
+    Args:
+        baseline: as the user gave it.
+        values: what it belongs to.
+        of: what errors call them.
+
+    Raises:
+        TypeError: neither a number nor a tensor; fractions for token ids.
+        ValueError: NaN or inf; a shape that does not broadcast.
+    """
+    baseline = 0 if baseline is None else baseline
+    if isinstance(baseline, bool) or not isinstance(baseline, (int, float, Tensor)):
+        raise TypeError(
+            f"baselines must be a number or a tensor shaped like {of}, given "
+            f"{type(baseline).__name__}"
+        )
+    given = torch.as_tensor(baseline, device=values.device).detach()
+    if given.is_floating_point() and not values.is_floating_point():
+        raise TypeError("baselines of token ids must be ids, given floating-point numbers")
+    require_finite(given, "baselines")
+    try:
+        return given.to(values.dtype).expand_as(values)
+    except RuntimeError as error:
+        raise ValueError(
+            f"baselines of shape {tuple(given.shape)} do not broadcast to {of}, "
+            f"{tuple(values.shape)}"
+        ) from error
+
+
+def nearest(name: str, names: Sequence[str], most: int = 3) -> str:
+    """The names that a mistyped one is closest to, for an error; "none" when it is close to none.
+
+    >>> nearest("vit_smal", ["vit_small", "resnet18"])
+    'vit_small'
+    """
+    return ", ".join(get_close_matches(name, names, n=most, cutoff=0.4)) or "none"

@@ -10,6 +10,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+__all__ = [
+    "EVERYTHING",
+    "FLOOR_BITS",
+    "NOTHING",
+    "Collapse",
+    "CollapsedMapWarning",
+    "collapses_of",
+    "is_collapsed",
+    "warn_if_collapsed",
+]
+
 FLOOR_BITS = 1.0
 """A position with less than one bit can't tell two states of the picture apart."""
 NOTHING = 0.005
@@ -121,7 +132,7 @@ def _warn(
     warnings.warn(
         f"{name} {some[0]}{where}, so the map shows no selection; {some[0].mend}",
         CollapsedMapWarning,
-        stacklevel=4,
+        stacklevel=3,
     )
 
 

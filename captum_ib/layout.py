@@ -107,9 +107,10 @@ class TokenLayout:
         """
         shape = tuple(activation.shape)
         if activation.ndim != self.ndim:
+            mend = "pass another layout" if len(shape) < 5 else _advice(activation, ())
             raise ValueError(
                 f"layout {self.kind!r} has {self.ndim} axes, the activation of layer {layer} has "
-                f"shape {shape}; pass another layout"
+                f"shape {shape}; {mend}"
             )
         if self.kind == "tokens":
             expected = self.prefix + math.prod(self.grid or ()) + self.suffix
@@ -210,10 +211,7 @@ class TokenLayout:
             raise ValueError(
                 f"can't tell the layout of layer {name or type(layer).__name__}: its activation "
                 f"has shape {tuple(activation.shape)}, and the operations around it show of its "
-                f"axes: {known}; pass layout=, for example "
-                "TokenLayout('tokens', prefix=1, grid=(14, 14)), TokenLayout('nchw'), "
-                "TokenLayout('nhwc') or TokenLayout('sequence'); for windows or blocks of an image "
-                "choose another layer"
+                f"axes: {known}; {_advice(activation, axes)}"
             )
         found.check(activation, name)
         return found
@@ -237,6 +235,27 @@ class TokenLayout:
         if tokens is None or tokens.grid is None:
             return TokenLayout("sequence")
         return TokenLayout("tokens", tokens.prefix, tokens.grid, tokens.suffix)
+
+
+def _advice(activation: Tensor, axes: Axes) -> str:
+    """What to pass for an activation whose layout can't be told."""
+    if activation.ndim > 4:
+        return (
+            "maps have 2 to 4 axes, volumes more: put torch.nn.Flatten(2) behind the layer and "
+            f"torch.nn.Unflatten(2, {tuple(activation.shape[2:])}) behind that, explain the "
+            "Flatten with layout=TokenLayout('ncl'), attribute_to_layer_input=False, and "
+            "give the map the volume's shape"
+        )
+    if [axis.role for axis in axes[1:2] if axis] == ["samples"]:
+        return (
+            "its samples lie on axis 1, so set forward_func.samples_axis = 1 (or samples_axis=1 on "
+            "the Tower)"
+        )
+    return (
+        "pass layout=, for example TokenLayout('tokens', prefix=1, grid=(14, 14)), "
+        "TokenLayout('nchw'), TokenLayout('nhwc') or TokenLayout('sequence'); for windows or "
+        "blocks of an image choose another layer"
+    )
 
 
 SAMPLES = (None, "samples")

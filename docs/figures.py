@@ -242,7 +242,7 @@ def figures_collapsed() -> Figure:
 
 def figures_texts() -> Figure:
     """The words of a caption alone, by two methods."""
-    clip, dual, scenes, pixels, ids, mask = pairs()
+    clip, dual, _, pixels, ids, mask = pairs()
     words = clip.tokens(ids[1])
     shown = [at for at, word in enumerate(words) if word not in SPECIAL]
     said = [words[at] for at in shown]
@@ -274,7 +274,7 @@ def draw_all(folder: Path, names: tuple[str, ...] = tuple(PICTURES)) -> list[str
     changed = []
     with tempfile.TemporaryDirectory() as scratch:
         for name in names:
-            fresh = save(PICTURES[name](), Path(scratch) / f"{name}.png", dpi=80)
+            fresh = save(PICTURES[name](), Path(scratch) / f"{name}.png", dpi=100)
             old = folder / fresh.name
             if not same(fresh, old):
                 old.write_bytes(fresh.read_bytes())

@@ -20,6 +20,7 @@ ROOMS = (
     "captum_ib.baselines.one_layer",
     "captum_ib.benchmark",
     "captum_ib.bottleneck",
+    "captum_ib.collapse",
     "captum_ib.forward",
     "captum_ib.hooks",
     "captum_ib.layout",

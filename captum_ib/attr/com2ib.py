@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from torch import Tensor, nn
 
-from captum_ib.attr.base import FIT_OPTIONS, FIT_PASSES, Bottlenecks, seed_of
-from captum_ib.attr.ca_m2ib.attention import Attention, Guide, facing, guiding_weights
-from captum_ib.attr.pairs import PairAttribution, TowerLayers, pair_plans, pair_result
+from captum_ib.attr.base import Bottlenecks, seed_of
+from captum_ib.attr.ca_m2ib.attention import Attention, Guide
+from captum_ib.attr.ca_m2ib.facing import facing
+from captum_ib.attr.pairs import (
+    PairAttribution,
+    TowerLayers,
+    pair_facts,
+    pair_plans,
+    pair_result,
+    weights,
+)
 from captum_ib.bottleneck import (
     MIN_STD,
     ActivationStatistics,
@@ -20,18 +28,16 @@ from captum_ib.bottleneck import (
     FitTrace,
     Terms,
 )
-from captum_ib.checks import require_choice, require_weight
-from captum_ib.facts import BITS, Facts
+from captum_ib.checks import require_choice
 from captum_ib.forward import (
     cosine,
     log_usage,
     named_layers,
     pair_calls,
     per_call,
-    require_dual,
 )
 from captum_ib.layout import TokenLayout
-from captum_ib.models.architectures import FIRST_NORMS
+from captum_ib.models.architectures import first_norm
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import CHOICES, LayerLike, NamedLayer
 
@@ -58,8 +64,7 @@ class CoM2IBBottlenecks(Bottlenecks):
         self.weights: Tensor | float = 1.0
         if guide is not None:
             call: Any = layers.call
-            attention = Attention(call, guide, layout, R.shape[layout.channel_axis])
-            self.weights = guiding_weights(attention, self.damping(0), R)
+            self.weights = Attention(call, guide, layout, R).weights(self.damping(0))
 
     def loss(self, draws: list[Tensor]) -> Terms:
         """L = −cos(g(Z), e') + β · KL of the first bottleneck (M2IB, eq. 9–10; CoIBA, eq. 8)."""
@@ -79,20 +84,11 @@ def default_sites(dual: DualEncoder, modality: str) -> list[NamedLayer]:
     shape, since only these can share a damping ratio per channel.
     """
     runs = [list(run) for _, run in groupby(dual.tower(modality).blocks, _shape)]
-    return [_first_norm(block) for block in max(runs, key=len)]
+    return [first_norm(block) for block in max(runs, key=len)]
 
 
 def _shape(block: NamedLayer) -> list[tuple[str, tuple[int, ...]]]:
     return [(name, tuple(value.shape)) for name, value in block[1].named_parameters()]
-
-
-def _first_norm(block: NamedLayer) -> NamedLayer:
-    name, module = block
-    for attribute in FIRST_NORMS:
-        norm = getattr(module, attribute, None)
-        if isinstance(norm, nn.Module) and not isinstance(norm, nn.Identity):
-            return f"{name}.{attribute}", norm
-    return block
 
 
 class CoM2IB(PairAttribution):
@@ -120,15 +116,9 @@ class CoM2IB(PairAttribution):
     (torch.Size([1, 1, 7, 7]), True)
     """
 
-    facts = Facts(
-        takes=frozenset({"dual"}),
-        unit=BITS,
-        signed=False,
-        paper="Hong et al. and Wang et al., joined here",
-        description="information that a range of layers of each tower passes on for the pair",
-        passes=FIT_PASSES + ", per tower",
-        layers="many",
-        options=FIT_OPTIONS,
+    facts = pair_facts(
+        "Hong et al. and Wang et al., joined here",
+        "information that a range of layers of each tower passes on for the pair",
     )
 
     def __init__(
@@ -136,23 +126,24 @@ class CoM2IB(PairAttribution):
         forward_func: DualEncoder,
         layers: Sequence[LayerLike | Sequence[LayerLike] | None] | str | None = None,
     ) -> None:
-        dual = require_dual(forward_func, "CoM2IB")
+        given: Any = layers
+        super().__init__(forward_func, given)
+
+    def _chosen(self, layers: Any) -> list[list[NamedLayer]]:
+        names = self.dual.modalities[:2]
         if isinstance(layers, str) and layers in CHOICES:
             layers = None  # there is one default, of no paper
         if isinstance(layers, (str, nn.Module)) or (layers is not None and len(layers) != 2):
             raise ValueError(
                 "layers must be two sequences of layers (or None), one for each of "
-                f"{dual.modalities[:2]}, given {layers!r}"
+                f"{names}, given {layers!r}"
             )
-        given = [None, None] if layers is None else list(layers)
-        sites = [
-            default_sites(dual, modality)
+        return [
+            default_sites(self.dual, name)
             if chosen is None
-            else named_layers(dual.model, chosen, "CoM2IB")
-            for modality, chosen in zip(dual.modalities[:2], given, strict=True)
+            else named_layers(self.dual.model, chosen, "CoM2IB")
+            for name, chosen in zip(names, layers or (None, None), strict=True)
         ]
-        super().__init__(dual, sites)
-        self.layers = [layer for layers in self.sites for layer in layers]
 
     if TYPE_CHECKING:
 
@@ -255,21 +246,16 @@ class CoM2IB(PairAttribution):
         ]
         if any(guides):
             first = [layers[0] for layers in self.sites]
-            calls, _ = facing(
-                self.dual,
-                calls,
-                first,
-                layouts,
-                internal_batch_size=internal_batch_size,
-                replay=replay,
+            calls = facing(
+                calls, first, layouts, internal_batch_size=internal_batch_size, replay=replay
             )
         channels = per_call(channel, "channel", calls)
         for one in channels:
             require_choice("channel", one, ("elementwise", "uniform", "auto"))
-        betas = [require_weight("beta", one) for one in per_call(beta, "beta", calls)]
+        settings = zip(weights("beta", beta, calls), channels, guides, strict=True)
         builds = [
             partial(CoM2IBBottlenecks, beta=one, channel=own, guide=guide)
-            for one, own, guide in zip(betas, channels, guides, strict=True)
+            for one, own, guide in settings
         ]
         fits = self._explain(calls, builds, plans, show_progress)
         return pair_result(fits, reduce, return_trace)

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from torch import Tensor
 
-from captum_ib.attr.base import FIT_OPTIONS, FIT_PASSES, Bottlenecks, seed_of
-from captum_ib.attr.pairs import PairAttribution, TowerLayers, pair_plans, pair_result
+from captum_ib.attr.base import Bottlenecks, seed_of
+from captum_ib.attr.pairs import (
+    PairAttribution,
+    TowerLayers,
+    pair_facts,
+    pair_plans,
+    pair_result,
+    weights,
+)
 from captum_ib.bottleneck import (
     MIN_STD,
     ActivationStatistics,
@@ -18,19 +25,13 @@ from captum_ib.bottleneck import (
     FitTrace,
     Terms,
 )
-from captum_ib.checks import require_weight
-from captum_ib.facts import BITS, Facts
 from captum_ib.forward import (
     cosine,
     log_usage,
     pair_calls,
     per_call,
-    require_dual,
-    tower_layers,
 )
 from captum_ib.layout import TokenLayout
-from captum_ib.models.dual_encoder import DualEncoder
-from captum_ib.models.layers import LayerLike
 
 if TYPE_CHECKING:
     from captum_ib.attr.options import M2IBOptions, Unpack
@@ -84,25 +85,10 @@ class M2IB(PairAttribution):
     (4, True)
     """
 
-    facts = Facts(
-        takes=frozenset({"dual"}),
-        unit=BITS,
-        signed=False,
-        paper="Wang et al., NeurIPS 2023",
-        description="information that each tower passes on for the similarity of the pair",
-        passes=FIT_PASSES + ", per tower",
-        layers="many",
-        options=FIT_OPTIONS,
+    facts = pair_facts(
+        "Wang et al., NeurIPS 2023",
+        "information that each tower passes on for the similarity of the pair",
     )
-
-    def __init__(
-        self,
-        forward_func: DualEncoder,
-        layers: Sequence[LayerLike | None] | None = None,
-    ) -> None:
-        dual = require_dual(forward_func, "M2IB")
-        self.layers = tower_layers(dual, layers, "M2IB")
-        super().__init__(dual, [[layer] for layer in self.layers])
 
     if TYPE_CHECKING:
 
@@ -191,9 +177,6 @@ class M2IB(PairAttribution):
             replay,
             return_trace,
         )
-        builds = [
-            partial(M2IBBottleneck, beta=require_weight("beta", one))
-            for one in per_call(beta, "beta", calls)
-        ]
+        builds = [partial(M2IBBottleneck, beta=one) for one in weights("beta", beta, calls)]
         fits = self._explain(calls, builds, plans, show_progress)
         return pair_result(fits, reduce, return_trace)

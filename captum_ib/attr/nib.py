@@ -12,8 +12,7 @@ from captum.attr import (  # pyright: ignore[reportMissingTypeStubs]: it has non
 )
 from torch import Tensor
 
-from captum_ib.attr.path import Path, require_even, require_whole
-from captum_ib.attr.start import Start, baseline_at, called
+from captum_ib.attr.path import Path, Start, baseline_at, called, require_even, require_whole
 from captum_ib.checks import require_choice, require_finite
 from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import (
@@ -28,6 +27,7 @@ from captum_ib.forward import (
     one_layer_each,
     per_call,
     progress,
+    require_one_device,
     samples_at_once,
     sequence_mask,
     session_layouts,
@@ -122,6 +122,7 @@ class NIB(Named, LayerAttribution, GradientAttribution):
         forward_func: the model, a function that calls it, or a ``DualEncoder``.
         layer: module or dotted name; for a ``DualEncoder`` one per tower. Default, and
             ``"paper"``: block ⌊0.75 · depth⌋ (9 of 12); ``"auto"``: see docs/layers.md.
+        device_ids: taken as Captum's layer methods take it; of one device, where the model is.
 
     >>> import torch
     >>> from captum_ib import NIB
@@ -147,7 +148,9 @@ class NIB(Named, LayerAttribution, GradientAttribution):
         self,
         forward_func: Callable[..., Any],
         layer: LayerLike | Sequence[LayerLike] | None = None,
+        device_ids: Sequence[int] | None = None,
     ) -> None:
+        require_one_device(device_ids)
         self.layers = one_layer_each(forward_func, layer, "NIB")
         layered: Any = LayerAttribution  # Captum types no constructor
         graded: Any = GradientAttribution

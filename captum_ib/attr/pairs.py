@@ -7,13 +7,38 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from captum_ib.attr.base import BottleneckAttribution, Explained, Layers, Noise, Plan
+from captum_ib.attr.base import (
+    FIT_OPTIONS,
+    FIT_PASSES,
+    BottleneckAttribution,
+    Explained,
+    Layers,
+    Noise,
+    Plan,
+)
+from captum_ib.attr.options import PerTower
 from captum_ib.bottleneck import ActivationStatistics, FitSettings
-from captum_ib.checks import require_choice
-from captum_ib.forward import Call, TowerCall, per_call
+from captum_ib.checks import require_choice, require_weight
+from captum_ib.facts import BITS, Facts
+from captum_ib.forward import Call, TowerCall, per_call, require_dual, tower_layers
 from captum_ib.layout import TokenLayout
 from captum_ib.models.dual_encoder import DualEncoder
-from captum_ib.models.layers import NamedLayer
+from captum_ib.models.layers import LayerLike, NamedLayer
+
+
+def pair_facts(paper: str, description: str, passes: str = "") -> Facts:
+    """What is known of a method on pairs, whose map is in bits."""
+    return Facts(
+        takes=frozenset({"dual"}),
+        unit=BITS,
+        signed=False,
+        paper=paper,
+        description=description,
+        passes=f"{FIT_PASSES}{passes}, per tower",
+        layers="many",
+        options=FIT_OPTIONS,
+    )
+
 
 TowerLayers = Layers[TowerCall]
 """The layers of one tower: the call's output is the tower's embedding, ``call.other`` is e'."""
@@ -23,25 +48,34 @@ class PairAttribution(BottleneckAttribution):
     """Base of M2IB, CA-M2IB and CoM2IB.
 
     Args:
-        dual: the dual encoder.
-        sites: per tower, the layers of its bottlenecks.
+        forward_func: a :class:`~captum_ib.models.dual_encoder.DualEncoder`.
+        layers: one block per tower (module, dotted name, or ``None``); default: the block at
+            ⌊0.75 · depth⌋ (9 of 12), the paper's.
 
     Attributes:
         dual: the dual encoder.
-        sites: as given.
+        layers: all layers, as ``(name, module)``.
+        sites: the layers of each tower.
         statistics: what ``estimate`` found, or ``None``.
     """
 
-    def __init__(self, dual: DualEncoder, sites: Sequence[Sequence[NamedLayer]]) -> None:
-        self.dual = dual
-        super().__init__(dual, sites)
+    def __init__(
+        self, forward_func: DualEncoder, layers: Sequence[LayerLike | None] | None = None
+    ) -> None:
+        self.dual = require_dual(forward_func, self.get_name())
+        super().__init__(self.dual, self._chosen(layers))
+        self.layers = [layer for layers in self.sites for layer in layers]
+
+    def _chosen(self, layers: Any) -> list[list[NamedLayer]]:
+        """The layers of each tower."""
+        return [[layer] for layer in tower_layers(self.dual, layers, self.get_name())]
 
     def _noises(
         self,
         calls: Sequence[Call],
         baselines: tuple[Tensor, ...] | ActivationStatistics | None,
         prior: str,
-        variance: float | tuple[float, float],
+        variance: PerTower,
         min_std: float,
     ) -> list[Noise]:
         """Noise and prior of each tower's layers."""
@@ -67,6 +101,17 @@ def pair_plans(
         Plan(noise, fitting, seed, False, layout, internal_batch_size, replay, trace)
         for noise, layout in zip(noises, layouts, strict=True)
     ]
+
+
+def weights(
+    name: str, value: PerTower, calls: Sequence[Call], *, positive: bool = False
+) -> list[float]:
+    """A weight for each tower, checked.
+
+    Raises:
+        TypeError, ValueError: no finite number, or a negative one.
+    """
+    return [require_weight(name, one, positive=positive) for one in per_call(value, name, calls)]
 
 
 def pair_result(

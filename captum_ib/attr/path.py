@@ -1,20 +1,22 @@
-"""Points and weights of an integral along a straight path, by Captum's approximations."""
+"""NIB's path: its points and weights, by Captum's approximations, and where it starts."""
 
-# torch does not type tolist.
+# torch does not type tolist; baselines come in many forms.
 # pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
 # pyright: reportUnknownArgumentType=false
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import signature
 from numbers import Real
+from typing import Any, NamedTuple
 
 from captum.attr._utils.approximation_methods import (  # pyright: ignore[reportMissingTypeStubs]
     approximation_parameters,
 )
 from torch import Tensor
 
-from captum_ib.checks import require_choice, require_count
+from captum_ib.checks import broadcast, require_choice, require_count
 from captum_ib.layout import TokenLayout
 
 METHODS = (
@@ -132,3 +134,36 @@ def require_whole(A: Tensor, z: Tensor, layout: TokenLayout, name: str) -> None:
             "part of the sum is not known; give the map of reduce='none', or call "
             "attribute(..., return_convergence_delta=True)"
         )
+
+
+class Start(NamedTuple):
+    """Where the path starts, as the user gave it: rows of a call with ``n`` samples."""
+
+    baseline: Any
+    rows: slice
+    n: int
+
+
+def called(baselines: Any, inputs: Any) -> Any:
+    """Baselines, or what a function gives that returns them: of no argument, or of the inputs.
+
+    As Captum takes them, also in a tuple of one.
+    """
+    if callable(baselines) and not isinstance(baselines, Tensor):
+        baselines = baselines() if not signature(baselines).parameters else baselines(inputs)
+    if isinstance(baselines, (tuple, list)):
+        values = [called(one, inputs) for one in baselines]
+        return values[0] if len(values) == 1 else tuple(values)
+    return baselines
+
+
+def baseline_at(start: Start, z: Tensor, name: str) -> Tensor:
+    """b at a layer, shaped like its activation, float32.
+
+    Raises:
+        TypeError, ValueError: as in :func:`captum_ib.checks.broadcast`.
+    """
+    value = start.baseline
+    if isinstance(value, Tensor) and value.ndim == z.ndim and len(value) == start.n:
+        value = value[start.rows]
+    return broadcast(value, z.float(), f"the activation of layer {name}")

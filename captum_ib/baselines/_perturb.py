@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from captum_ib.checks import require_count, require_finite
+from captum_ib.baselines._samples import as_map, explained
+from captum_ib.checks import broadcast, require_choice, require_count, require_finite
 from captum_ib.forward import Call
 from captum_ib.hooks import CompositeHook, Undo, before_layer, borrowed, roots
 
@@ -100,13 +101,13 @@ class Canvas:
                     "inputs must be images (N, C, H, W), token ids (N, T) or embeddings (N, T, C), "
                     f"given shape {tuple(given.shape)}"
                 )
-            return Canvas(call, given, _baseline(baseline, given))
+            return Canvas(call, given, broadcast(baseline, given, "the inputs"))
         layer = token_embedding(call)
         embedded = _embed(call, layer, given)
         if baseline is None:
             floor = torch.zeros_like(embedded)
         else:
-            ids = _baseline(baseline, given)
+            ids = broadcast(baseline, given, "the inputs")
             floor = _embed(call.at(call.forward_func, (ids,)), layer, ids)
         view = EmbeddingView(call.forward_func, layer, given)
         return Canvas(call.at(view, (embedded,)), embedded, floor)
@@ -118,7 +119,13 @@ class Canvas:
     @property
     def positions(self) -> tuple[int, ...]:
         """Shape of a mask: ``(H, W)`` or ``(T,)``."""
-        return tuple(self.values.shape[2:] if self.values.ndim == 4 else self.values.shape[1:2])
+        shape = self.values.shape
+        return tuple(shape[2:] if self.channel_axis == 1 else shape[1:2])
+
+    @property
+    def channel_axis(self) -> int:
+        """Axis of :attr:`values` that masks don't have."""
+        return 1 if self.values.ndim == 4 else -1
 
     def shaped(self, masks: Tensor) -> Tensor:
         """Masks ``(…, *positions)`` with a channel axis of length 1 where :attr:`values` has it."""
@@ -151,8 +158,7 @@ class Scorer:
         Raises:
             ValueError: another score; a target that does not fit the output.
         """
-        if score not in ("probability", "output"):
-            raise ValueError(f'score must be "probability" or "output", given {score!r}')
+        require_choice("score", score, ("probability", "output"))
         original = call.score(call.run(), score == "probability")
         require_finite(original, "the output of forward_func")
         return Scorer(call, score == "probability", original)
@@ -164,14 +170,31 @@ class Scorer:
     def __call__(self, variants: Tensor) -> Tensor:
         """Variants ``(K, N, …)`` of the samples → scores ``(K, N)``."""
         count, n = variants.shape[:2]
-        rest = [
-            value.repeat(count, *[1] * (value.ndim - 1))
-            if isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == n
-            else value
-            for value in self.call.additional
-        ]
+        rest = self.call.repeated(count)[len(self.call.inputs) :]
         output = self.call.called_with([variants.flatten(0, 1), *rest], count * n)
         return self.call.score(output, self.probability).unflatten(0, (count, n))
+
+
+def explain_inputs(
+    calls: Sequence[Call],
+    explain: Callable[[Canvas], Tensor],
+    internal_batch_size: int | None,
+    baselines: Any = None,
+) -> Any:
+    """``explain`` (canvas → values shaped like it) for all samples, for both towers.
+
+    Returns the values; summed over channels for token ids and for the towers of a pair.
+    """
+
+    def values_of(call: Call, baseline: Any) -> Tensor:
+        canvas = Canvas.of(call, baseline)
+        with borrowed(roots(call.forward_func, call.run)):
+            values = explain(canvas)
+        if len(calls) == 1 and (values.ndim == 4 or call.inputs[0].is_floating_point()):
+            return values
+        return as_map(call, values.sum(dim=canvas.channel_axis))
+
+    return explained(calls, values_of, internal_batch_size, baselines=baselines)
 
 
 def _embed(call: Call, layer: nn.Module, ids: Tensor) -> Tensor:
@@ -180,30 +203,6 @@ def _embed(call: Call, layer: nn.Module, ids: Tensor) -> Tensor:
     with borrowed(roots(call.forward_func, call.run)), torch.no_grad(), hook, hook.one_pass():
         call.run()
     return found[0]
-
-
-def _baseline(baseline: Any, values: Tensor) -> Tensor:
-    """A baseline as a tensor like the values.
-
-    Raises:
-        TypeError: neither a number nor a tensor, or fractions for token ids.
-        ValueError: NaN, or a shape that does not broadcast.
-    """
-    if baseline is None:
-        baseline = 0
-    if isinstance(baseline, bool) or not isinstance(baseline, (int, float, Tensor)):
-        raise TypeError(f"baselines must be a number or a tensor, given {type(baseline).__name__}")
-    given = torch.as_tensor(baseline, device=values.device).detach()
-    if given.is_floating_point() and not values.is_floating_point():
-        raise TypeError("baselines of token ids must be ids, given floating-point numbers")
-    require_finite(given, "baselines")
-    try:
-        return given.to(values.dtype).expand_as(values)
-    except RuntimeError as error:
-        raise ValueError(
-            f"baselines of shape {tuple(given.shape)} do not broadcast to the inputs, "
-            f"{tuple(values.shape)}"
-        ) from error
 
 
 def chunks(count: int, size: int) -> list[slice]:

@@ -103,14 +103,18 @@ class AttentionRecorder(TorchFunctionMode):
             return self._fused(*args, **kwargs)
         if func is F.multi_head_attention_forward:
             return self._multi_head(*args, **kwargs)
+        result = self.compute(func, args, kwargs)
+        return self._seen(result) if func in SOFTMAX else result
+
+    def compute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The result of any other operation, after a look at what follows an attention."""
         if func is F.linear:
             self._projection(args)
         elif func in MATMUL:
             self._values(args)
         elif func is F.layer_norm:
             self._expect = _Expect()  # what follows is no projection of the heads
-        result = func(*args, **kwargs)
-        return self._seen(result) if func in SOFTMAX else result
+        return func(*args, **kwargs)
 
     def _seen(self, result: Tensor, values: Tensor | None = None) -> Tensor:
         """The result of a softmax, recorded when it is a map."""
@@ -215,7 +219,7 @@ class AttentionRecorder(TorchFunctionMode):
         return self.linear(joined, given["out_proj_weight"], given["out_proj_bias"]), weights
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """A linear map inside an attention; a mode with other derivatives overrides these three."""
+        """A linear map inside an attention; a mode with other derivatives overrides these."""
         return F.linear(x, weight, bias)
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:

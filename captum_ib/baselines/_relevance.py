@@ -155,18 +155,10 @@ class RelevanceMode(AttentionRecorder):
         RuntimeError: on the forward pass, for an operation without a rule.
     """
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict | None = None
-    ) -> Any:
-        """See the class."""
-        kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention:
-            return self._fused(*args, **kwargs)
-        if func is F.multi_head_attention_forward:
-            return self._multi_head(*args, **kwargs)
+    def compute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """See the base class; the backward of what depends on an attention is its rule."""
         tracked = [a for a in (*args, *kwargs.values()) if _tracked(a)]
-        result = self._ruled(func, args, kwargs, tracked) if tracked else func(*args, **kwargs)
-        return self._seen(result) if func in SOFTMAX else result
+        return self._ruled(func, args, kwargs, tracked) if tracked else func(*args, **kwargs)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """See the base class."""

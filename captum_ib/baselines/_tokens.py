@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from captum_ib.baselines._recorder import AttentionLayer, AttentionRecorder, Transform
-from captum_ib.checks import require_finite, require_size
-from captum_ib.forward import (
-    Call,
-    TowerCall,
-    as_given,
-    calls_of,
-    in_parts,
-    layout_of,
-    per_call,
-    samples_at_once,
-)
+from captum_ib.baselines._samples import as_map
+from captum_ib.checks import require_finite
+from captum_ib.forward import Call, TowerCall, layout_of
 from captum_ib.hooks import AxisTracker, borrowed, roots
 from captum_ib.layout import Axis, TokenLayout
-
-
-class TokenValues(NamedTuple):
-    """Relevance per token.
-
-    Attributes:
-        values: ``(N, T)``.
-        positions: where these tokens lie, as far as the operations of the pass show.
-    """
-
-    values: Tensor
-    positions: Axis | None = None
-
-
-Relevance = Callable[[Call], TokenValues]
-"""Some of the samples → relevance per token."""
 
 Readout = int | Tensor | None
 
@@ -48,17 +22,17 @@ class AttentionMaps:
     """Attention of one call, with the gradients of the explained output.
 
     Attributes:
+        call: the inputs, and what is explained.
         probabilities: per layer ``(N, heads, T, T)``, float32, detached.
         gradients: of the output with respect to them; the same shapes.
         layers: what the recorder saw of each layer.
-        output: the model's output, detached.
         positions: where the tokens lie, as far as the operations of the pass show.
     """
 
+    call: Call
     probabilities: list[Tensor]
     gradients: list[Tensor]
     layers: list[AttentionLayer]
-    output: Tensor
     positions: Axis | None = None
 
     def readout(self, readout: Readout) -> Tensor:
@@ -92,6 +66,21 @@ class AttentionMaps:
                 f"{readout!r}"
             )
         return nn.functional.one_hot(index % tokens, tokens).to(last.dtype)
+
+    def layout(self, given: TokenLayout | None) -> TokenLayout:
+        """Where the tokens lie: as given, as the pass shows, or as the model states."""
+        tokens = self.probabilities[0].shape[-1]
+        shaped = torch.empty(self.call.n, tokens, 1, device="meta")
+        axes = (Axis("samples"), self.positions, Axis("channels"))
+        return layout_of(self.call, nn.Identity(), shaped, "attention", given, axes)
+
+    def map(self, values: Tensor, given: TokenLayout | None) -> Tensor:
+        """Token values ``(N, T)`` → ``(N, 1, h, w)`` without prefix tokens, or ``(N, T)`` with
+        padding 0."""
+        layout = self.layout(given)
+        if layout.kind == "sequence":
+            values = as_map(self.call, values)
+        return layout.attribution(values.unsqueeze(-1))
 
 
 def attention_maps(
@@ -132,7 +121,8 @@ def attention_maps(
     places = _positions(tracker, graph)
     for number, value in enumerate(maps):
         require_finite(value, f"attention map {number}")
-    return AttentionMaps(maps, [g.float() for g in gradients], layers, output.detach(), places)
+    slopes = [gradient.float() for gradient in gradients]
+    return AttentionMaps(call, maps, slopes, layers, places)
 
 
 def _positions(tracker: AxisTracker, maps: list[Tensor]) -> Axis | None:
@@ -189,60 +179,3 @@ def follow_residual(row: Tensor, maps: list[Tensor]) -> Tensor:
     for matrix in reversed(maps):
         row = row + torch.einsum("ni,nij->nj", row, matrix)
     return row
-
-
-@dataclass(frozen=True)
-class TokenSettings:
-    """How token relevance becomes what ``attribute`` returns.
-
-    Attributes:
-        internal_batch_size: at most so many samples at once.
-        layout: the tokens' layout where it can't be inferred; for a pair one per tower.
-    """
-
-    internal_batch_size: int | None = None
-    layout: Any = None
-
-    def __post_init__(self) -> None:
-        require_size("internal_batch_size", self.internal_batch_size)
-
-
-def explain_tokens(
-    forward_func: Callable[..., Any],
-    inputs: Any,
-    target: Any,
-    additional_forward_args: Any,
-    relevance: Relevance,
-    settings: TokenSettings,
-) -> Any:
-    """``relevance`` for all samples, by position: a map, or one per tower of a pair."""
-    calls = calls_of(forward_func, inputs, target, additional_forward_args)
-    layouts = per_call(settings.layout, "layout", calls)
-    maps = []
-    for call, layout in zip(calls, layouts, strict=True):
-        size = samples_at_once(call.n, settings.internal_batch_size)
-        parts = [relevance(part) for part in in_parts(call, size)]
-        values = torch.cat([part.values for part in parts])
-        require_finite(values, "the attribution")
-        maps.append(by_position(call, TokenValues(values, parts[0].positions), layout))
-    return as_given(maps, calls)
-
-
-def by_position(call: Call, found: TokenValues, layout: TokenLayout | None = None) -> Tensor:
-    """Token values ``(N, T)`` → ``(N, 1, h, w)`` without prefix tokens, or ``(N, T)`` with
-    padding 0."""
-    values = found.values
-    layout = token_layout(call, int(values.shape[1]), layout, found.positions)
-    if layout.kind == "sequence":
-        mask = call.valid_tokens(int(values.shape[1]))
-        values = values if mask is None else values * mask
-    return layout.attribution(values.unsqueeze(-1))
-
-
-def token_layout(
-    call: Call, tokens: int, layout: TokenLayout | None = None, positions: Axis | None = None
-) -> TokenLayout:
-    """Where the tokens of a call's model lie: as given, as a pass shows, or as the model states."""
-    shaped = torch.empty(call.n, tokens, 1, device="meta")
-    axes = (Axis("samples"), positions, Axis("channels"))
-    return layout_of(call, nn.Identity(), shaped, "attention", layout, axes)

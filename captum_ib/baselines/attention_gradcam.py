@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_ib.baselines._tokens import (
-    AttentionMaps,
-    Readout,
-    TokenSettings,
-    TokenValues,
-    attention_maps,
-    explain_tokens,
-    token_layout,
-)
+from captum_ib.baselines._samples import explained
+from captum_ib.baselines._tokens import AttentionMaps, Readout, attention_maps
 from captum_ib.facts import OUTPUT, Facts
-from captum_ib.forward import Call, Inputs, Named, log_usage
+from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage
 from captum_ib.layout import TokenLayout
 
 
@@ -29,10 +21,6 @@ class AttentionGradCAM(Named, Attribution):
     The heads are the channels: with a_h the attention of head h from the token that is read to all
     patches, and g_h its gradient, the map is (E_h[ḡ_h · a_h])⁺ with ḡ_h the mean of g_h over the
     patches (Selvaraju et al., ICCV 2017, eq. 1–2). Values are ≥ 0, in units of the output.
-
-    Args:
-        forward_func: the model, a function that calls it, or a
-            :class:`~captum_ib.models.dual_encoder.DualEncoder`.
 
     >>> import torch
     >>> from captum_ib import zoo
@@ -51,9 +39,6 @@ class AttentionGradCAM(Named, Attribution):
         passes="1 forward and backward",
     )
 
-    def __init__(self, forward_func: Callable[..., Any]) -> None:
-        super().__init__(forward_func)
-
     @log_usage()
     def attribute(
         self,
@@ -67,50 +52,31 @@ class AttentionGradCAM(Named, Attribution):
         layout: TokenLayout | None = None,
         internal_batch_size: int | None = None,
     ) -> Inputs:
-        """Weighted attention per token.
+        """Weighted attention per token. Common arguments: :mod:`captum_ib.baselines`.
 
         Args:
-            inputs: tensor or tuple of tensors, samples on axis 0; for a ``DualEncoder`` a pair.
-            target: output to explain, in any of Captum's forms; none for a ``DualEncoder``.
-            additional_forward_args: passed on to ``forward_func`` behind the inputs.
             attention_layer: whose attention; negative counts from the end (Chefer et al.: -1).
-            relu_attributions: drop negative values, as Grad-CAM does.
-            readout: index of the token that is read, for all samples or one each; default: the
-                tokens that the output depends on behind the last attention.
-            layout: where the tokens lie, if it can't be inferred; for a pair one per tower.
-            internal_batch_size: samples per forward pass; default all.
-
-        Returns:
-            ``(N, 1, h, w)``, or ``(N, T)`` for sequences; a pair of both for a ``DualEncoder``.
-
-        Raises:
-            ValueError: a model without attention maps; NaN; a target or layer out of range.
-            TypeError: arguments of a wrong type.
         """
+        calls = calls_of(self.forward_func, inputs, target, additional_forward_args)
 
-        def relevance(call: Call) -> TokenValues:
+        def relevance(call: Call, layout: TokenLayout | None) -> Tensor:
             maps = attention_maps(call, start_layer=attention_layer)
             row = maps.readout(readout)
             attention = torch.einsum("ni,nhij->nhj", row, maps.probabilities[0])
             gradient = torch.einsum("ni,nhij->nhj", (row > 0).float(), maps.gradients[0])
-            counted = _counted(call, maps, layout).to(gradient.device)
+            counted = _counted(maps, layout).to(gradient.device)
             weight = (gradient * counted).sum(-1, keepdim=True) / counted.sum(-1, keepdim=True)
             values = (weight * attention).mean(dim=1)
-            values = values.clamp_min(0) if relu_attributions else values
-            return TokenValues(values, maps.positions)
+            return maps.map(values.clamp_min(0) if relu_attributions else values, layout)
 
-        settings = TokenSettings(internal_batch_size, layout)
-        return explain_tokens(
-            self.forward_func, inputs, target, additional_forward_args, relevance, settings
-        )
+        return explained(calls, relevance, internal_batch_size, layout=layout)
 
 
-def _counted(call: Call, maps: AttentionMaps, layout: Any) -> Tensor:
+def _counted(maps: AttentionMaps, layout: TokenLayout | None) -> Tensor:
     """Positions over which the gradient is averaged, ``(1 or N, 1, T)``: patches, valid tokens."""
     tokens = maps.probabilities[0].shape[-1]
-    given = layout if isinstance(layout, TokenLayout) else None
-    known = token_layout(call, tokens, given, maps.positions)
+    known = maps.layout(layout)
     counted = torch.ones(1, 1, tokens, dtype=torch.float32)
     counted[..., : known.prefix] = 0
-    valid = call.valid_tokens(tokens) if known.kind == "sequence" else None
+    valid = maps.call.valid_tokens(tokens) if known.kind == "sequence" else None
     return counted if valid is None else valid.float().unsqueeze(1)

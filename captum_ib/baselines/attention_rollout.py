@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_ib.baselines._tokens import (
-    Readout,
-    TokenSettings,
-    TokenValues,
-    attention_maps,
-    explain_tokens,
-    follow,
-)
+from captum_ib.baselines._samples import explained
+from captum_ib.baselines._tokens import Readout, attention_maps, follow
 from captum_ib.facts import Facts
-from captum_ib.forward import Call, Inputs, Named, log_usage
+from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage
 from captum_ib.layout import TokenLayout
 
 
@@ -30,10 +23,6 @@ class AttentionRollout(Named, Attribution):
     helps to find that token where outputs are read from different ones.
 
     Values are shares: a sample's tokens sum to 1, those that the map leaves out included.
-
-    Args:
-        forward_func: the model, a function that calls it, or a
-            :class:`~captum_ib.models.dual_encoder.DualEncoder`.
 
     >>> import torch
     >>> from captum_ib import zoo
@@ -52,9 +41,6 @@ class AttentionRollout(Named, Attribution):
         passes="1 forward, backward to the last attention",
     )
 
-    def __init__(self, forward_func: Callable[..., Any]) -> None:
-        super().__init__(forward_func)
-
     @log_usage()
     def attribute(
         self,
@@ -69,33 +55,16 @@ class AttentionRollout(Named, Attribution):
     ) -> Inputs:
         """Share of each token in the token that is read.
 
-        Args:
-            inputs: tensor or tuple of tensors, samples on axis 0; for a ``DualEncoder`` a pair.
-            target: see the class.
-            additional_forward_args: passed on to ``forward_func`` behind the inputs.
-            start_layer: first attention layer of the product; negative counts from the end.
-            readout: index of the token that is read, for all samples or one each; default: the
-                tokens that the output depends on behind the last attention.
-            layout: where the tokens lie, if it can't be inferred; for a pair one per tower.
-            internal_batch_size: samples per forward pass; default all.
-
-        Returns:
-            ``(N, 1, h, w)``, or ``(N, T)`` for sequences; a pair of both for a ``DualEncoder``.
-
-        Raises:
-            ValueError: a model without attention maps; NaN; a target or layer out of range.
-            TypeError: arguments of a wrong type.
+        Common arguments: :mod:`captum_ib.baselines`.
         """
+        calls = calls_of(self.forward_func, inputs, target, additional_forward_args)
 
-        def relevance(call: Call) -> TokenValues:
+        def relevance(call: Call, layout: TokenLayout | None) -> Tensor:
             maps = attention_maps(call, start_layer=start_layer, any_output=True)
-            row = follow(maps.readout(readout), [_mixed(a) for a in maps.probabilities])
-            return TokenValues(row, maps.positions)
+            row = follow(maps.readout(readout), [_mixed(A) for A in maps.probabilities])
+            return maps.map(row, layout)
 
-        settings = TokenSettings(internal_batch_size, layout)
-        return explain_tokens(
-            self.forward_func, inputs, target, additional_forward_args, relevance, settings
-        )
+        return explained(calls, relevance, internal_batch_size, layout=layout)
 
 
 def _mixed(probabilities: Tensor) -> Tensor:

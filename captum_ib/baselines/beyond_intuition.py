@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -10,18 +9,11 @@ from captum.attr import Attribution
 from torch import Tensor, nn
 
 from captum_ib.baselines._perturb import Canvas
-from captum_ib.baselines._tokens import (
-    AttentionMaps,
-    Readout,
-    TokenSettings,
-    TokenValues,
-    attention_maps,
-    explain_tokens,
-    layer_start,
-)
-from captum_ib.checks import require_count, require_finite
+from captum_ib.baselines._samples import explained
+from captum_ib.baselines._tokens import AttentionMaps, Readout, attention_maps, layer_start
+from captum_ib.checks import require_choice, require_count, require_finite
 from captum_ib.facts import Facts
-from captum_ib.forward import Call, Inputs, Named, log_usage, watched
+from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage, watched
 from captum_ib.hooks import CompositeHook, borrowed, roots, samples_axis_of
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import blocks_of
@@ -41,10 +33,6 @@ class BeyondIntuition(Named, Attribution):
     the baseline. The result is the row of P ⊙ F of the token that the output is read from (its
     magnitude of P for ``"token"``, as in the authors' code). Values are ≥ 0 and relative.
 
-    Args:
-        forward_func: the model, a function that calls it, or a
-            :class:`~captum_ib.models.dual_encoder.DualEncoder`.
-
     >>> from captum_ib import zoo
     >>> model = zoo.load("vit-scenes").model
     >>> size = model.patch_embed.img_size
@@ -62,9 +50,6 @@ class BeyondIntuition(Named, Attribution):
         options={"steps": "n_steps"},
     )
 
-    def __init__(self, forward_func: Callable[..., Any]) -> None:
-        super().__init__(forward_func)
-
     @log_usage()
     def attribute(
         self,
@@ -80,56 +65,36 @@ class BeyondIntuition(Named, Attribution):
         layout: TokenLayout | None = None,
         internal_batch_size: int | None = None,
     ) -> Inputs:
-        """Relevance per token.
+        """Relevance per token. Common arguments: :mod:`captum_ib.baselines`.
 
         Args:
-            inputs: images or token ids, samples on axis 0; for a ``DualEncoder`` a pair.
-            baselines: where the path starts: a number, or a tensor that broadcasts to the inputs
-                (default 0); for token ids an id (default: the embedding 0).
-            target: output to explain, in any of Captum's forms; none for a ``DualEncoder``.
-            additional_forward_args: passed on to ``forward_func`` behind the inputs.
+            baselines: where the path starts.
             n_steps: points on the path, both ends among them (authors' code: 20).
             variant: see the class.
-            start_layer: first attention layer of the perception; negative counts from the end (the
-                authors' code for ViT-B: 3 for ``"head"``, 5 for ``"token"``).
-            readout: index of the token that is read, for all samples or one each; default: the
-                tokens that the output depends on behind the last attention.
-            layout: where the tokens lie, if it can't be inferred; for a pair one per tower.
-            internal_batch_size: samples per forward pass; default all.
-
-        Returns:
-            ``(N, 1, h, w)``, or ``(N, T)`` for sequences; a pair of both for a ``DualEncoder``.
+            start_layer: of the perception (the authors' code for ViT-B: 3 for ``"head"``, 5 for
+                ``"token"``).
 
         Raises:
-            ValueError: a model without attention maps, or (``"token"``) whose blocks are unknown;
-                NaN; a setting or target out of range.
-            TypeError: arguments of a wrong type.
+            ValueError: for ``"token"`` also blocks that are not known.
         """
         require_count("n_steps", n_steps)
-        if variant not in ("head", "token"):
-            raise ValueError(f'variant must be "head" or "token", given {variant!r}')
+        require_choice("variant", variant, ("head", "token"))
+        calls = calls_of(self.forward_func, inputs, target, additional_forward_args)
 
-        def relevance(call: Call) -> TokenValues:
+        def relevance(call: Call, baseline: Any, layout: TokenLayout | None) -> Tensor:
             if variant == "head":
                 maps = attention_maps(call, start_layer=start_layer)
                 layers = _by_heads(maps)
             else:
                 maps, layers = _by_tokens(call, start_layer)
-            perception = torch.eye(
-                layers[0].shape[-1], device=layers[0].device, dtype=layers[0].dtype
-            )
-            perception = perception.expand(call.n, -1, -1)
+            P = torch.eye(layers[0].shape[-1], device=layers[0].device, dtype=layers[0].dtype)
+            P = P.expand(call.n, -1, -1)
             for layer in layers:
-                perception = perception + layer @ perception
-            feedback = _feedback(call, baselines, n_steps)
-            row = maps.readout(readout)
-            values = torch.einsum("ni,nij->nj", row, perception.abs() * feedback)
-            return TokenValues(values, maps.positions)
+                P = P + layer @ P
+            weights = P.abs() * _feedback(call, baseline, n_steps)
+            return maps.map(torch.einsum("ni,nij->nj", maps.readout(readout), weights), layout)
 
-        settings = TokenSettings(internal_batch_size, layout)
-        return explain_tokens(
-            self.forward_func, inputs, target, additional_forward_args, relevance, settings
-        )
+        return explained(calls, relevance, internal_batch_size, baselines=baselines, layout=layout)
 
 
 def _by_heads(maps: AttentionMaps) -> list[Tensor]:

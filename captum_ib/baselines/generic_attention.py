@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from captum.attr import Attribution
+from torch import Tensor
 
-from captum_ib.baselines._tokens import (
-    Readout,
-    TokenSettings,
-    TokenValues,
-    attention_maps,
-    explain_tokens,
-    follow_residual,
-)
+from captum_ib.baselines._samples import explained
+from captum_ib.baselines._tokens import Readout, attention_maps, follow_residual
 from captum_ib.facts import Facts
-from captum_ib.forward import Call, Inputs, Named, log_usage, logit_scale
+from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage, logit_scale
 from captum_ib.layout import TokenLayout
 
 
@@ -27,12 +21,7 @@ class GenericAttention(Named, Attribution):
     the row of R of the token that the output is read from (section 3.4): the class token of a
     ViT or BERT, the end token of a CLIP text tower, the mean over patches with mean pooling.
 
-    On a :class:`~captum_ib.models.dual_encoder.DualEncoder`, ``inputs`` is a pair and so is the
-    result. Values are ≥ 0 and relative:
-    a token's own residual path counts 1.
-
-    Args:
-        forward_func: the model, a function that calls it, or a ``DualEncoder``.
+    Values are ≥ 0 and relative: a token's own residual path counts 1.
 
     >>> from captum_ib import zoo
     >>> model = zoo.load("vit-scenes").model
@@ -51,9 +40,6 @@ class GenericAttention(Named, Attribution):
         passes="1 forward and backward",
     )
 
-    def __init__(self, forward_func: Callable[..., Any]) -> None:
-        super().__init__(forward_func)
-
     @log_usage()
     def attribute(
         self,
@@ -67,41 +53,23 @@ class GenericAttention(Named, Attribution):
         layout: TokenLayout | None = None,
         internal_batch_size: int | None = None,
     ) -> Inputs:
-        """Relevance per token.
+        """Relevance per token. Common arguments: :mod:`captum_ib.baselines`.
 
         Args:
-            inputs: tensor or tuple of tensors, samples on axis 0; for a ``DualEncoder`` a pair.
-            target: output to explain, in any of Captum's forms; none for a ``DualEncoder``.
-            additional_forward_args: passed on to ``forward_func`` behind the inputs.
-            start_layer: first attention layer of the product; negative counts from the end (the
-                paper's CLIP notebook: -1, the last one).
+            start_layer: the paper's CLIP notebook: -1, the last one.
             scale: factor on the output; the gradients grow with it, the residual path does not.
                 Default: 1, and for a ``DualEncoder`` the factor that the model itself has on the
                 cosine (``logit_scale``), as in the paper's CLIP notebook.
-            readout: index of the token that is read, for all samples or one each; default: the
-                tokens that the output depends on behind the last attention.
-            layout: where the tokens lie, if it can't be inferred; for a pair one per tower.
-            internal_batch_size: samples per forward pass; default all.
-
-        Returns:
-            ``(N, 1, h, w)``, or ``(N, T)`` for sequences; a pair of both for a ``DualEncoder``.
-
-        Raises:
-            ValueError: a model without attention maps; NaN; a target or layer out of range.
-            TypeError: arguments of a wrong type.
         """
-
+        calls = calls_of(self.forward_func, inputs, target, additional_forward_args)
         factor = logit_scale(self.forward_func) if scale is None else scale
 
-        def relevance(call: Call) -> TokenValues:
+        def relevance(call: Call, layout: TokenLayout | None) -> Tensor:
             maps = attention_maps(call, start_layer=start_layer)
-            weighted = [
-                (factor * gradient * probability).clamp_min(0).mean(dim=1)
-                for probability, gradient in zip(maps.probabilities, maps.gradients, strict=True)
+            A_bar = [  # eq. 5
+                (factor * gradient * A).clamp_min(0).mean(dim=1)
+                for A, gradient in zip(maps.probabilities, maps.gradients, strict=True)
             ]
-            return TokenValues(follow_residual(maps.readout(readout), weighted), maps.positions)
+            return maps.map(follow_residual(maps.readout(readout), A_bar), layout)  # eq. 6
 
-        settings = TokenSettings(internal_batch_size, layout)
-        return explain_tokens(
-            self.forward_func, inputs, target, additional_forward_args, relevance, settings
-        )
+        return explained(calls, relevance, internal_batch_size, layout=layout)

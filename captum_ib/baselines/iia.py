@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,17 +10,11 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_ib.baselines._perturb import Canvas
-from captum_ib.baselines._tokens import (
-    Readout,
-    TokenSettings,
-    TokenValues,
-    attention_maps,
-    explain_tokens,
-    follow_residual,
-)
-from captum_ib.checks import require_count
+from captum_ib.baselines._samples import explained
+from captum_ib.baselines._tokens import Readout, attention_maps, follow_residual
+from captum_ib.checks import require_choice, require_count
 from captum_ib.facts import Facts
-from captum_ib.forward import Call, Inputs, Named, log_usage, watched
+from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage, watched
 from captum_ib.layout import TokenLayout
 
 
@@ -41,10 +34,6 @@ class IIA(Named, Attribution):
 
     ``n_steps`` forward passes of ``n_steps`` rows per sample, or ``n_steps²`` rows for IIA3.
 
-    Args:
-        forward_func: the model, a function that calls it, or a
-            :class:`~captum_ib.models.dual_encoder.DualEncoder`.
-
     >>> from captum_ib import zoo
     >>> model = zoo.load("vit-scenes").model
     >>> size = model.patch_embed.img_size
@@ -62,9 +51,6 @@ class IIA(Named, Attribution):
         options={"steps": "n_steps"},
     )
 
-    def __init__(self, forward_func: Callable[..., Any]) -> None:
-        super().__init__(forward_func)
-
     @log_usage()
     def attribute(
         self,
@@ -79,34 +65,20 @@ class IIA(Named, Attribution):
         layout: TokenLayout | None = None,
         internal_batch_size: int | None = None,
     ) -> Inputs:
-        """Relevance per token.
+        """Relevance per token. Common arguments: :mod:`captum_ib.baselines`.
 
         Args:
-            inputs: images or token ids, samples on axis 0; for a ``DualEncoder`` a pair.
-            baselines: where the input starts: a number, or a tensor that broadcasts to the inputs
-                (default 0); for token ids an id (default: the embedding 0).
-            target: output to explain, in any of Captum's forms; none for a ``DualEncoder``.
-            additional_forward_args: passed on to ``forward_func`` behind the inputs.
+            baselines: where the input starts.
             n_steps: points of each integral (paper: 10).
             n_integrals: 2 or 3, see the class.
-            readout: index of the token that is read, for all samples or one each; default: the
-                tokens that the output depends on behind the last attention.
-            layout: where the tokens lie, if it can't be inferred; for a pair one per tower.
             internal_batch_size: most rows (samples · points of the inner integrals) per pass; at
                 least one sample at a time; default all.
-
-        Returns:
-            ``(N, 1, h, w)``, or ``(N, T)`` for sequences; a pair of both for a ``DualEncoder``.
-
-        Raises:
-            ValueError: a model without attention maps; NaN; a setting or target out of range.
-            TypeError: arguments of a wrong type.
         """
         require_count("n_steps", n_steps)
-        if n_integrals not in (2, 3):
-            raise ValueError(f"n_integrals must be 2 or 3, given {n_integrals!r}")
+        require_choice("n_integrals", n_integrals, (2, 3))
+        calls = calls_of(self.forward_func, inputs, target, additional_forward_args)
 
-        def relevance(call: Call) -> TokenValues:
+        def relevance(call: Call, baseline: Any, layout: TokenLayout | None) -> Tensor:
             maps = attention_maps(call)
             row, depth = maps.readout(readout), len(maps.probabilities)
             if depth < n_integrals - 1:
@@ -114,20 +86,17 @@ class IIA(Named, Attribution):
                     f"n_integrals={n_integrals} needs {n_integrals - 1} attention layers, the "
                     f"model has {depth}"
                 )
-            canvas = Canvas.of(call, baselines)
+            canvas = Canvas.of(call, baseline)
             inner = _Inner(n_steps, n_integrals - 1, depth, call.n)
             total = torch.zeros_like(row)
             for step in watched(range(1, n_steps + 1)):
                 state = torch.lerp(canvas.baseline, canvas.values, step / n_steps)
                 total += inner.mean(canvas.at(state), row)
-            return TokenValues(total / n_steps, maps.positions)
+            return maps.map(total / n_steps, layout)
 
-        settings = TokenSettings(internal_batch_size, layout)
-        if internal_batch_size is not None:
-            rows = n_steps ** (n_integrals - 1)
-            settings = TokenSettings(max(1, internal_batch_size // rows), layout)
-        return explain_tokens(
-            self.forward_func, inputs, target, additional_forward_args, relevance, settings
+        rows = n_steps ** (n_integrals - 1)
+        return explained(
+            calls, relevance, internal_batch_size, rows, baselines=baselines, layout=layout
         )
 
 

@@ -21,7 +21,7 @@ class LayerGradCAM(OneLayer, GradientAttribution):
     stay out of both. On channels-first feature maps it is Captum's ``LayerGradCam``, which knows
     no other layout. Signed unless ``relu_attributions``, in units of the output.
 
-    See :class:`~captum_ib.baselines.one_layer.OneLayer` for the arguments.
+    See :class:`~captum_ib.baselines.one_layer.OneLayer` for the layer.
 
     >>> import torch
     >>> from captum_ib import zoo
@@ -53,36 +53,22 @@ class LayerGradCAM(OneLayer, GradientAttribution):
         layout: TokenLayout | None = None,
         internal_batch_size: int | None = None,
     ) -> Inputs:
-        """Weighted sum of the layer's channels.
-
-        Args:
-            inputs: tensor or tuple of tensors, samples on axis 0; for a ``DualEncoder`` a pair.
-            target: output to explain, in any of Captum's forms; none for a ``DualEncoder``.
-            additional_forward_args: passed on to ``forward_func`` behind the inputs.
-            attribute_to_layer_input: take the layer's input instead of its output.
-            relu_attributions: drop negative values, as the paper does.
-            layout: the layer's axes, where they can't be inferred; for a pair one per tower.
-            internal_batch_size: samples per forward pass; default all.
-
-        Returns:
-            ``(N, 1, h, w)`` or ``(N, T)``, padding 0; a pair for a ``DualEncoder``.
+        """Weighted sum of the layer's channels. Common arguments: :mod:`captum_ib.baselines`.
 
         Raises:
-            ValueError: NaN; a target out of range; a layout that can't be told.
-            TypeError: arguments of a wrong type.
             RuntimeError: the output does not depend on the layer.
         """
 
-        def explain(call: Call, layer: NamedLayer, given: TokenLayout | None) -> Tensor:
+        def explain(call: Call, layer: NamedLayer, layout: TokenLayout | None) -> Tensor:
             state = layer_state(
-                call, layer, given, gradient=True, to_input=attribute_to_layer_input
+                call, layer, layout, gradient=True, to_input=attribute_to_layer_input
             )
             counted = state.counted()
             slopes = state.positions(state.gradient)
-            weights = (slopes * counted).sum(dim=1, keepdim=True) / counted.sum(1, keepdim=True)
-            values = (weights * state.positions(state.activation)).sum(dim=-1)
+            alpha = (slopes * counted).sum(dim=1, keepdim=True) / counted.sum(1, keepdim=True)
+            values = (alpha * state.positions(state.activation)).sum(dim=-1)
             return state.map(values.clamp_min(0) if relu_attributions else values)
 
-        return self._explain(
-            inputs, target, additional_forward_args, explain, layout, internal_batch_size
+        return self.explain_layers(
+            inputs, target, additional_forward_args, explain, internal_batch_size, layout=layout
         )

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from captum.attr import GradientAttribution
 from torch import Tensor
 
-from captum_ib.baselines._perturb import Canvas
-from captum_ib.baselines.fast_ig import explain_inputs
+from captum_ib.baselines._perturb import Canvas, explain_inputs
 from captum_ib.checks import require_choice, require_count
 from captum_ib.facts import Facts
-from captum_ib.forward import Inputs, Named, TowerCall, log_usage, predicted, watched
+from captum_ib.forward import Inputs, Named, calls_of, log_usage, predicted, watched
 
 
 class MFABA(Named, GradientAttribution):
@@ -31,10 +29,6 @@ class MFABA(Named, GradientAttribution):
     first step is always made, also from an input that is predicted as something else. A
     single output per sample, such as the similarity of a pair, has no boundary: all steps are made.
 
-    Args:
-        forward_func: the model, a function that calls it, or a
-            :class:`~captum_ib.models.dual_encoder.DualEncoder`.
-
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2))
     >>> MFABA(model).attribute(torch.rand(2, 3, 4, 4), target=1).shape
     torch.Size([2, 3, 4, 4])
@@ -49,9 +43,6 @@ class MFABA(Named, GradientAttribution):
         passes="at most 51 forward and backward",
         options={"steps": "n_steps"},
     )
-
-    def __init__(self, forward_func: Callable[..., Any]) -> None:
-        super().__init__(forward_func)
 
     @log_usage()
     def attribute(
@@ -71,20 +62,16 @@ class MFABA(Named, GradientAttribution):
     ) -> Inputs:
         """Share of each input element in the fall of the score.
 
+        Common arguments: :mod:`captum_ib.baselines`.
+
         Args:
-            inputs: images ``(N, C, H, W)``, token ids ``(N, T)`` or embeddings ``(N, T, C)``; for
-                a ``DualEncoder`` a pair.
-            target: output to explain, in any of Captum's forms; none for a ``DualEncoder``.
-            additional_forward_args: passed on to ``forward_func`` behind the inputs.
             n_steps: most steps (authors' code: 50).
             method: order of the Taylor expansion, see the class.
-            internal_batch_size: samples per forward pass; default all.
             direction: see the class (authors' recommendation: ``"sharp"``).
             step_size: length of a step, in units of the input: the L2 norm of a sharp one (default
                 0.1), the size of every element of a smooth one (default 0.001); authors' code.
-            score: f, the probability of the target (softmax, authors' code; of a single logit its
-                sigmoid, which ends the path where it turns negative) or the output itself;
-                one output per sample without a target is taken as it is.
+            score: f (authors' code: the probability; of a single logit the sigmoid, which ends the
+                path where it turns negative).
             lower: smallest value that an input may take on the path.
             upper: largest value.
 
@@ -92,13 +79,15 @@ class MFABA(Named, GradientAttribution):
             Shaped like the inputs, as Captum's gradient methods; for token ids the sum over the
             embedding's channels, ``(N, T)``, padding 0. A pair for a ``DualEncoder``, whose image
             map is summed over channels, ``(N, 1, H, W)``.
-
-        Raises:
-            ValueError: NaN; a setting or target out of range.
-            TypeError: arguments of a wrong type.
         """
-        _check(n_steps, method, direction, step_size, score)
-        length = step_size if step_size is not None else {"sharp": 0.1}.get(direction, 0.001)
+        require_count("n_steps", n_steps)
+        require_choice("method", method, ("second_order", "first_order"))
+        require_choice("direction", direction, ("sharp", "smooth"))
+        require_choice("score", score, ("probability", "output"))
+        if step_size is not None and not step_size > 0:
+            raise ValueError(f"step_size must be positive, given {step_size}")
+        length = step_size or {"sharp": 0.1, "smooth": 0.001}[direction]
+        calls = calls_of(self.forward_func, inputs, target, additional_forward_args)
 
         def explain(canvas: Canvas) -> Tensor:
             path = _Path(canvas, score == "probability")
@@ -119,15 +108,7 @@ class MFABA(Named, GradientAttribution):
                 state, slope, active = moved, next_slope, active & still
             return total
 
-        return explain_inputs(
-            self.forward_func,
-            inputs,
-            None,
-            target,
-            additional_forward_args,
-            explain,
-            internal_batch_size,
-        )
+        return explain_inputs(calls, explain, internal_batch_size)
 
 
 class _Path:
@@ -142,7 +123,7 @@ class _Path:
         call = self.canvas.at(state)
         output = call.run()
         (slope,) = torch.autograd.grad(call.score(output, self.probability).sum(), state)
-        index = None if isinstance(call, TowerCall) else call.index(output)
+        index = call.index(output)
         if index is None or output.ndim != 2:
             own_side = torch.ones(len(output), dtype=torch.bool, device=output.device)
         else:
@@ -159,12 +140,3 @@ def _step(slope: Tensor, direction: str) -> Tensor:
 
 def _as(per_sample: Tensor, like: Tensor) -> Tensor:
     return per_sample.view(-1, *[1] * (like.ndim - 1))
-
-
-def _check(n_steps: int, method: str, direction: str, step_size: float | None, score: str) -> None:
-    require_count("n_steps", n_steps)
-    require_choice("method", method, ("second_order", "first_order"))
-    require_choice("direction", direction, ("sharp", "smooth"))
-    require_choice("score", score, ("probability", "output"))
-    if step_size is not None and not step_size > 0:
-        raise ValueError(f"step_size must be positive, given {step_size}")

@@ -10,17 +10,14 @@ import torch
 from captum.attr import LayerAttribution
 from torch import Tensor, nn
 
+from captum_ib.baselines._samples import explained
 from captum_ib.checks import require_finite
 from captum_ib.forward import (
     Call,
     Named,
-    as_given,
     calls_of,
-    in_parts,
     layout_of,
     one_layer_each,
-    per_call,
-    samples_at_once,
     sequence_mask,
 )
 from captum_ib.hooks import (
@@ -32,11 +29,8 @@ from captum_ib.hooks import (
     samples_axis_of,
 )
 from captum_ib.layout import TokenLayout
-from captum_ib.models.architectures import FIRST_NORMS
+from captum_ib.models.architectures import first_norm
 from captum_ib.models.layers import LayerLike, NamedLayer, blocks_of
-
-Explain = Callable[[Call, NamedLayer, TokenLayout | None], Tensor]
-"""(some of the samples, the layer, given layout) → their maps."""
 
 
 class OneLayer(Named, LayerAttribution):
@@ -64,25 +58,19 @@ class OneLayer(Named, LayerAttribution):
         self.layers = one_layer_each(forward_func, layer, self.get_name(), self._default)
         super().__init__(forward_func, self.layers[0][1])
 
-    def _explain(
+    def explain_layers(
         self,
         inputs: Any,
         target: Any,
         additional_forward_args: Any,
-        explain: Explain,
-        layout: Any,
+        explain: Callable[..., Tensor],
         internal_batch_size: int | None = None,
+        **settings: Any,
     ) -> Any:
-        """``explain`` for all samples, for both towers of a pair."""
+        """``explain`` (some of the samples, the layer, setting, …) for all samples, both towers."""
         calls = calls_of(self.forward_func, inputs, target, additional_forward_args)
-        layouts = per_call(layout, "layout", calls)
-        maps = []
-        for call, layer, given in zip(calls, self.layers, layouts, strict=True):
-            size = samples_at_once(call.n, internal_batch_size)
-            parts = [explain(part, layer, given) for part in in_parts(call, size)]
-            maps.append(torch.cat(parts))
-            require_finite(maps[-1], "the attribution")
-        return as_given(maps, calls)
+        layers = self.layers if len(calls) > 1 else self.layers[0]
+        return explained(calls, explain, internal_batch_size, layer=layers, **settings)
 
     def _default(self, model: nn.Module, blocks: Sequence[NamedLayer] | None) -> NamedLayer:
         """The layer in a model, or in the blocks of a tower."""
@@ -102,12 +90,8 @@ def _model_site(model: nn.Module, normalised: bool) -> NamedLayer:
 
 
 def _tower_site(stack: Sequence[NamedLayer], normalised: bool) -> NamedLayer:
-    name, block = stack[-1]
-    for norm in FIRST_NORMS if normalised else ():
-        module = getattr(block, norm, None)
-        if isinstance(module, nn.Module) and not isinstance(module, nn.Identity):
-            return f"{name}.{norm}", module
-    return stack[max(0, len(stack) - 2)]
+    site = first_norm(stack[-1]) if normalised else stack[-1]
+    return stack[max(0, len(stack) - 2)] if site is stack[-1] else site
 
 
 @dataclass(frozen=True)

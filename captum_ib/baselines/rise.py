@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -11,20 +11,10 @@ from torch import Tensor
 
 from captum_ib.baselines._masks import GridMasks, TokenMasks
 from captum_ib.baselines._perturb import Canvas, Scorer, chunks, masks_per_pass
-from captum_ib.checks import require_count, require_finite
+from captum_ib.baselines._samples import as_map, explained
+from captum_ib.checks import require_count
 from captum_ib.facts import Facts
-from captum_ib.forward import (
-    Call,
-    Inputs,
-    Named,
-    Tick,
-    as_given,
-    calls_of,
-    draw_seed,
-    log_usage,
-    per_call,
-    progress,
-)
+from captum_ib.forward import Call, Inputs, Named, Tick, calls_of, draw_seed, log_usage, progress
 from captum_ib.hooks import borrowed, roots
 
 
@@ -38,10 +28,6 @@ class RISE(Named, PerturbationAttribution):
 
     The masks of a call are drawn once, the same for all samples, and kept as bits; only those of
     one forward pass exist at full size.
-
-    Args:
-        forward_func: the model, a function that calls it, or a
-            :class:`~captum_ib.models.dual_encoder.DualEncoder`.
 
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
     >>> RISE(model).attribute(torch.rand(3, 1, 8, 8), target=1, n_masks=100, seed=0).shape
@@ -57,9 +43,6 @@ class RISE(Named, PerturbationAttribution):
         passes="4000 forward",
         options={"seed": "seed"},
     )
-
-    def __init__(self, forward_func: Callable[..., Any]) -> None:
-        super().__init__(forward_func)
 
     @log_usage()
     def attribute(
@@ -77,39 +60,21 @@ class RISE(Named, PerturbationAttribution):
         seed: int | None = None,
         show_progress: bool = False,
     ) -> Inputs:
-        """Expected score per visible position.
+        """Expected score per visible position. Common arguments: :mod:`captum_ib.baselines`.
 
         Args:
-            inputs: images ``(N, C, H, W)`` or token ids ``(N, T)``; for a ``DualEncoder`` a pair.
-            baselines: what masked positions become: a number, or a tensor that broadcasts to the
-                inputs; for token ids an id. For a ``DualEncoder`` also one per tower.
-            target: output to explain, in any of Captum's forms; none for a ``DualEncoder``.
-            additional_forward_args: passed on to ``forward_func`` behind the inputs.
             n_masks: masks (paper: 4000 for VGG, 8000 for ResNet).
             grid: cells per side before they are blown up (paper: 7); images only.
             p: probability of a cell to be seen (paper: 0.5).
-            score: f, the softmax probability of the target (the paper's) or the output itself;
-                one output per sample is taken as it is.
-            perturbations_per_eval: masks per forward pass; rows are this times N.
-            seed: of the masks; ``None`` takes one from torch's global generator.
             show_progress: show a progress bar.
 
         Returns:
             ``(N, 1, H, W)`` or ``(N, T)``, padding 0; a pair for a ``DualEncoder``. In units of f.
-
-        Raises:
-            ValueError: NaN; a setting or target out of range.
-            TypeError: arguments of a wrong type.
         """
         settings = _Settings(n_masks, grid, p, score, perturbations_per_eval, draw_seed(seed))
         calls = calls_of(self.forward_func, inputs, target, additional_forward_args)
-        floors = per_call(baselines, "baselines", calls)
         with progress(n_masks * len(calls), self.get_name(), show_progress) as tick:
-            maps = [
-                settings.explain(call, floor, tick)
-                for call, floor in zip(calls, floors, strict=True)
-            ]
-        return as_given(maps, calls)
+            return explained(calls, partial(settings.explain, tick), baselines=baselines)
 
 
 class _Settings:
@@ -125,7 +90,7 @@ class _Settings:
         self.n_masks, self.grid, self.p, self.score, self.seed = n_masks, grid, p, score, seed
         self.per_pass = masks_per_pass(per_pass, n_masks)
 
-    def explain(self, call: Call, baseline: Any, tick: Tick) -> Tensor:
+    def explain(self, tick: Tick, call: Call, baseline: Any) -> Tensor:
         """The map of one input."""
         canvas = Canvas.of(call, baseline)
         masks = self._masks(canvas)
@@ -138,12 +103,7 @@ class _Settings:
                 scores = scorer(canvas.masked(some.unsqueeze(1)))
                 total += torch.einsum("kn,k...->n...", scores, some)
                 tick(len(some))
-        require_finite(total, "the attribution")
-        values = total / (self.p * len(masks))
-        if canvas.values.ndim == 4:
-            return values.unsqueeze(1)
-        valid = call.valid_tokens(values.shape[1])
-        return values if valid is None else values * valid
+        return as_map(call, total / (self.p * len(masks)))
 
     def _masks(self, canvas: Canvas) -> GridMasks | TokenMasks:
         generator = torch.Generator().manual_seed(self.seed)

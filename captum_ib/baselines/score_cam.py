@@ -29,7 +29,7 @@ class ScoreCAM(OneLayer, PerturbationAttribution):
 
     One forward pass per channel and sample. Values are ≥ 0 by the ReLU, in units of the activation.
 
-    See :class:`~captum_ib.baselines.one_layer.OneLayer` for the arguments. The default layer of a
+    See :class:`~captum_ib.baselines.one_layer.OneLayer` for the layer. The default layer of a
     transformer is the last block but one, whole: behind a layer normalisation the channels of a
     token sum to nearly 0, and so would the map of channels with similar weights.
 
@@ -69,32 +69,18 @@ class ScoreCAM(OneLayer, PerturbationAttribution):
     ) -> Inputs:
         """Channels of the layer, weighted by their scores.
 
-        Args:
-            inputs: images ``(N, C, H, W)`` or token ids ``(N, T)``; for a ``DualEncoder`` a pair.
-            baselines: what masked positions become: a number, or a tensor that broadcasts to the
-                inputs (default 0, the mean colour); for token ids an id (default: embedding 0).
-            target: output to explain, in any of Captum's forms; none for a ``DualEncoder``.
-            additional_forward_args: passed on to ``forward_func`` behind the inputs.
-            attribute_to_layer_input: take the layer's input instead of its output.
-            relu_attributions: drop negative values, as the paper does; a map can be 0 everywhere.
-            score: f, the softmax probability of the target or the output itself; one output per
-                sample is taken as it is.
-            layout: the layer's axes, where they can't be inferred; for a pair one per tower.
-            perturbations_per_eval: masks per forward pass; rows are this times N.
-
-        Returns:
-            ``(N, 1, h, w)`` or ``(N, T)``, padding 0; a pair for a ``DualEncoder``.
+        Common arguments: :mod:`captum_ib.baselines`.
 
         Raises:
-            ValueError: NaN; a target out of range; a layout that can't be told; a layer that is
-                constant over its positions.
-            TypeError: arguments of a wrong type.
+            ValueError: a layer that is constant over its positions.
         """
 
-        def explain(call: Call, layer: NamedLayer, given: TokenLayout | None) -> Tensor:
-            state = layer_state(call, layer, given, to_input=attribute_to_layer_input)
-            canvas = Canvas.of(call, baselines)
-            channels = channel_maps(state)
+        def explain(
+            call: Call, layer: NamedLayer, layout: TokenLayout | None, baseline: Any
+        ) -> Tensor:
+            state = layer_state(call, layer, layout, to_input=attribute_to_layer_input)
+            canvas = Canvas.of(call, baseline)
+            channels = channel_maps(state, layer[0])
             size = masks_per_pass(perturbations_per_eval, channels.shape[1])
             with borrowed(roots(call.forward_func, call.run)), torch.no_grad():
                 scorer = Scorer.of(canvas.call, score)
@@ -102,21 +88,33 @@ class ScoreCAM(OneLayer, PerturbationAttribution):
                     scorer(canvas.masked(channel_masks(channels[:, rows], canvas)))
                     for rows in watched(chunks(channels.shape[1], size))
                 ]
-            weights = _weights(torch.cat(scores), channels, layer[0])
-            values = torch.einsum("cn,npc->np", weights, state.positions(state.activation))
+            constant = constant_channels(channels).T
+            alpha = torch.cat(scores).masked_fill(constant, -torch.inf).softmax(dim=0)
+            values = torch.einsum("cn,npc->np", alpha, state.positions(state.activation))
             return state.map(values.clamp_min(0) if relu_attributions else values)
 
-        return self._explain(inputs, target, additional_forward_args, explain, layout)
+        return self.explain_layers(
+            inputs, target, additional_forward_args, explain, layout=layout, baselines=baselines
+        )
 
 
-def channel_maps(state: LayerState) -> Tensor:
-    """The layer's channels as maps ``(N, C, h, w)`` or ``(N, C, T)``; padding takes the minimum."""
+def channel_maps(state: LayerState, layer: str) -> Tensor:
+    """The layer's channels as maps ``(N, C, h, w)`` or ``(N, C, T)``; padding takes the minimum.
+
+    Raises:
+        ValueError: a sample all of whose channels are constant.
+    """
     values = state.positions(state.activation)
     if state.valid is not None:
         counted = state.counted().bool()
         lowest = values.masked_fill(~counted, torch.inf).amin(dim=1, keepdim=True)
         values = torch.where(counted, values, lowest)
     channels = values.transpose(1, 2)
+    if bool(constant_channels(channels).all(dim=1).any()):
+        raise ValueError(
+            f"every channel of layer {layer} is constant over its positions for at least one "
+            "sample, so there is no mask to make of it; choose another layer"
+        )
     if not state.layout.spatial:
         return channels
     grid = channels.unflatten(2, state.layout.grid_of(state.activation))
@@ -141,26 +139,19 @@ def channel_masks(channels: Tensor, canvas: Canvas) -> Tensor:
             f"the layer has {tuple(channels.shape[2:])} positions, the input {canvas.positions}; "
             "choose a layer with the input's tokens, or pass layout="
         )
-    flat = big.flatten(2)
-    low, high = flat.amin(dim=2, keepdim=True), flat.amax(dim=2, keepdim=True)
-    masks = (flat - low) / (high - low).where(high > low, torch.ones_like(high))
     # Before they were blown up: the interpolation of a constant is one only up to rounding.
-    masks = masks.masked_fill(constant_channels(channels).unsqueeze(-1), 0)
+    constant = constant_channels(channels).unsqueeze(-1)
+    masks = min_max(big.flatten(2)).masked_fill(constant, 0)
     return masks.unflatten(2, canvas.positions).transpose(0, 1)
+
+
+def min_max(values: Tensor) -> Tensor:
+    """Values ``(…, P)`` moved and scaled to [0, 1] along the last axis; constants become 0."""
+    low, high = values.amin(dim=-1, keepdim=True), values.amax(dim=-1, keepdim=True)
+    return (values - low) / (high - low).where(high > low, torch.ones_like(high))
 
 
 def constant_channels(channels: Tensor) -> Tensor:
     """Which maps ``(N, K, …)`` are the same everywhere, ``(N, K)``."""
     flat = channels.flatten(2)
     return flat.amax(dim=2) == flat.amin(dim=2)
-
-
-def _weights(scores: Tensor, channels: Tensor, layer: str) -> Tensor:
-    """Softmax of the scores ``(C, N)`` over the channels that are not constant."""
-    constant = constant_channels(channels).T
-    if bool(constant.all(dim=0).any()):
-        raise ValueError(
-            f"every channel of layer {layer} is constant over its positions for at least one "
-            "sample, so there is no mask to make of it; choose another layer"
-        )
-    return scores.masked_fill(constant, -torch.inf).softmax(dim=0)

@@ -10,16 +10,10 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_ib.baselines._relevance import RelevanceMode
-from captum_ib.baselines._tokens import (
-    Readout,
-    TokenSettings,
-    TokenValues,
-    attention_maps,
-    explain_tokens,
-    follow_residual,
-)
+from captum_ib.baselines._samples import explained
+from captum_ib.baselines._tokens import Readout, attention_maps, follow_residual
 from captum_ib.facts import Facts
-from captum_ib.forward import Call, Inputs, Named, log_usage, refuse_pairs
+from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage, refuse_pairs
 from captum_ib.hooks import borrowed, roots
 from captum_ib.layout import TokenLayout
 
@@ -35,9 +29,6 @@ class TransformerAttribution(Named, Attribution):
     Covers encoders made of linear layers, layer normalisation, softmax attention, elementwise
     activations, residual sums and class-token or mean pooling: timm's ViT and DeiT, transformers'
     ViT and BERT.
-
-    Args:
-        forward_func: the model, or a function that calls it.
 
     >>> import torch
     >>> from captum_ib import zoo
@@ -76,40 +67,23 @@ class TransformerAttribution(Named, Attribution):
         layout: TokenLayout | None = None,
         internal_batch_size: int | None = None,
     ) -> Inputs:
-        """Relevance per token.
-
-        Args:
-            inputs: tensor or tuple of tensors, samples on axis 0.
-            target: output to explain, in any of Captum's forms.
-            additional_forward_args: passed on to ``forward_func`` behind the inputs.
-            start_layer: first attention layer of the product; negative counts from the end.
-            readout: index of the token that is read, for all samples or one each; default: the
-                tokens that the output depends on behind the last attention.
-            layout: where the tokens lie, if it can't be inferred.
-            internal_batch_size: samples per forward pass; default all.
-
-        Returns:
-            ``(N, 1, h, w)``, or ``(N, T)`` for sequences.
+        """Relevance per token. Common arguments: :mod:`captum_ib.baselines`.
 
         Raises:
-            ValueError: a model without attention maps; NaN; a target or layer out of range.
-            TypeError: arguments of a wrong type.
             RuntimeError: the model holds an operation that has no relevance rule.
         """
+        calls = calls_of(self.forward_func, inputs, target, additional_forward_args)
 
-        def relevance(call: Call) -> TokenValues:
+        def relevance(call: Call, layout: TokenLayout | None) -> Tensor:
             maps = attention_maps(call, start_layer=start_layer)
-            shares = _relevance_of_maps(call)[-len(maps.gradients) :]
-            weighted = [
+            R = _relevance_of_maps(call)[-len(maps.gradients) :]
+            A_bar = [  # eq. 13, without the identity
                 (gradient * share).clamp_min(0).mean(dim=1)
-                for gradient, share in zip(maps.gradients, shares, strict=True)
+                for gradient, share in zip(maps.gradients, R, strict=True)
             ]
-            return TokenValues(follow_residual(maps.readout(readout), weighted), maps.positions)
+            return maps.map(follow_residual(maps.readout(readout), A_bar), layout)  # eq. 14
 
-        settings = TokenSettings(internal_batch_size, layout)
-        return explain_tokens(
-            self.forward_func, inputs, target, additional_forward_args, relevance, settings
-        )
+        return explained(calls, relevance, internal_batch_size, layout=layout)
 
 
 def _relevance_of_maps(call: Call) -> list[Tensor]:

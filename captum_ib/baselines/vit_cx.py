@@ -9,8 +9,9 @@ from captum.attr import PerturbationAttribution
 from torch import Tensor
 
 from captum_ib.baselines._perturb import Canvas, Scorer, chunks, masks_per_pass
+from captum_ib.baselines._samples import as_map
 from captum_ib.baselines.one_layer import OneLayer, layer_state
-from captum_ib.baselines.score_cam import channel_maps, channel_masks
+from captum_ib.baselines.score_cam import channel_maps, channel_masks, min_max
 from captum_ib.facts import Facts
 from captum_ib.forward import Call, Inputs, draw_seed, log_usage, watched
 from captum_ib.hooks import borrowed, roots
@@ -32,7 +33,7 @@ class ViTCX(OneLayer, PerturbationAttribution):
     constant; without it a value is the mean impact of the masks that show the pixel, in units of
     f. On text the masks and the noise lie on the token embeddings.
 
-    See :class:`~captum_ib.baselines.one_layer.OneLayer` for the arguments. Merging needs SciPy.
+    See :class:`~captum_ib.baselines.one_layer.OneLayer` for the layer. Merging needs SciPy.
 
     >>> import torch
     >>> from captum_ib import zoo
@@ -67,26 +68,11 @@ class ViTCX(OneLayer, PerturbationAttribution):
         perturbations_per_eval: int = 32,
         seed: int | None = None,
     ) -> Inputs:
-        """Mean causal impact per position.
+        """Mean causal impact per pixel or token. Common arguments: :mod:`captum_ib.baselines`.
 
         Args:
-            inputs: images ``(N, C, H, W)`` or token ids ``(N, T)``; for a ``DualEncoder`` a pair.
-            target: output to explain, in any of Captum's forms; none for a ``DualEncoder``.
-            additional_forward_args: passed on to ``forward_func`` behind the inputs.
             distance_threshold: masks closer than this are merged (paper: 0.1); 0 merges none.
             noise_std: standard deviation of Z, in units of the model's input (paper: 0.1).
-            score: f, the softmax probability of the target or the output itself; one output per
-                sample is taken as it is.
-            layout: the layer's axes, where they can't be inferred; for a pair one per tower.
-            perturbations_per_eval: masks per forward pass.
-            seed: of the noise; ``None`` takes one from torch's global generator.
-
-        Returns:
-            ``(N, 1, H, W)`` or ``(N, T)``, padding 0; a pair for a ``DualEncoder``.
-
-        Raises:
-            ValueError: NaN; a setting or target out of range; a layout that can't be told.
-            TypeError: arguments of a wrong type.
         """
         if not distance_threshold >= 0 or not noise_std >= 0:
             raise ValueError(
@@ -96,20 +82,15 @@ class ViTCX(OneLayer, PerturbationAttribution):
         noise_seed = draw_seed(seed)
         size = masks_per_pass(perturbations_per_eval, 2**62)
 
-        def explain(call: Call, layer: NamedLayer, given: TokenLayout | None) -> Tensor:
-            state = layer_state(call, layer, given)
-            channels = channel_maps(state)
+        def explain(call: Call, layer: NamedLayer, layout: TokenLayout | None) -> Tensor:
+            channels = channel_maps(layer_state(call, layer, layout), layer[0])
             with borrowed(roots(call.forward_func, call.run)), torch.no_grad():
                 scorer = Scorer.of(call, score)
                 maps = [
                     one_map(scorer, call.part(row, row + 1), channels[row : row + 1], row)
                     for row in range(call.n)
                 ]
-            values = torch.stack(maps)
-            if values.ndim == 3:
-                return values.unsqueeze(1)
-            valid = call.valid_tokens(values.shape[1])
-            return values if valid is None else values * valid
+            return as_map(call, torch.stack(maps))
 
         def one_map(scorer: Scorer, call: Call, channels: Tensor, row: int) -> Tensor:
             canvas = Canvas.of(call)
@@ -124,17 +105,12 @@ class ViTCX(OneLayer, PerturbationAttribution):
             total = torch.einsum("k,k...->...", torch.cat(impact), masks)
             return total / covered.where(covered > 0, torch.ones_like(covered))
 
-        return self._explain(inputs, target, additional_forward_args, explain, layout)
+        return self.explain_layers(inputs, target, additional_forward_args, explain, layout=layout)
 
 
 def merged(masks: Tensor, threshold: float) -> Tensor:
     """Masks ``(K, …)`` with those that are alike merged; see :class:`ViTCX`."""
     masks = masks[masks.flatten(1).amax(dim=1) > 0]
-    if len(masks) == 0:
-        raise ValueError(
-            "every channel of the layer is constant over its positions for at least one sample, so "
-            "there is no mask to make of it; choose another layer"
-        )
     if threshold == 0 or len(masks) < 2:
         return masks
     from scipy.cluster.hierarchy import fcluster, linkage
@@ -149,9 +125,7 @@ def merged(masks: Tensor, threshold: float) -> Tensor:
         int(labels.max()) + 1, *masks.shape[1:], device=masks.device, dtype=masks.dtype
     )
     sums.index_add_(0, labels.long().to(masks.device), masks)
-    flat = sums.flatten(1)
-    low, high = flat.amin(dim=1, keepdim=True), flat.amax(dim=1, keepdim=True)
-    return ((flat - low) / (high - low).where(high > low, torch.ones_like(high))).view_as(sums)
+    return min_max(sums.flatten(1)).view_as(sums)
 
 
 def _impact(

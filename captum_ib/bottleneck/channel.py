@@ -152,10 +152,12 @@ class Channel:
         self.R_hat = self.normalized(R.float())
         self._counted = torch.ones((), dtype=torch.float32, device=R.device)
         self._elements = self._counted.new_full((len(R),), float(R[0].numel()))
+        self._places: Tensor | None = None
         if valid is not None:
             tokens = valid.to(R.device, torch.float32)
             self._counted = tokens.unsqueeze(layout.channel_axis)
             self._elements *= tokens.mean(dim=1).clamp_min(1.0 / tokens.shape[1])
+            self._places = _places(tokens)
         if prior.active is not None:
             self._counted = self._counted * prior.active
 
@@ -169,9 +171,11 @@ class Channel:
         Args:
             R: ``(draws, N, …)``, float32.
             ratio: λ.
-            draw: standard normal, ``(draws, …)``: the same for every sample.
+            draw: standard normal, ``(draws, …)``: the same for every sample, in a sequence from
+                its first token that counts.
         """
-        noise = self.prior.mean + self.prior.std * draw.unsqueeze(1)
+        own = draw.unsqueeze(1) if self._places is None else draw[:, self._places]
+        noise = self.prior.mean + self.prior.std * own
         return torch.lerp(noise, R, ratio.lam)
 
     def information(self, ratio: DampingRatio, R_hat: Tensor | None = None) -> Tensor:
@@ -186,3 +190,14 @@ class Channel:
     def mean(self, nats: Tensor) -> Tensor:
         """The mean per element that counts, ``(N,)``, of values ``(N, …)``."""
         return nats.flatten(1).sum(dim=1) / self._elements
+
+
+def _places(tokens: Tensor) -> Tensor | None:
+    """Which position's draw each token takes, ``(N, T)``, where padding comes first.
+
+    The noise of a token must not depend on how much padding stands before it.
+    """
+    first = tokens.argmax(dim=1, keepdim=True)
+    if not bool(first.any()):
+        return None
+    return (torch.arange(tokens.shape[1], device=tokens.device) - first) % tokens.shape[1]

@@ -1,6 +1,7 @@
 """What any method does with a forward function: calls, targets, layers, parts, pairs."""
 
 from captum_ib.facts import Facts
+from captum_ib.forward.admit import require_one_device
 from captum_ib.forward.call import Call, draw_seed, prepare
 from captum_ib.forward.layers import (
     activations,
@@ -75,6 +76,7 @@ __all__ = [
     "references_of",
     "refuse_pairs",
     "require_dual",
+    "require_one_device",
     "samples_at_once",
     "select",
     "sequence_mask",

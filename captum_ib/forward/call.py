@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -12,9 +11,11 @@ from torch import Tensor
 
 from captum_ib.checks import is_tuple, require_finite
 from captum_ib.forward import mistakes
+from captum_ib.forward.admit import admitted
 from captum_ib.forward.failure import require_plain, told
 from captum_ib.forward.masks import Readings, marks_of, without_marks
-from captum_ib.forward.output import class_axis_of, output_tensor, probabilities
+from captum_ib.forward.output import are_probabilities, class_axis_of, output_tensor, probabilities
+from captum_ib.forward.rows import Shared, shared_arguments
 from captum_ib.forward.target import (
     Objective,
     cross_entropy,
@@ -36,7 +37,7 @@ class Call:
     Attributes:
         forward_func: the function to call.
         inputs: tensors with the samples on axis 0, detached.
-        additional: further arguments; tensors with N rows go along with the samples.
+        additional: further arguments; tensors with a row for each sample go along with them.
         target: what to explain, in any of Captum's forms.
         tuple_in: whether the caller gave a tuple of inputs.
         marks: what was said of masks among the arguments, by position.
@@ -52,12 +53,12 @@ class Call:
         default_factory=dict[int, tuple[Any, ...]], repr=False
     )
     _readings: Readings | None = field(default=None, repr=False)
+    _shared: Shared | None = field(default=None, repr=False)
     _class_axis: int | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self._readings is None:  # else this is a part, which is read as the whole
-            whole = partial(Call, self.forward_func, self.inputs, self.additional, self.target)
-            self._readings = Readings(whole, self.marks)
+            self._readings = Readings(self._whole, self.marks)
 
     @property
     def n(self) -> int:
@@ -77,7 +78,8 @@ class Call:
     def run(self, repeats: int = 1) -> Tensor:
         """The output tensor for the samples repeated so many times, draw by draw."""
         if repeats not in self._repeated:
-            self._repeated = {repeats: tuple(self._repeat(repeats))}
+            every = self.arguments if repeats == 1 else tuple(self.repeated(repeats))
+            self._repeated = {repeats: every}
         # Fresh copies: a model may write its inputs in place, and they are handed out again.
         given = [v.clone() if isinstance(v, Tensor) else v for v in self._repeated[repeats]]
         return self.called_with(given, repeats * self.n)
@@ -104,14 +106,15 @@ class Call:
         Args:
             output: with a multiple of N rows, draw by draw.
             probability: that of the target, where there is one: softmax along the classes, of a
-                single logit the sigmoid.
+                single logit the sigmoid; outputs that are probabilities stay as they are.
 
         Raises:
             ValueError: a probability along an axis that can't be told.
         """
         index = self.index(output)
         if probability and index is not None:
-            output = probabilities(output, self.class_axis(output))
+            axis = self.class_axis(output)
+            output = output if are_probabilities(output, axis) else probabilities(output, axis)
         return select(output, index)
 
     def along_classes(self, objective: Objective) -> Objective:
@@ -139,12 +142,11 @@ class Call:
     def part(self, start: int, stop: int) -> Self:
         """The call for some of the samples."""
         stop = min(stop, self.n)
+        cut = self._for_each(lambda value: value[start:stop])
         return replace(
             self,
-            inputs=tuple(value[start:stop] for value in self.inputs),
-            additional=tuple(
-                value[start:stop] if self._per_sample(value) else value for value in self.additional
-            ),
+            inputs=tuple(cut[: len(self.inputs)]),
+            additional=tuple(cut[len(self.inputs) :]),
             target=part_of_target(self.target, self.n, start, stop),
             _repeated={},
         )
@@ -166,17 +168,36 @@ class Call:
         if isinstance(self.forward_func, TowerEmbedding):
             mask = self.forward_func.valid_tokens(*self.inputs, *self.additional)
             return mask if mask is None or mask.shape[1] == tokens else None
+        self.decide()  # here, once, rather than in every call that the check makes
         reading = self._readings.of(tokens) if self._readings is not None else None
         return None if reading is None else reading.valid(self.arguments)
 
-    def _repeat(self, repeats: int) -> list[Any]:
+    def _whole(self) -> Call:
+        return Call(
+            self.forward_func, self.inputs, self.additional, self.target, _shared=self._shared
+        )
+
+    def repeated(self, repeats: int) -> list[Any]:
+        """The arguments for the samples repeated so many times, draw by draw."""
+        return self._for_each(lambda value: value.repeat(repeats, *[1] * (value.ndim - 1)))
+
+    def _for_each(self, change: Callable[[Tensor], Tensor]) -> list[Any]:
+        """The arguments, those changed that have a row for each sample."""
+        self.decide()
+        shared = self._shared or ()
         return [
-            value.repeat(repeats, *[1] * (value.ndim - 1)) if self._per_sample(value) else value
-            for value in self.arguments
+            change(value) if isinstance(value, Tensor) and value.ndim and i not in shared else value
+            for i, value in enumerate(self.arguments)
         ]
 
-    def _per_sample(self, value: Any) -> bool:
-        return isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == self.n
+    def decide(self) -> None:
+        """See which arguments all samples share, in passes of its own: before any hook is set.
+
+        Raises:
+            ValueError: it can't be told.
+        """
+        if self._shared is None:
+            self._shared = shared_arguments(self)
 
 
 def prepare(
@@ -213,10 +234,11 @@ def prepare(
                 f"shapes {[tuple(v.shape) for v in given]}"
             )
     detached = tuple(
-        value.detach().clone() if value.is_inference() else value.detach() for value in given
+        (value.detach().clone() if value.is_inference() else value.detach()).as_subclass(Tensor)
+        for value in given
     )
     mistakes.look(forward_func, detached, extra)
-    return Call(forward_func, detached, extra, target, isinstance(inputs, tuple), marks)
+    return Call(admitted(forward_func), detached, extra, target, isinstance(inputs, tuple), marks)
 
 
 def draw_seed(seed: int | None) -> int:

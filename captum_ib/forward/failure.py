@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_ib.checks import is_sequence
 from captum_ib.forward.mistakes import size_of
 
 OURS = str(Path(__file__).parents[1])
@@ -81,6 +82,21 @@ def _described(value: Any) -> str:
 
 def _mend(error: Exception, forward_func: Callable[..., Any], arguments: Sequence[Any]) -> str:
     """What is likely wrong, as far as inputs and parameters show it."""
+    if isinstance(error, TypeError):
+        return (
+            "; forward_func is called with tensors, by position: for a model that takes keywords "
+            "or a dict pass forward_func=lambda x: model(pixels=x), with the layer as a module"
+        )
+    if "not have been used in the graph" in str(error):
+        return (
+            "; forward_func takes a gradient of its own across the layer, which is cut off from "
+            "what comes before it while it is explained: choose a layer behind that gradient"
+        )
+    if any(is_sequence(value) for value in arguments):
+        return (
+            "; a list is handed on as it is, also where samples are "
+            "repeated: pass torch.tensor(...), which has a row for each sample"
+        )
     model = forward_func if isinstance(forward_func, nn.Module) else nn.Module()
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     tensors = [value for value in arguments if isinstance(value, Tensor)]

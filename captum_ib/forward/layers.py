@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from captum_ib.bottleneck import ActivationStatistics
+from captum_ib.forward.admit import require_hookable, warn_unsteady, watched_draws
 from captum_ib.forward.call import Call
 from captum_ib.hooks import (
     CompositeHook,
@@ -44,6 +46,7 @@ def named_layers(
     named = [resolve_layer(model, layer) for layer in given]
     if len({id(module) for _, module in named}) < len(named):
         raise ValueError(f"a layer is given twice: {[name for name, _ in named]}")
+    require_hookable(named)
     return named
 
 
@@ -66,7 +69,8 @@ def layout_of(
             f"the activation of layer {name} has shape {tuple(activation.shape)}, without "
             f"the {call.n} samples on axis 0; for windows choose another layer, for example "
             "the whole block; for layers that take the sequence first (T, N, C) set "
-            "samples_axis=1 on the Tower, or as an attribute of forward_func"
+            "samples_axis=1 on the Tower, or as an attribute of forward_func; where the model "
+            "folds crops or frames into the batch, pass these as the samples"
         )
     if layout is not None:
         layout.check(activation, name)
@@ -84,9 +88,13 @@ def session_of(
 ) -> Generator[Session]:
     """A borrowed model for passes of a call with hooks on some layers."""
     names, modules = zip(*layers, strict=True)
-    with open_session(
-        call.forward_func, call.run, modules, names, call.n, to_input, replay
-    ) as session:
+    call.decide()
+    with ExitStack() as stack:
+        with watched_draws(call) as drawn:
+            session = stack.enter_context(
+                open_session(call.forward_func, call.run, modules, names, call.n, to_input, replay)
+            )
+        warn_unsteady(call, session, drawn[0])
         yield session
 
 
@@ -108,8 +116,14 @@ def session_layouts(
 
 
 def sequence_mask(call: Call, activation: Tensor, layout: TokenLayout) -> Tensor | None:
-    """Valid tokens ``(N, T)`` of a sequence layer; ``None``: all, or no sequence."""
-    return call.valid_tokens(int(activation.shape[1])) if layout.kind == "sequence" else None
+    """Valid tokens ``(N, T)`` of a sequence layer; ``None``: all, or no sequence.
+
+    Masks say nothing of the layout's prefix and suffix, tokens of the model's own: all count.
+    """
+    if layout.kind != "sequence":
+        return None
+    own = call.valid_tokens(int(activation.shape[1]) - layout.prefix - layout.suffix)
+    return None if own is None else F.pad(own, (layout.prefix, layout.suffix), value=True)
 
 
 def activations(

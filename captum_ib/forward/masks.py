@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from captum_ib.hooks import borrowed, roots
+from captum_ib.forward.mask_check import passing
+from captum_ib.forward.mask_forms import Reading, is_binary, readings_of
 from captum_ib.models.view import ModelView
 
 if TYPE_CHECKING:
@@ -27,16 +28,13 @@ PADDING = re.compile(r"(.*_)?key_padding_mask")
 """Names of parameters whose True is padding (torch)."""
 LIKELY_PADDING = re.compile(r"(.*_)?(padding|pad)_mask")
 """Names that mean padding in most libraries, not in all: taken where the check decides nothing."""
+LENGTHS = re.compile(r"(.*_)?(lengths?|lens|seq_?len)")
+"""Names of parameters that hold how many tokens of a sample count, from the first on."""
 NO_MASK = re.compile(
     r"(.*_)?(token_type_ids|token_types?|segment_ids|segments?|position_ids|labels|langs|head_mask"
     r"|global_attention_mask|bool_masked_pos)"
 )
 """Names of parameters that hold zeros and ones, and are no mask of padding."""
-
-CHECKED = 2
-"""Samples with padding that the check looks at, one by one."""
-LEAK = 1e-3
-"""Largest change by a padded token, relative to the change by the tokens that count."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,14 +44,16 @@ class Mask:
     Goes into ``additional_forward_args`` in place of the tensor; the model is given the tensor.
 
     Args:
-        tensor: zeros and ones (or booleans), ``(N, T)``.
+        tensor: zeros and ones (or booleans), ``(N, T)``, with any axes of size 1 between; with
+            ``keep=True`` also 0 at the tokens that count and −∞ (or less than −1000) at padding,
+            as it is added to attention scores, and ``(N,)`` numbers of tokens that count.
         keep: ``True``: 1 is a token that counts, as in transformers' ``attention_mask``;
             ``False``: 1 is padding, as in torch's ``src_key_padding_mask``; ``None``: this is no
             mask of padding.
 
     Raises:
         TypeError: no tensor, or a ``keep`` of another kind.
-        ValueError: other values than 0 and 1, or another number of axes than two.
+        ValueError: a tensor of another form.
 
     >>> Mask(torch.tensor([[False, True]]), keep=False).valid
     tensor([[ True, False]])
@@ -67,29 +67,37 @@ class Mask:
             raise TypeError(f"a Mask holds a tensor, given {type(self.tensor).__name__}")
         if self.keep is not None and not isinstance(cast(object, self.keep), bool):
             raise TypeError(f"keep must be True, False or None, given {self.keep!r}")
-        if self.keep is not None and not (self.tensor.ndim == 2 and _is_binary(self.tensor)):
+        if self.keep is not None and _said_of(self.tensor, self.keep, self._tokens) is None:
             raise ValueError(
-                "a Mask holds zeros and ones of shape (N, T), given a tensor of shape "
-                f"{tuple(self.tensor.shape)} and type {self.tensor.dtype}"
+                "a Mask holds zeros and ones of shape (N, T), or (keep=True) zeros and -inf, or "
+                "numbers of tokens (N,); given a tensor of shape "
+                f"{tuple(self.tensor.shape)} and type {self.tensor.dtype}. Of a mask (N, T, T) "
+                "pass the (N, T) that it is made of, and make it in forward_func: "
+                "lambda ids, keep: model(ids, keep[:, None, None])"
             )
+
+    @property
+    def _tokens(self) -> int:
+        """T; of numbers of tokens the largest."""
+        if self.tensor.numel() == 0:
+            return 0
+        return int(self.tensor.max()) if self.tensor.ndim < 2 else self.tensor[0].numel()
 
     @property
     def valid(self) -> Tensor | None:
         """The tokens that count, ``(N, T)`` of bool; ``None``: all."""
-        return None if self.keep is None else Reading(0, self.keep).valid([self.tensor])
+        if self.keep is None:
+            return None
+        reading = _said_of(self.tensor, self.keep, self._tokens)
+        return None if reading is None else reading.valid([self.tensor])
 
 
-@dataclass(frozen=True)
-class Reading:
-    """Which argument is the mask, and whether its ones are the tokens that count."""
-
-    argument: int
-    keep: bool
-
-    def valid(self, arguments: Sequence[Any]) -> Tensor:
-        """Valid tokens ``(N, T)`` of bool."""
-        mask = arguments[self.argument] != 0
-        return mask if self.keep else ~mask
+def _said_of(tensor: Tensor, keep: bool, tokens: int, argument: int = 0) -> Reading | None:
+    """How a tensor is read of which it is said that it is a mask."""
+    n = len(tensor) if tensor.ndim else 0
+    said = ("keep", "additive", "lengths") if keep else ("padding",)
+    readings = readings_of(argument, tensor, n, tokens)
+    return next((reading for reading in readings if reading.form in said), None)
 
 
 def without_marks(values: Sequence[Any]) -> tuple[Any, ...]:
@@ -137,44 +145,66 @@ class Readings:
 
     def _said(self, call: Call, tokens: int) -> Reading:
         said = {index: keep for index, keep in self.marks.items() if keep is not None}
-        fit = [i for i in said if tuple(call.arguments[i].shape) == (call.n, tokens)]
+        read = [_said_of(call.arguments[i], keep, tokens, i) for i, keep in said.items()]
+        fit = [reading for reading in read if reading is not None]
         if len(fit) != 1:
             shapes = [tuple(call.arguments[index].shape) for index in said]
             raise ValueError(
                 f"the layer has {tokens} tokens for each of {call.n} samples, and {len(fit)} of "
                 f"the given Masks fit (their shapes: {shapes}); give one Mask of shape "
                 f"{(call.n, tokens)}, and all other arguments as plain tensors, or choose another "
-                "layer"
+                f"layer; {_OTHER_TOKENS}"
             )
-        return Reading(fit[0], bool(said[fit[0]]))
+        return fit[0]
 
     def _told(self, call: Call, tokens: int) -> Reading | None:
         """By the name of a parameter, else by the check."""
         names = parameter_names(call.forward_func, len(call.arguments))
-        candidates = [
-            index
+        read = {
+            index: readings_of(index, value, call.n, tokens)
             for index, value in enumerate(call.arguments)
-            if index > 0
-            and index not in self.marks
-            and not NO_MASK.fullmatch(names[index])
-            and isinstance(value, Tensor)
-            and tuple(value.shape) == (call.n, tokens)
-            and _is_binary(value)
-        ]
-        meanings = {index: _meaning(names[index]) for index in candidates}
-        named = [Reading(index, keep) for index, keep in meanings.items() if keep is not None]
+            if index > 0 and index not in self.marks and not NO_MASK.fullmatch(names[index])
+        }
+        every = [reading for readings in read.values() for reading in readings]
+        named = [reading for reading in every if _is_named(reading, names[reading.argument])]
         if _agree(named, call):
             return named[0]
+        _refuse_others(call, tokens, names, read)
         # Zeros only, or ones only, say nothing where the name doesn't: all tokens count.
-        mixed = [index for index in candidates if _is_mixed(call.arguments[index])]
-        if not mixed:
-            return None
-        passed = [reading for index in mixed for reading in _passing(call, index)]
-        hints = [Reading(i, False) for i in mixed if LIKELY_PADDING.fullmatch(names[i])]
+        mixed = [reading for reading in every if _is_mixed(reading.valid(call.arguments))]
+        passed = passing(call, mixed)
+        hints = [one for one in mixed if one.form == "additive" or _is_hinted(one, names)]
         for readings in (passed, hints):
             if _agree(readings, call):
                 return readings[0]
-        raise ValueError(_question(call, mixed, names, passed))
+        asked = list(dict.fromkeys(one.argument for one in mixed if one.plain))
+        if asked:
+            raise ValueError(_question(call, asked, names, passed))
+        return None
+
+
+_OTHER_TOKENS = (
+    "where the model puts tokens of its own in front, say how many: "
+    "layout=TokenLayout('sequence', prefix=10); a tensor that is no mask of this layer's tokens is "
+    "captum_ib.Mask(tensor, keep=None)"
+)
+
+
+def _refuse_others(
+    call: Call, tokens: int, names: Sequence[str], read: dict[int, list[Reading]]
+) -> None:
+    """Raise ``ValueError`` for a mask of padding that has other tokens than the layer."""
+    if any(read.values()):
+        return
+    for index in read:
+        value = call.arguments[index]
+        named = KEEP.fullmatch(names[index]) or PADDING.fullmatch(names[index])
+        rows = isinstance(value, Tensor) and value.ndim == 2 and len(value) == call.n
+        if named and rows and is_binary(value) and _is_mixed(value != 0):
+            raise ValueError(
+                f"the layer has {tokens} tokens, and {names[index]} says of {value.shape[1]} "
+                f"which are padding; {_OTHER_TOKENS}"
+            )
 
 
 def parameter_names(forward_func: Callable[..., Any], count: int) -> list[str]:
@@ -194,99 +224,29 @@ def parameter_names(forward_func: Callable[..., Any], count: int) -> list[str]:
     return [*names[:count], *[""] * (count - len(names))]
 
 
-def _meaning(name: str) -> bool | None:
-    if KEEP.fullmatch(name):
-        return True
-    return False if PADDING.fullmatch(name) else None
+def _is_named(reading: Reading, name: str) -> bool:
+    """Whether the parameter's name says that it is a mask of this form."""
+    if reading.form == "lengths":
+        return bool(LENGTHS.fullmatch(name))
+    if reading.form == "additive":
+        return bool(KEEP.fullmatch(name) or PADDING.fullmatch(name))
+    wanted = {"keep": KEEP, "padding": PADDING}.get(reading.form)
+    return wanted is not None and bool(wanted.fullmatch(name))
 
 
-def _is_binary(value: Tensor) -> bool:
-    return not value.is_complex() and bool(((value == 0) | (value == 1)).all())
+def _is_hinted(reading: Reading, names: Sequence[str]) -> bool:
+    likely = LIKELY_PADDING.fullmatch(names[reading.argument])
+    return reading.form == "padding" and bool(likely)
 
 
 def _is_mixed(mask: Tensor) -> bool:
-    return bool((mask != 0).any()) and not bool((mask != 0).all())
+    return bool(mask.any()) and not bool(mask.all())
 
 
 def _agree(readings: Sequence[Reading], call: Call) -> bool:
     """Whether there is a reading, and all of them leave the same tokens."""
     valid = [reading.valid(call.arguments) for reading in readings]
     return bool(valid) and all(torch.equal(one, valid[0]) for one in valid)
-
-
-def _passing(call: Call, index: int) -> list[Reading]:
-    """The readings of an argument under which padding, and only padding, changes nothing.
-
-    What stands where the mask is 0, then what stands where it is 1, is replaced by something
-    else: the explained value must stay for one of them, and change for the other.
-    """
-    mask = call.arguments[index] != 0
-    tokens = _tokens_argument(call, mask)
-    if tokens is None:
-        return []  # what belongs to a token can't be replaced
-    rows = (mask.any(dim=1) & ~mask.all(dim=1)).nonzero().flatten().tolist()[:CHECKED]
-    keeps = []
-    with borrowed(roots(call.forward_func, call.run)), torch.no_grad():
-        for row in rows:
-            one = call.part(row, row + 1)
-            before = _explained(one, one.arguments)
-            at_zero, at_one = (
-                float((_explained(one, _changed(one, tokens, where)) - before).abs().max())
-                for where in (~mask[row], mask[row])
-            )
-            least = 1e-5 * float(before.abs().max())
-            keeps.append((_only(at_one, at_zero, least), _only(at_zero, at_one, least)))
-    both = zip((True, False), zip(*keeps, strict=True), strict=True) if keeps else []
-    return [Reading(index, keep) for keep, passes in both if all(passes)]
-
-
-def _only(large: float, small: float, least: float) -> bool:
-    return large > least and small <= LEAK * large
-
-
-def _tokens_argument(call: Call, mask: Tensor) -> int | None:
-    """Which argument holds the tokens: the first with a row for each, and more than zeros and ones
-    where there is such a one."""
-    fit = [
-        index
-        for index, value in enumerate(call.arguments)
-        if isinstance(value, Tensor) and value.ndim > 1 and value.shape[:2] == mask.shape
-    ]
-    rich = [index for index in fit if not _is_binary(call.arguments[index])]
-    return next(iter([*rich, *(index for index in fit if index == 0)]), None)
-
-
-def _changed(call: Call, tokens: int, where: Tensor) -> list[Any]:
-    arguments = list(call.arguments)
-    arguments[tokens] = replaced(arguments[tokens], where)
-    return arguments
-
-
-def _explained(call: Call, arguments: Sequence[Any]) -> Tensor:
-    """The explained value for other arguments; without a target, all outputs."""
-    given = [value.clone() if isinstance(value, Tensor) else value for value in arguments]
-    output = call.called_with(given, call.n)
-    if call.target is None and output[0].numel() > 1:
-        return output.float()
-    return call.score(output)
-
-
-def replaced(values: Tensor, where: Tensor) -> Tensor:
-    """One sample's tokens ``(1, T, …)`` with others at some positions: noise, or other ids."""
-    changed = values.clone()
-    if values.is_floating_point():
-        noise = torch.randn(
-            tuple(values.shape), generator=torch.Generator().manual_seed(0), dtype=torch.float32
-        )
-        scale, middle = values.float().std(), values.float().mean()
-        changed[:, where] = (noise.to(values.device) * scale + middle)[:, where].to(values.dtype)
-        return changed
-    kept = values[:, ~where].unique()  # ids of the sample itself: surely in the vocabulary
-    for position in where.nonzero().flatten().tolist():
-        others = kept[kept != values[0, position]]
-        own = torch.where(values[0, position] == 0, 1, 0).to(values.dtype)
-        changed[0, position] = others[position % len(others)] if len(others) else own
-    return changed
 
 
 def _question(

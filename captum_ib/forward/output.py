@@ -33,7 +33,7 @@ def output_tensor(output: Any, rows: int | None = None) -> Tensor:
             ``(1,)``. ``None``: not checked.
 
     Raises:
-        TypeError: no tensor, or several that could be meant.
+        TypeError: no tensor, several that could be meant, or a complex one.
         ValueError: a tensor without the samples on axis 0.
     """
     if isinstance(output, Tensor):
@@ -53,8 +53,13 @@ def output_tensor(output: Any, rows: int | None = None) -> Tensor:
     raise TypeError(
         f"forward_func returned {type(output).__name__} with "
         + (f"the tensors {listed}: which one to explain can't be told" if every else "no tensor")
-        + "; pass a function that returns it, for example "
-        f"forward_func=lambda *args: model(*args){_example(every)}"
+        + "; pass a function that returns "
+        + (
+            f"it, for example forward_func=lambda *args: model(*args){_example(every)}"
+            if every
+            else "a tensor (N,) or (N, classes) that keeps its gradient, without .numpy(), .item() "
+            "or .tolist()"
+        )
     )
 
 
@@ -83,6 +88,22 @@ def probabilities(output: Tensor, axis: int = 1) -> Tensor:
     return torch.softmax(output.float(), dim=axis)
 
 
+def are_probabilities(output: Tensor, axis: int = 1) -> bool:
+    """Whether outputs are probabilities: two classes or more, none below 0, sums of 1.
+
+    Logits are that for every row by no chance.
+
+    >>> z = torch.tensor([[0.2, 0.9, -1.0], [2.0, 0.0, 0.1]])
+    >>> are_probabilities(z), are_probabilities(z.softmax(1))
+    (False, True)
+    """
+    if output.shape[axis] < 2 or not output.is_floating_point():
+        return False
+    values = output.detach().float()
+    near = 1e-2 if output.dtype in (torch.float16, torch.bfloat16) else 1e-4
+    return bool((values >= 0).all()) and bool(((values.sum(dim=axis) - 1).abs() <= near).all())
+
+
 def predicted(output: Tensor, index: Tensor, axis: int = 1) -> Tensor:
     """The likeliest class per row at the target's place, ``(rows,)``.
 
@@ -102,6 +123,11 @@ def predicted(output: Tensor, index: Tensor, axis: int = 1) -> Tensor:
 
 
 def _with_rows(output: Tensor, rows: int | None) -> Tensor:
+    if output.is_complex():
+        raise TypeError(
+            f"forward_func gives a complex output ({output.dtype}), which has no order; pass a "
+            "function that gives real numbers: forward_func=lambda *args: model(*args).abs()"
+        )
     if rows is None or (output.ndim > 0 and output.shape[0] == rows):
         return output
     if output.ndim == 0 and rows == 1:
@@ -130,9 +156,10 @@ def _tensors(output: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
     elif isinstance(output, Sequence) and not isinstance(output, (str, bytes)):
         for index, value in enumerate(output):
             yield from _tensors(value, f"{path}[{index}]")
-    elif not path and hasattr(output, "__dict__"):
-        for key, value in vars(output).items():
-            yield from _tensors(value, f".{key}")
+    elif not path:
+        slots = [name for kind in type(output).__mro__ for name in getattr(kind, "__slots__", ())]
+        for key in dict.fromkeys([*getattr(output, "__dict__", ()), *slots]):
+            yield from _tensors(getattr(output, key, None), f".{key}")
 
 
 def _example(every: Sequence[tuple[str, Tensor]]) -> str:

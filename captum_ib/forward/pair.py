@@ -10,8 +10,8 @@ The only module of ``forward``, ``attr`` and ``baselines`` that asks whether it 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +23,14 @@ from captum_ib.forward.masks import Mask
 from captum_ib.forward.mistakes import look_at_masks, tensor_of
 from captum_ib.forward.target import cosine
 from captum_ib.hooks import borrowed
-from captum_ib.models.dual_encoder import DualEncoder, TowerEmbedding
+from captum_ib.models.dual_encoder import DualEncoder, TowerEmbedding, learned_scale
 from captum_ib.models.layers import CHOICES, LayerLike, NamedLayer, depths_of, resolve_layer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TowerCall(Call):
     """One side of a pair: inputs → unit embedding; the other side's embedding is the target.
 
@@ -38,7 +38,20 @@ class TowerCall(Call):
         other: e', the other side's embedding, ``(N, d)``, of length 1.
     """
 
-    other: Tensor = field(default_factory=lambda: torch.empty(0))
+    other: Tensor
+
+    @property
+    def embedding(self) -> TowerEmbedding:
+        """The forward function, with what it knows of its tower."""
+        return cast(TowerEmbedding, self.forward_func)
+
+    @property
+    def modality(self) -> str:
+        """The name of the tower."""
+        return self.embedding.modality
+
+    def index(self, output: Tensor) -> None:
+        """No index: an embedding has no classes."""
 
     def score(self, output: Tensor, probability: bool = False) -> Tensor:
         """The cosine similarity of each row's embedding to e'; there are no classes."""
@@ -102,27 +115,52 @@ def pair_calls(
                 f"{pair.n} pairs: it needs one row for each"
             )
     with borrowed([dual]), torch.no_grad():
-        embeddings = [call.run() for call in sides]
+        embeddings = [side.run() for side in sides]
     return [
-        replace(side, other=embeddings[1 - index], _repeated={}) for index, side in enumerate(sides)
+        TowerCall(side.forward_func, side.inputs, side.additional, other=other)
+        for side, other in zip(sides, reversed(embeddings), strict=True)
     ]
+
+
+def reference_calls(
+    forward_func: Callable[..., Any], batch: object, inputs: Callable[[object], Any]
+) -> list[Call]:
+    """The call of a batch of reference inputs, or the two of a batch of reference pairs.
+
+    Args:
+        forward_func: the model, a function that calls it, or a dual encoder.
+        batch: for a dual encoder ``(first, second, *masks)``.
+        inputs: takes the inputs out of a batch for any other model.
+
+    Raises:
+        TypeError: a batch of another kind.
+    """
+    if not isinstance(forward_func, DualEncoder):
+        return [prepare(forward_func, inputs(batch))]
+    if not is_sequence(batch) or len(batch) < 2:
+        raise TypeError(
+            f"reference pairs must be tuples {forward_func.modalities[:2]} with their masks behind "
+            f"them, given {type(batch).__name__}"
+        )
+    sides = tower_calls(forward_func, batch[:2], batch[2:])
+    return [prepare(side.forward_func, side.inputs, side.additional) for side in sides]
 
 
 def tower_calls(
     dual: DualEncoder, inputs: Sequence[Tensor], masks: Sequence[Tensor | None]
-) -> list[TowerCall]:
+) -> list[Call]:
     """One call per tower, without a target; the sides may differ in their number of rows."""
     assigned = dual.assign_masks([_as_tower_takes(mask) for mask in masks])
     return [
-        TowerCall(TowerEmbedding(dual, name), (value,), () if mask is None else (mask,))
+        Call(TowerEmbedding(dual, name), (value,), () if mask is None else (mask,))
         for name, value, mask in zip(dual.modalities[:2], inputs, assigned, strict=True)
     ]
 
 
 def _as_tower_takes(mask: Any) -> Any:
     """A mask with 1 at the tokens that count, which is how towers read theirs."""
-    if not isinstance(mask, Mask) or mask.keep:
-        return mask.tensor if isinstance(mask, Mask) else mask
+    if not isinstance(mask, Mask):
+        return mask
     if mask.valid is None:
         raise ValueError(
             "a pair's additional arguments are masks, given Mask(…, keep=None), which is none"
@@ -172,10 +210,7 @@ def refuse_pairs(forward_func: object, message: str) -> None:
 
 def logit_scale(forward_func: Callable[..., Any]) -> float:
     """What a dual encoder multiplies its cosine with; 1 for other models."""
-    if not isinstance(forward_func, DualEncoder):
-        return 1.0
-    learned: Any = getattr(forward_func.model, "logit_scale", None)
-    return float(learned.detach().exp()) if isinstance(learned, Tensor) else 1.0
+    return learned_scale(forward_func, 1.0) if isinstance(forward_func, DualEncoder) else 1.0
 
 
 def one_layer_each(

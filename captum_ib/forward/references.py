@@ -12,8 +12,7 @@ from captum_ib.checks import is_sequence, is_tuple
 from captum_ib.forward.call import Call, prepare
 from captum_ib.forward.layers import estimate
 from captum_ib.forward.masks import marks_of, with_marks, without_marks
-from captum_ib.forward.pair import tower_calls
-from captum_ib.models.dual_encoder import DualEncoder
+from captum_ib.forward.pair import TowerCall, reference_calls
 from captum_ib.models.layers import NamedLayer
 
 
@@ -59,7 +58,7 @@ def references_of(
     """
     if isinstance(baselines, ActivationStatistics):
         return baselines
-    if isinstance(forward_func, DualEncoder):
+    if isinstance(calls[0], TowerCall):
         return _of_batch(forward_func, baselines, sites, to_input)
     (call,) = calls
     given: tuple[object, ...] = baselines if is_tuple(baselines) else (baselines,)
@@ -94,18 +93,11 @@ def _of_batch(
     sites: Sequence[Sequence[NamedLayer]],
     to_input: bool,
 ) -> ActivationStatistics:
-    if not isinstance(forward_func, DualEncoder):
-        return estimate([prepare(forward_func, _inputs_of(batch))], _all(sites), to_input)
-    if not is_sequence(batch) or len(batch) < 2:
-        raise TypeError(
-            f"reference pairs must be tuples {forward_func.modalities[:2]} with their masks behind "
-            f"them, given {type(batch).__name__}"
-        )
     merged = ActivationStatistics()
-    sides = tower_calls(forward_func, batch[:2], batch[2:])
-    for side, layers in zip(sides, sites, strict=True):
-        checked = prepare(side.forward_func, side.inputs, side.additional)
-        merged.layers.update(estimate([checked], layers, to_input).layers)
+    calls = reference_calls(forward_func, batch, _inputs_of)
+    groups = sites if len(calls) > 1 else [_all(sites)]
+    for call, layers in zip(calls, groups, strict=True):
+        merged.layers.update(estimate([call], layers, to_input).layers)
     return merged
 
 

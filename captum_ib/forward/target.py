@@ -14,6 +14,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from captum_ib.forward.output import are_probabilities
+
 Target = int | tuple[int, ...] | Tensor | Sequence[int] | Sequence[tuple[int, ...]] | None
 
 Objective = Callable[[Tensor, Tensor | None], Tensor]
@@ -42,7 +44,7 @@ def target_index(target: Any, output: Tensor) -> Tensor | None:
     if index.shape[1] != axes:
         raise ValueError(
             f"target {target} has {index.shape[1]} indices per sample, the output of shape "
-            f"{tuple(output.shape)} needs {axes}"
+            f"{tuple(output.shape)} needs {axes}: " + (_TUPLE if axes else "pass target=None")
         )
     if index.shape[0] != n:
         raise ValueError(f"given {index.shape[0]} targets for {n} samples")
@@ -52,6 +54,12 @@ def target_index(target: Any, output: Tensor) -> Tensor | None:
             f"target out of range: given {target}, the output has shape {tuple(output.shape)}"
         )
     return index % size
+
+
+_TUPLE = (
+    "pass a tuple with one for each axis behind the samples', as (class, row, column), or a "
+    "forward_func that returns (N, classes)"
+)
 
 
 def _as_index(target: Any, n: int) -> Tensor:
@@ -110,7 +118,7 @@ def cross_entropy(output: Tensor, index: Tensor | None) -> Tensor:
     """−log p(target) per row, in nats; for one output per sample, minus that output.
 
     A head with one logit is taken at its word: the objective is minus the logit (target ``None``
-    or 0), not the logarithm of its sigmoid.
+    or 0), not the logarithm of its sigmoid. Of outputs that are probabilities p is taken as it is.
 
     Args:
         output: ``(rows, classes)``, or ``(rows,)``. Outputs with more axes need
@@ -164,7 +172,10 @@ def _cross_entropy(output: Tensor, index: Tensor | None, axis: int) -> Tensor:
         )
     if output.shape[axis] == 1:
         return -select(output, index)
-    return -select(torch.log_softmax(output.float(), dim=axis), index)
+    values = output.float()
+    if are_probabilities(output, axis):  # a softmax of them would be another, flat distribution
+        return -select(values.clamp_min(torch.finfo(torch.float32).tiny).log(), index)
+    return -select(torch.log_softmax(values, dim=axis), index)
 
 
 def cosine(output: Tensor, other: Tensor) -> Tensor:

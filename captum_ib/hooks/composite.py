@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from captum_ib.hooks.claims import claim
@@ -139,8 +140,29 @@ class CompositeHook:
                 "output)"
             )
         activation, put = found
+        require_dense(activation, f"the {side} of layer {name}")
         new = self.fn(index, activation.transpose(0, self.samples_axis))
         return None if new is None else put(writable(new).transpose(0, self.samples_axis))
+
+
+def require_dense(activation: Tensor, said: str) -> None:
+    """Check that an activation is a tensor that noise can be added to, sample by sample.
+
+    Raises:
+        RuntimeError: a nested tensor, or one of ``torch.vmap``.
+    """
+    if activation.is_nested:
+        raise RuntimeError(
+            f"{said} is a nested tensor, which has no place for each token; choose a layer before "
+            "the tensors are nested, or pad them: torch.nested.to_padded_tensor"
+        )
+    # torch says it nowhere publicly.
+    functorch: Any = torch._C._functorch  # pyright: ignore
+    if functorch.is_functorch_wrapped_tensor(activation):  # pyright: ignore
+        raise RuntimeError(
+            f"{said} is one sample inside torch.vmap or another transform of torch.func, where no "
+            "bottleneck can stand; run the model on the whole batch"
+        )
 
 
 def _describe(layer: nn.Module) -> str:

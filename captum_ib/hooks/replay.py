@@ -185,7 +185,8 @@ class Recorder:
         # Without a tensor to go by, the result may follow a batch size given as a number.
         if not tensors or not results:
             return
-        if any(tensor.requires_grad for tensor in (*tensors, *results)):
+        # Nested tensors have no sizes to go by, either.
+        if any(tensor.requires_grad or tensor.is_nested for tensor in (*tensors, *results)):
             return
         axes = tuple(range(self.samples_axis + 1))
         batched = any(_samples_axis(tensor, self.n, axes) is not None for tensor in tensors)

@@ -38,6 +38,7 @@ class Session:
         axes: what their axes hold, as far as the operations of the plain pass show.
         tracker: what else these operations show.
         output: the model's output in the plain pass, detached.
+        steady: whether repeated samples gave what each gave in the plain pass, as far as was seen.
         replay: what need not be computed again; ``None`` when there is nothing to replay or a
             replayed pass did not equal the plain one.
     """
@@ -58,6 +59,7 @@ class Session:
         self.axes: list[Axes] = []
         self.tracker = AxisTracker()
         self.replay: Replay | None = None
+        self.steady = True
         self.output = torch.empty(0)
         self._run = run
 
@@ -103,7 +105,10 @@ class Session:
         if reason is None:
             return
         self.replay = None
-        self._difference(replay=False)  # an error of the model itself must reach the caller
+        # An error of the model itself must reach the caller.
+        self.steady = self._difference(replay=False) is None
+        if not self.steady:  # no fault of the replay, and told of by who knows why
+            return
         warnings.warn(
             f"running without replay, which is slower but gives the same result ({reason})",
             RuntimeWarning,

@@ -6,23 +6,10 @@ import dataclasses
 import inspect
 from typing import Any
 
+from captum_ib.loading import values as rule
 from captum_ib.loading.files import refusing
 from captum_ib.loading.loaded import FolderError
-from captum_ib.loading.values import (
-    MAX_NUMBER,
-    Rule,
-    admitted,
-    either,
-    flag,
-    listed,
-    mapped,
-    number,
-    one_of,
-    short,
-    sides,
-    text,
-    whole,
-)
+from captum_ib.loading.values import Rule, admitted, short
 
 CLASSIFIERS: dict[str, tuple[str, ...]] = {
     "beit": ("BeitForImageClassification",),
@@ -83,34 +70,36 @@ TOWERS = frozenset(
 )
 """``model_type`` of the towers of a ``vision-text-dual-encoder``."""
 
-_word = one_of(  # of any entry that is neither listed below nor a number
+_word = rule.one_of(  # of any entry that is neither listed below nor a number
     *"absolute relative_key relative_key_query avg max mean cls linear gelu gelu_new gelu_fast "
     "gelu_pytorch_tanh quick_gelu relu relu6 silu swish mish tanh sigmoid leaky_relu hard_swish "
     "hardswish gelu_10 laplace selu elu prelu".split(),
     *"preactivation bottleneck basic same SAME valid VALID x y dw_bn dw conv base large".split(),
 )
-_plain: Rule = either(number, listed(either(number, _word)), _word)
-_depth = listed(either(number, listed(number)))
-_dtype = one_of("float32", "float16", "bfloat16")
-_SIZES: dict[str, Rule] = {"image_size": sides, "patch_size": sides, "window_size": sides}
-_SIZES["num_channels"] = whole(1, 64)
+_plain: Rule = rule.either(rule.number, rule.listed(rule.either(rule.number, _word)), _word)
+_depth = rule.listed(rule.either(rule.number, rule.listed(rule.number)))
+_dtype = rule.one_of("float32", "float16", "bfloat16")
+_SIZES: dict[str, Rule] = {
+    **dict.fromkeys(("image_size", "patch_size", "window_size"), rule.sides),
+    "num_channels": rule.whole(1, 64),
+}
 
 COMMON: dict[str, Rule] = {
-    "architectures": listed(text, longest=10),
-    "bos_token_id": number,
+    "architectures": rule.listed(rule.text, longest=10),
+    "bos_token_id": rule.number,
     "dtype": _dtype,
-    "eos_token_id": listed(number),
-    "id2label": mapped(text),
-    "is_decoder": flag,
-    "label2id": mapped(either(number, text)),
-    "model_type": text,
-    "num_labels": whole(0, MAX_NUMBER),
-    "pad_token_id": number,
-    "problem_type": one_of(
+    "eos_token_id": rule.listed(rule.number),
+    "id2label": rule.mapped(rule.text),
+    "is_decoder": rule.flag,
+    "label2id": rule.mapped(rule.either(rule.number, rule.text)),
+    "model_type": rule.text,
+    "num_labels": rule.whole(0, rule.MAX_NUMBER),
+    "pad_token_id": rule.number,
+    "problem_type": rule.one_of(
         "regression", "single_label_classification", "multi_label_classification"
     ),
-    "sep_token_id": number,
-    "tie_word_embeddings": flag,
+    "sep_token_id": rule.number,
+    "tie_word_embeddings": rule.flag,
     "torch_dtype": _dtype,
 }
 """Entries that every transformers configuration may have."""
@@ -171,10 +160,11 @@ def configuration(config: dict[str, Any], where: str) -> Any:
 def _entries(kind: Any, config: object, where: str) -> dict[str, Any]:
     """The entries that a configuration class is made from, parts included."""
     known = _fields(kind)
-    rules: dict[str, Rule] = dict.fromkeys(known, either(_plain, _depth))
-    rules.update({key: rule for key, rule in _SIZES.items() if key in known})
+    rules: dict[str, Rule] = dict.fromkeys(known, rule.either(_plain, _depth))
+    rules.update({key: sized for key, sized in _SIZES.items() if key in known})
     rules.update(COMMON)
-    parts = {key: mapped(lambda value: True) for key in _PARTS if key in known or _is_dual(kind)}
+    present = [key for key in _PARTS if key in known or kind.model_type in DUALS]
+    parts = dict.fromkeys(present, rule.mapped(lambda value: True))
     found = admitted(config, {**rules, **parts}, where, strict=False)
     found.pop("model_type", None)
     for key in parts:
@@ -201,10 +191,6 @@ def _part(kind: Any, key: str, config: dict[str, Any], where: str) -> Any:
     stem = kind.__name__.removesuffix("Config")
     part = "Text" if key == "text_config" else "Vision"
     return getattr(transformers, f"{stem}{part}Config")
-
-
-def _is_dual(kind: Any) -> bool:
-    return kind.model_type in DUALS
 
 
 def _fields(kind: Any) -> set[str]:

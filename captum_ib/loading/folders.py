@@ -16,7 +16,7 @@ from captum_ib.loading.families import configuration
 from captum_ib.loading.files import MAX_BYTES, has, inside, one_line, read_json, refusing
 from captum_ib.loading.from_sentence import load_transformers
 from captum_ib.loading.from_timm import wrap_timm
-from captum_ib.loading.hubs import checked
+from captum_ib.loading.hubs import wrapped
 from captum_ib.loading.loaded import FolderError, LoadedModel, Options, Resize, Triple, triple
 from captum_ib.loading.timm_rules import labels_of, timm_class, timm_configuration
 from captum_ib.loading.values import admitted, sides
@@ -66,18 +66,9 @@ def _timm(folder: Path, config: dict[str, Any], options: Options) -> LoadedModel
         return wrap_timm(str(folder), model, labels, left_out)
     mean, std = _normalisation(folder, config, options)
     size = _pair(config.get("kwargs", config.get("model_args", {})).get("img_size", 224))
-    return checked(
-        LoadedModel(
-            name=str(folder),
-            model=model.eval(),
-            kind="classifier",
-            preprocess=Resize(size, mean, std),
-            image_size=size,
-            mean=mean,
-            std=std,
-            labels=labels,
-            left_out=left_out,
-        )
+    preprocess = Resize(size, mean, std)
+    return wrapped(
+        str(folder), model, preprocess, size, mean, std, labels=labels, left_out=left_out
     )
 
 
@@ -117,21 +108,8 @@ def _clip_of_words(folder: Path, config: dict[str, Any], options: Options) -> Lo
         {"image_size": settings.vision_config.image_size}, {"image_size": sides}, where, strict=True
     )
     size = _pair(vision["image_size"])
-    return checked(
-        LoadedModel(
-            name=str(folder),
-            model=model.eval(),
-            kind="dual",
-            preprocess=Resize(size, mean, std),
-            image_size=size,
-            mean=mean,
-            std=std,
-            tokenizer=words,
-            tokens=words.tokens,
-            special_tokens=words.special_tokens,
-            left_out=left_out,
-        )
-    )
+    preprocess = Resize(size, mean, std)
+    return wrapped(str(folder), model, preprocess, size, mean, std, words=words, left_out=left_out)
 
 
 def _words(folder: Path, text: Any) -> Any:

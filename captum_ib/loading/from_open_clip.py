@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
 
-from captum_ib.loading.files import one_line
-from captum_ib.loading.hubs import checked, pickled, safetensors_file, unavailable
-from captum_ib.loading.loaded import LoadedModel, ModelUnavailableError, Options, triple
+from captum_ib.checks import nearest
+from captum_ib.loading.hubs import as_shown, building, pickled, safetensors_file, wrapped
+from captum_ib.loading.loaded import LoadedModel, ModelUnavailableError, Options
 from captum_ib.rgb import as_rgb
 
 _FILE = "open_clip_model.safetensors"
@@ -28,19 +26,15 @@ def load_open_clip(name: str, options: Options) -> LoadedModel:
         ) from error
     name, _, tag = name.partition("/")
     if name not in open_clip.list_models():
-        near = difflib.get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.4)
-        raise ValueError(f"open_clip has no model {name!r}; near: {', '.join(near) or 'none'}")
+        near = nearest(name, open_clip.list_models())
+        raise ValueError(f"open_clip has no model {name!r}; near: {near}")
     settings: dict[str, Any] = {"pretrained": None}
     if options.pretrained:
         settings = _pretrained(spec, name, tag, options)
-    try:
+    with building(spec):
         model, _, transform = open_clip.create_model_and_transforms(name, **settings)
         tokenizer = open_clip.get_tokenizer(name)
-    except OSError as error:
-        raise unavailable(spec, error) from error
-    except (RuntimeError, SafetensorError) as error:  # open_clip loads strictly, or raises
-        raise ValueError(f"{spec}: the weights do not fit the model: {one_line(error)}") from error
-    return wrap_open_clip(spec, model.eval(), transform, tokenizer)
+    return wrap_open_clip(spec, model, transform, tokenizer)
 
 
 def _pretrained(spec: str, name: str, tag: str, options: Options) -> dict[str, Any]:
@@ -71,26 +65,20 @@ def _pretrained(spec: str, name: str, tag: str, options: Options) -> dict[str, A
 
 def wrap_open_clip(name: str, model: Any, transform: Any, tokenizer: Any) -> LoadedModel:
     """An open_clip model with its transform (that for inference) and its tokenizer."""
-    words = OpenClipTokenizer(tokenizer)
     config = model.visual.preprocess_cfg
 
     def preprocess(image: Image.Image) -> Tensor:
         return transform(as_rgb(image))
 
     size = config["size"] if isinstance(config["size"], (tuple, list)) else (config["size"],) * 2
-    return checked(
-        LoadedModel(
-            name=name,
-            model=model,
-            kind="dual",
-            preprocess=preprocess,
-            image_size=(int(size[0]), int(size[1])),
-            mean=triple(config["mean"], "mean"),
-            std=triple(config["std"], "std"),
-            tokenizer=words,
-            tokens=words.tokens,
-            special_tokens=words.special_tokens,
-        )
+    return wrapped(
+        name,
+        model,
+        preprocess,
+        (int(size[0]), int(size[1])),
+        config["mean"],
+        config["std"],
+        words=OpenClipTokenizer(tokenizer),
     )
 
 
@@ -121,4 +109,4 @@ class OpenClipTokenizer:
             # Padding has the id of a word (0), but stands behind the end.
             end = row.index(self.tokenizer.eot_token_id) + 1
             words = [self.tokenizer.decoder[i] for i in row[:end]] + ["<pad>"] * (len(row) - end)
-        return [word.replace("</w>", "").strip("Ġ▁") or word for word in words]
+        return as_shown(words)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from captum_ib.loading.files import one_line
-from captum_ib.loading.hubs import checked, pickled, safetensors_file, unavailable
-from captum_ib.loading.loaded import LoadedModel, Options, triple
+from captum_ib.checks import nearest
+from captum_ib.loading.hubs import building, pickled, safetensors_file, wrapped
+from captum_ib.loading.loaded import LoadedModel, Options
 from captum_ib.rgb import as_rgb
 
 
@@ -21,8 +19,8 @@ def load_timm(name: str, options: Options) -> LoadedModel:
     import timm
 
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
-        raise ValueError(f"timm has no model {name!r}; near: {', '.join(near) or 'none'}")
+        near = nearest(name, timm.list_models())
+        raise ValueError(f"timm has no model {name!r}; near: {near}")
     if not options.pretrained:
         return wrap_timm(f"timm:{name}", timm.create_model(name, pretrained=False))
     config = _timm_config(name)
@@ -38,14 +36,8 @@ def load_timm(name: str, options: Options) -> LoadedModel:
         )
     else:
         raise ValueError(pickled(f"timm:{name}"))
-    try:
+    with building(f"timm:{name}"):
         model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
-    except OSError as error:
-        raise unavailable(f"timm:{name}", error) from error
-    except (RuntimeError, SafetensorError) as error:  # timm loads strictly, or raises
-        raise ValueError(
-            f"timm:{name}: the weights do not fit the model: {one_line(error)}"
-        ) from error
     return wrap_timm(f"timm:{name}", model)
 
 
@@ -84,15 +76,13 @@ def wrap_timm(
     subset = infer_imagenet_subset(model)
     if labels is None and subset:
         labels = list(ImageNetInfo(subset).label_descriptions())
-    loaded = LoadedModel(
-        name=name,
-        model=model.eval(),
-        kind="classifier",
-        preprocess=preprocess,
-        image_size=(size[1], size[2]),
-        mean=triple(config["mean"], "mean"),
-        std=triple(config["std"], "std"),
-        labels=None if labels is None else list(labels),
+    return wrapped(
+        name,
+        model,
+        preprocess,
+        (size[1], size[2]),
+        config["mean"],
+        config["std"],
+        labels=labels,
         left_out=left_out,
     )
-    return checked(loaded)

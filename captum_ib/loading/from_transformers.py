@@ -14,7 +14,7 @@ from torch import Tensor
 from captum_ib.loading.budget import check_size
 from captum_ib.loading.families import configuration, model_class
 from captum_ib.loading.files import has, one_line, read_json, refusing
-from captum_ib.loading.hubs import SIZES, checked, from_disk_or_hub
+from captum_ib.loading.hubs import SIZES, as_shown, from_disk_or_hub, wrapped
 from captum_ib.loading.loaded import FolderError, LoadedModel, Options, Resize, Triple, triple
 from captum_ib.loading.processing import VOCABULARIES, image_processor, tokenizer
 from captum_ib.loading.weights import Weights, detach, find_weights, judged
@@ -158,21 +158,17 @@ def wrap_transformers(
         text = model.config.text_config
         full = text.max_position_embeddings if "siglip" in family else None
         words = HubTokenizer(tokenizer, full, text.vocab_size)
-    loaded = LoadedModel(
-        name=name,
-        model=model.eval(),
-        kind="classifier" if words is None else "dual",
-        preprocess=preprocess,
-        image_size=(size[-2], size[-1]),
-        mean=mean,
-        std=std,
+    return wrapped(
+        name,
+        model,
+        preprocess,
+        (size[-2], size[-1]),
+        mean,
+        std,
         labels=[labels[i] for i in sorted(labels)] if labels and words is None else None,
-        tokenizer=words,
-        tokens=None if words is None else words.tokens,
-        special_tokens=frozenset() if words is None else words.special_tokens,
+        words=words,
         left_out=left_out,
     )
-    return checked(loaded)
 
 
 def _preprocess(
@@ -238,8 +234,7 @@ class HubTokenizer:
 
     def tokens(self, ids: Tensor) -> list[str]:
         """The tokens of one row of ids as words, without marks of word boundaries."""
-        words = self.tokenizer.convert_ids_to_tokens(ids.tolist())
-        return [word.replace("</w>", "").strip("Ġ▁") or word for word in words]
+        return as_shown(self.tokenizer.convert_ids_to_tokens(ids.tolist()))
 
 
 @contextmanager

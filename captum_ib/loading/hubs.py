@@ -1,16 +1,19 @@
-"""What loading from hubs has in common: disk first, one line of why not, nothing pickled."""
+"""What all loading has in common: disk first, one line of why not, nothing pickled, one shape."""
 
 from __future__ import annotations
 
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
 
 from PIL import Image
+from safetensors import SafetensorError
+from torch import Tensor, nn
 
 from captum_ib.loading.files import one_line
-from captum_ib.loading.loaded import LoadedModel, ModelUnavailableError
+from captum_ib.loading.loaded import LoadedModel, ModelUnavailableError, triple
 
 T = TypeVar("T")
 SIZES = ((47, 61), (61, 47))
@@ -85,19 +88,70 @@ def safetensors_file(
     return from_disk_or_hub(name, fetch)
 
 
-def checked(loaded: LoadedModel) -> LoadedModel:
-    """``loaded``, after seeing that its preprocessing gives the same shape for every picture.
+class Words(Protocol):
+    """A tokenizer as :class:`captum_ib.loading.loaded.LoadedModel` speaks of it."""
+
+    @property
+    def special_tokens(self) -> frozenset[str]:
+        """Words that stand for no text."""
+        ...
+
+    def __call__(self, texts: list[str], /) -> tuple[Tensor, Tensor | None]:
+        """``input_ids`` and the mask."""
+        ...
+
+    def tokens(self, ids: Tensor, /) -> list[str]:
+        """One row of ids as words."""
+        ...
+
+
+def wrapped(
+    name: str,
+    model: nn.Module,
+    preprocess: Callable[[Image.Image], Tensor],
+    image_size: tuple[int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    labels: Sequence[str] | None = None,
+    words: Words | None = None,
+    left_out: tuple[str, ...] = (),
+) -> LoadedModel:
+    """A loaded model, after seeing that its preprocessing gives one shape for every picture.
+
+    Args:
+        name, model, preprocess, image_size, mean, std, labels, left_out: its attributes.
+        words: the tokenizer of a dual encoder; ``None``: a classifier.
 
     Raises:
-        ValueError: it does not, or not an image of three channels.
+        ValueError: it does not, or not an image of three channels; a bad normalisation.
     """
-    tall, wide = (tuple(loaded.preprocess(Image.new("RGB", size)).shape) for size in SIZES)
-    if not tall == wide == (3, *loaded.image_size):
+    mean, std = triple(mean, "mean"), triple(std, "std")
+    tall, wide = (tuple(preprocess(Image.new("RGB", size)).shape) for size in SIZES)
+    if not tall == wide == (3, *image_size):
         raise ValueError(
-            f"{loaded.name}: preprocessing gives images of shapes {tall} and {wide}, but they must "
-            f"all be {(3, *loaded.image_size)}; set one size in preprocessor_config.json"
+            f"{name}: preprocessing gives images of shapes {tall} and {wide}, but they must "
+            f"all be {(3, *image_size)}; set one size in preprocessor_config.json"
         )
-    return loaded
+    return LoadedModel(
+        name=name,
+        model=model.eval(),
+        kind="classifier" if words is None else "dual",
+        preprocess=preprocess,
+        image_size=image_size,
+        mean=mean,
+        std=std,
+        labels=None if labels is None else list(labels),
+        tokenizer=words,
+        tokens=None if words is None else words.tokens,
+        special_tokens=frozenset() if words is None else words.special_tokens,
+        left_out=left_out,
+    )
+
+
+def as_shown(words: Sequence[str]) -> list[str]:
+    """Words of a vocabulary without the marks of their boundaries."""
+    return [word.replace("</w>", "").strip("Ġ▁") or word for word in words]
 
 
 def pickled(name: str) -> str:
@@ -111,3 +165,20 @@ def pickled(name: str) -> str:
 def unavailable(name: str, error: BaseException) -> ModelUnavailableError:
     """The error for a hub model that could not be fetched, with the hub's own reason."""
     return ModelUnavailableError(f"{name} could not be fetched from the hub: {one_line(error)}")
+
+
+@contextmanager
+def building(name: str) -> Iterator[None]:
+    """Errors of a library that fetches a model and loads its weights, as ours.
+
+    Raises:
+        ModelUnavailableError: it can't be fetched.
+        ValueError: the weights do not fit; timm and open_clip load strictly, or raise.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise unavailable(name, error) from error
+    except (RuntimeError, SafetensorError) as error:
+        message = f"{name}: the weights do not fit the model: {one_line(error)}"
+        raise ValueError(message) from error

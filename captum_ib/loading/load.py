@@ -10,6 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from captum_ib import zoo
+from captum_ib.loading.folders import load_folder
+from captum_ib.loading.from_open_clip import load_open_clip
+from captum_ib.loading.from_sentence import load_transformers
+from captum_ib.loading.from_timm import load_timm
+from captum_ib.loading.hubs import wrapped
 from captum_ib.loading.loaded import LoadedModel, ModelUnavailableError, Options
 
 __all__ = ["FORMS", "LoadedModel", "ModelUnavailableError", "load"]
@@ -53,7 +58,7 @@ def load(
         raise TypeError(f"spec must be a string ({FORMS}), given {type(spec).__name__}")
     options = Options(pretrained, allow_pickle, revision, mean, std)
     if Path(spec).is_dir():
-        return _from_folder(spec, options)
+        return load_folder(Path(spec), options)
     scheme, colon, name = spec.partition(":")
     if colon and name and scheme in _SOURCES:
         return _SOURCES[scheme](name, options)
@@ -70,50 +75,22 @@ def _from_zoo(name: str, options: Options) -> LoadedModel:
         raise ValueError(f"zoo:{name} comes trained; pretrained=False is for other models")
     if options.revision is not None:
         raise ValueError(f"zoo:{name} comes with the package; it has no revision")
-    loaded = zoo.load(name)
-    words = loaded.tokenizer
-    return LoadedModel(
-        name=f"zoo:{name}",
-        model=loaded.model,
-        kind=loaded.kind,
-        preprocess=loaded.preprocess,
-        image_size=loaded.image_size,
-        mean=loaded.mean,
-        std=loaded.std,
-        labels=loaded.labels,
-        tokenizer=words,
-        tokens=None if words is None else words.tokens,
-        special_tokens=frozenset() if words is None else words.special_tokens,
+    found = zoo.load(name)
+    return wrapped(
+        f"zoo:{name}",
+        found.model,
+        found.preprocess,
+        found.image_size,
+        found.mean,
+        found.std,
+        labels=found.labels,
+        words=found.tokenizer,
     )
-
-
-def _from_folder(name: str, options: Options) -> LoadedModel:
-    from captum_ib.loading.folders import load_folder
-
-    return load_folder(Path(name), options)
-
-
-def _from_timm(name: str, options: Options) -> LoadedModel:
-    from captum_ib.loading.from_timm import load_timm
-
-    return load_timm(name, options)
-
-
-def _from_transformers(name: str, options: Options) -> LoadedModel:
-    from captum_ib.loading.from_sentence import load_transformers
-
-    return load_transformers(name, options)
-
-
-def _from_open_clip(name: str, options: Options) -> LoadedModel:
-    from captum_ib.loading.from_open_clip import load_open_clip
-
-    return load_open_clip(name, options)
 
 
 _SOURCES: dict[str, Callable[[str, Options], LoadedModel]] = {
     "zoo": _from_zoo,
-    "timm": _from_timm,
-    "hf": _from_transformers,
-    "open_clip": _from_open_clip,
+    "timm": load_timm,
+    "hf": load_transformers,
+    "open_clip": load_open_clip,
 }

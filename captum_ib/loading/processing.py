@@ -14,26 +14,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from captum_ib.loading import values as rule
 from captum_ib.loading.files import has, inside, read_json, refusing
 from captum_ib.loading.loaded import FolderError
-from captum_ib.loading.values import (
-    MAX_NUMBER,
-    Rule,
-    admitted,
-    between,
-    crop_share,
-    either,
-    flag,
-    listed,
-    mapped,
-    number,
-    one_of,
-    short,
-    side,
-    sides,
-    text,
-    whole,
-)
+from captum_ib.loading.values import Rule, admitted, short
 
 MAX_VOCABULARY = 2**27
 """Largest file of a tokenizer, in bytes; the largest of real ones holds 35 million."""
@@ -49,25 +33,26 @@ VOCABULARIES = (
 )
 """Files of tokenizers that are read as they are, by parsers that make tables of words of them."""
 
-_size = either(sides, mapped(side, "height", "width", "shortest_edge", "longest_edge"))
-_channels = listed(number, longest=64)
+_edges = rule.mapped(rule.side, "height", "width", "shortest_edge", "longest_edge")
+_size = rule.either(rule.sides, _edges)
+_channels = rule.listed(rule.number, longest=64)
 IMAGES: dict[str, Rule] = {
-    "crop_pct": crop_share,
+    "crop_pct": rule.crop_share,
     "crop_size": _size,
     "image_mean": _channels,
     "image_std": _channels,
-    "include_top": flag,
-    "max_num_patches": whole(1, 65_536),
-    "patch_size": sides,
-    "resample": whole(0, 5),
-    "rescale_factor": between(0, 1),
-    "rescale_offset": flag,
+    "include_top": rule.flag,
+    "max_num_patches": rule.whole(1, 65_536),
+    "patch_size": rule.sides,
+    "resample": rule.whole(0, 5),
+    "rescale_factor": rule.between(0, 1),
+    "rescale_offset": rule.flag,
     "size": _size,
-    "size_divisor": side,
+    "size_divisor": rule.side,
     **dict.fromkeys(
         "do_align_long_axis do_center_crop do_convert_rgb do_flip_channel_order do_normalize "
         "do_pad do_reduce_labels do_rescale do_resize do_thumbnail".split(),
-        flag,
+        rule.flag,
     ),
 }
 """Entries of an image processor that are handed on."""
@@ -86,9 +71,13 @@ def _tokenizer_class(value: Any) -> bool:
 
 def _token(value: Any) -> bool:
     if not isinstance(value, dict):
-        return text(value)
-    rules: dict[str, Rule] = {"content": text, "__type": one_of("AddedToken"), "id": number}
-    rules.update(dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word", "special"), flag))
+        return rule.text(value)
+    rules: dict[str, Rule] = {
+        "__type": rule.one_of("AddedToken"),
+        "content": rule.text,
+        "id": rule.number,
+        **dict.fromkeys("lstrip normalized rstrip single_word special".split(), rule.flag),
+    }
     return all(key in rules and rules[key](entry) for key, entry in value.items())
 
 
@@ -96,8 +85,8 @@ _SPECIAL: dict[str, Rule] = {
     **dict.fromkeys(
         (f"{name}_token" for name in ("bos", "cls", "eos", "mask", "pad", "sep", "unk")), _token
     ),
-    "additional_special_tokens": listed(_token),
-    "extra_special_tokens": either(listed(_token), mapped(_token)),
+    "additional_special_tokens": rule.listed(_token),
+    "extra_special_tokens": rule.either(rule.listed(_token), rule.mapped(_token)),
 }
 WORDS: dict[str, Rule] = {
     **_SPECIAL,
@@ -105,16 +94,16 @@ WORDS: dict[str, Rule] = {
         "add_bos_token add_eos_token add_prefix_space clean_up_tokenization_spaces "
         "do_basic_tokenize do_lower_case legacy split_special_tokens strip_accents "
         "spaces_between_special_tokens tokenize_chinese_chars trim_offsets".split(),
-        flag,
+        rule.flag,
     ),
-    "added_tokens_decoder": mapped(_token),
-    "errors": one_of("replace", "strict", "ignore"),
-    "max_length": whole(0, MAX_NUMBER),
-    "model_input_names": listed(one_of("input_ids", "attention_mask", "token_type_ids")),
+    "added_tokens_decoder": rule.mapped(_token),
+    "errors": rule.one_of("replace", "strict", "ignore"),
+    "max_length": rule.whole(0, rule.MAX_NUMBER),
+    "model_input_names": rule.listed(rule.one_of("input_ids", "attention_mask", "token_type_ids")),
     "model_max_length": lambda value: isinstance(value, (int, float)) and value >= 1,
-    "padding_side": one_of("left", "right"),
+    "padding_side": rule.one_of("left", "right"),
     "tokenizer_class": _tokenizer_class,
-    "truncation_side": one_of("left", "right"),
+    "truncation_side": rule.one_of("left", "right"),
 }
 """Entries of ``tokenizer_config.json`` that are handed on."""
 
@@ -202,7 +191,7 @@ def _copy_words(folder: Path, home: Path) -> None:
             continue
         given, where = read_json(folder, name), str(folder / name)
         if rules is None:  # the numbers of words
-            rules = dict.fromkeys(given, whole(0, MAX_NUMBER))
+            rules = dict.fromkeys(given, rule.whole(0, rule.MAX_NUMBER))
         _write(home, name, admitted(given, rules, where, strict=False))
     for name in VOCABULARIES:
         if has(folder, name):

@@ -4,25 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from captum_ib.loading import values as rule
 from captum_ib.loading.loaded import FolderError
-from captum_ib.loading.values import (
-    MAX_NUMBER,
-    Rule,
-    admitted,
-    between,
-    crop_share,
-    either,
-    flag,
-    listed,
-    mapped,
-    number,
-    one_of,
-    short,
-    side,
-    sides,
-    text,
-    whole,
-)
+from captum_ib.loading.values import Rule, admitted, short
 
 CLASSES = (
     "beit.Beit",
@@ -38,102 +22,77 @@ CLASSES = (
 )
 """Classes of ``timm.models`` that ``constructor`` may name: built from numbers alone."""
 
-_count = whole(0, MAX_NUMBER)
-_share = between(0, 1)
-_pooling = one_of("", "avg", "avgmax", "max", "token", "map", "catavgmax", "fast")
-_activation = one_of("gelu", "gelu_tanh", "quick_gelu", "relu", "relu6", "silu", "hard_swish")
-_norm = one_of("batchnorm", "batchnorm2d", "layernorm", "layernorm2d", "rmsnorm", "rmsnorm2d")
+_count = rule.whole(0, rule.MAX_NUMBER)
+_share = rule.between(0, 1)
+_pooling = rule.one_of("", "avg", "avgmax", "max", "token", "map", "catavgmax", "fast")
+_activation = rule.one_of("gelu", "gelu_tanh", "quick_gelu", "relu", "relu6", "silu", "hard_swish")
+_norm = rule.one_of("batchnorm", "batchnorm2d", "layernorm", "layernorm2d", "rmsnorm", "rmsnorm2d")
 
 ARGUMENTS: dict[str, Rule] = {
-    "act_layer": _activation,
-    "attn_drop_rate": _share,
-    "class_token": flag,
-    "cls_attn_layers": _count,
-    "conv_bias": flag,
-    "conv_mlp": flag,
-    "depth": _count,
-    "depth_token_only": _count,
-    "depths": listed(_count),
-    "dims": listed(_count),
-    "drop_path_rate": _share,
-    "drop_rate": _share,
-    "dynamic_img_pad": flag,
-    "dynamic_img_size": flag,
-    "embed_dim": listed(_count),
-    "eta": number,
-    "fc_norm": flag,
-    "final_norm": flag,
-    "global_pool": _pooling,
-    "head_init_scale": number,
-    "head_norm_first": flag,
-    "img_size": sides,
-    "in_chans": whole(3, 3),
-    "init_values": number,
-    "kernel_sizes": listed(side),
-    "ls_init_value": number,
-    "mlp_ratio": listed(between(0, 100)),
-    "mlp_ratio_token_only": between(0, 100),
-    "no_embed_class": flag,
-    "norm_eps": _share,
-    "norm_layer": _norm,
-    "num_blocks": _count,
-    "num_classes": _count,
-    "num_heads": listed(_count),
-    "num_reg_tokens": _count,
-    "output_stride": whole(1, 32),
-    "patch_drop_rate": _share,
-    "patch_size": sides,
-    "pos_drop_rate": _share,
-    "pos_embed": one_of("", "none", "learn"),
-    "pre_norm": flag,
-    "pretrained_window_sizes": listed(whole(0, 256)),
-    "proj_bias": flag,
-    "proj_drop_rate": _share,
-    "qk_norm": flag,
-    "qkv_bias": flag,
-    "qkv_fused": flag,
-    "ref_feat_shape": sides,
-    "reg_tokens": _count,
-    "scale_mlp": flag,
-    "stem_type": one_of("patch", "overlap", "overlap_tiered"),
-    "strict_img_size": flag,
-    "swiglu_mlp": flag,
-    "tokens_norm": flag,
-    "use_abs_pos_emb": flag,
-    "use_fc_norm": flag,
-    "use_grn": flag,
-    "use_pos_embed": flag,
-    "use_rel_pos_bias": flag,
-    "use_rot_pos_emb": flag,
-    "use_shared_rel_pos_bias": flag,
-    "window_size": listed(whole(1, 256)),
+    name: kept
+    for kept, names in (
+        (_activation, "act_layer"),
+        (
+            _share,
+            "attn_drop_rate drop_path_rate drop_rate norm_eps patch_drop_rate "
+            "pos_drop_rate proj_drop_rate",
+        ),
+        (
+            rule.flag,
+            "class_token conv_bias conv_mlp dynamic_img_pad dynamic_img_size fc_norm "
+            "final_norm head_norm_first no_embed_class pre_norm proj_bias qk_norm "
+            "qkv_bias qkv_fused scale_mlp strict_img_size swiglu_mlp tokens_norm "
+            "use_abs_pos_emb use_fc_norm use_grn use_pos_embed use_rel_pos_bias "
+            "use_rot_pos_emb use_shared_rel_pos_bias",
+        ),
+        (
+            _count,
+            "cls_attn_layers depth depth_token_only num_blocks num_classes num_reg_tokens "
+            "reg_tokens",
+        ),
+        (rule.listed(_count), "depths dims embed_dim num_heads"),
+        (rule.number, "eta head_init_scale init_values ls_init_value"),
+        (_pooling, "global_pool"),
+        (rule.sides, "img_size patch_size ref_feat_shape"),
+        (rule.whole(3, 3), "in_chans"),
+        (rule.listed(rule.side), "kernel_sizes"),
+        (rule.listed(rule.between(0, 100)), "mlp_ratio"),
+        (rule.between(0, 100), "mlp_ratio_token_only"),
+        (_norm, "norm_layer"),
+        (rule.whole(1, 32), "output_stride"),
+        (rule.one_of("", "none", "learn"), "pos_embed"),
+        (rule.listed(rule.whole(0, 256)), "pretrained_window_sizes"),
+        (rule.one_of("patch", "overlap", "overlap_tiered"), "stem_type"),
+        (rule.listed(rule.whole(1, 256)), "window_size"),
+    )
+    for name in names.split()
 }
 """Arguments of a model that a folder may set (``kwargs`` or ``model_args``)."""
 
-_three = listed(number, longest=3)
+_three = rule.listed(rule.number, longest=3)
 PREPROCESSING: dict[str, Rule] = {
-    "crop_mode": one_of("center", "squash", "border"),
-    "crop_pct": crop_share,
-    "fixed_input_size": flag,
-    "input_size": lambda value: isinstance(value, list) and len(value) == 3 and sides(value),
-    "interpolation": one_of("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"),
+    "crop_mode": rule.one_of("center", "squash", "border"),
+    "crop_pct": rule.crop_share,
+    "fixed_input_size": rule.flag,
+    "input_size": lambda value: isinstance(value, list) and len(value) == 3 and rule.sides(value),
+    "interpolation": rule.one_of("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"),
     "mean": _three,
     "num_classes": _count,
     "std": _three,
 }
 """Entries of ``pretrained_cfg`` that are handed on; where weights come from is never among them."""
 
-_labels = either(listed(text, longest=MAX_NUMBER), mapped(text))
+_labels = rule.either(rule.listed(rule.text, longest=rule.MAX_NUMBER), rule.mapped(rule.text))
 CONFIGURATION: dict[str, Rule] = {
-    "architecture": text,
-    "constructor": text,
-    "kwargs": mapped(lambda value: True),
+    "architecture": rule.text,
+    "constructor": rule.text,
+    "kwargs": rule.mapped(lambda value: True),
     "label_descriptions": _labels,
     "label_names": _labels,
     "mean": _three,
-    "model_args": mapped(lambda value: True),
+    "model_args": rule.mapped(lambda value: True),
     "num_classes": _count,
-    "pretrained_cfg": mapped(lambda value: True),
+    "pretrained_cfg": rule.mapped(lambda value: True),
     "std": _three,
 }
 

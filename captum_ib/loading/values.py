@@ -89,11 +89,6 @@ def text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= 10_000
 
 
-def nothing(value: Any) -> bool:
-    """``null``."""
-    return value is None
-
-
 crop_share = between(0.5, 2)
 """How much of a picture is left when it is cropped: it is first made larger by the inverse, and
 with it the memory that preparing it takes. Real ones are 0.8 and more."""

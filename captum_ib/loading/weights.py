@@ -133,7 +133,8 @@ def fill(model: nn.Module, weights: Weights) -> tuple[str, ...]:
     missing, unknown = wanted.keys() - given.keys(), given.keys() - wanted.keys()
     left_out = judged(weights.shown, missing, unknown, misshaped)
     with refusing(f"{weights.shown} does not fit config.json beside it"):
-        model.load_state_dict(_without(given, unknown), strict=False)
+        known = {name: tensor for name, tensor in given.items() if name in wanted}
+        model.load_state_dict(known, strict=False)
     return left_out
 
 
@@ -177,10 +178,6 @@ def detach(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 def _real(tensor: Tensor) -> bool:
     """Whether a tensor holds real numbers; those of one byte are the codes of quantised ones."""
     return tensor.is_floating_point() and tensor.element_size() > 1
-
-
-def _without(tensors: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in tensors.items() if name not in names}
 
 
 def _some(names: Iterable[str]) -> str:

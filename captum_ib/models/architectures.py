@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -167,11 +167,7 @@ class Stages:
 
     def site(self, block: NamedLayer) -> NamedLayer:
         """Where CoIBA puts its bottleneck in a block."""
-        name, module = block
-        norm = None if self.norm is None else getattr(module, self.norm, None)
-        if not isinstance(norm, nn.Module) or isinstance(norm, nn.Identity):
-            return block
-        return f"{name}.{self.norm}", norm
+        return block if self.norm is None else first_norm(block, (self.norm,))
 
 
 def stages(model: nn.Module) -> Stages:
@@ -265,6 +261,16 @@ def _is_run(children: list[nn.Module]) -> bool:
     if len({type(child) for child in children}) > 1 or len(children) < 2 or not compound:
         return False
     return not any(True for child in children for _ in _stacks(child))
+
+
+def first_norm(block: NamedLayer, names: Sequence[str] = FIRST_NORMS) -> NamedLayer:
+    """A block's first normalisation, by the first of these names that it has; else the block."""
+    name, module = block
+    for norm in names:
+        found = getattr(module, norm, None)
+        if isinstance(found, nn.Module) and not isinstance(found, nn.Identity):
+            return f"{name}.{norm}", found
+    return block
 
 
 def norm_name(block: nn.Module) -> str | None:

@@ -142,6 +142,12 @@ class DualEncoder(nn.Module):
         return at_depth(blocks, share)
 
 
+def learned_scale(dual: DualEncoder, default: float) -> float:
+    """What the model itself multiplies its cosine with (``logit_scale``, the exponential)."""
+    learned = getattr(dual.model, "logit_scale", None)
+    return float(learned.detach().exp()) if isinstance(learned, Tensor) else default
+
+
 class TowerEmbedding(ModelView):
     """One tower as a plain forward function: inputs → pooled embedding ``(N, d)``, of length 1.
 
@@ -248,10 +254,7 @@ class ZeroShotClassifier(TowerEmbedding):
             embeddings = dual.encode(dual.modalities[1], prompts, mask)
         classes = embeddings.unflatten(0, (-1, prompts_per_class)).mean(dim=1)
         self.register_buffer("weights", nn.functional.normalize(classes, dim=-1), persistent=False)
-        learned = getattr(dual.model, "logit_scale", None)
-        if scale is None:
-            scale = float(learned.detach().exp()) if isinstance(learned, Tensor) else 100.0
-        self.scale = float(scale)
+        self.scale = float(learned_scale(dual, 100.0) if scale is None else scale)
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits ``(N, classes)``."""

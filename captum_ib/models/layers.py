@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
+from captum_ib.checks import nearest
 from captum_ib.models.architectures import NamedLayer, Stages, norm_name, stages
 from captum_ib.models.view import ModelView
 
@@ -37,9 +37,10 @@ def resolve_layer(model: nn.Module | None, layer: LayerLike) -> NamedLayer:
     modules = dict(model.named_modules(remove_duplicate=False))  # tied layers have several names
     if layer and layer in modules:
         return layer, modules[layer]
-    near = difflib.get_close_matches(layer, [name for name in modules if name], n=5, cutoff=0.4)
+    within = [name for name in modules if name.endswith(f".{layer}")][:5]  # in a wrapper
+    near = ", ".join(within) or nearest(layer, [name for name in modules if name], 5)
     raise ValueError(
-        f"the model has no layer {layer!r}; nearest names: {', '.join(near) or 'none'} "
+        f"the model has no layer {layer!r}; nearest names: {near} "
         "(all: dict(model.named_modules()))"
     )
 
@@ -52,7 +53,8 @@ def _name_of(model: nn.Module | None, layer: nn.Module) -> str:
             return name or type(layer).__name__
     raise ValueError(
         f"the given layer ({type(layer).__name__}) is not part of the model "
-        f"({type(model).__name__}); take it from the same instance"
+        f"({type(model).__name__}); take it from the same instance, or, where the model calls it "
+        "without having it as a submodule, pass forward_func=lambda *args: model(*args)"
     )
 
 

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from captum_ib import CAM2IB, M2IB, DualEncoder, TokenLayout, zoo
-from captum_ib.attr.ca_m2ib.attention import Attention, FacingCall, Guide
-from captum_ib.attr.ca_m2ib.contributions import contributions
+from captum_ib.attr.ca_m2ib.attention import Attention, Guide
+from captum_ib.attr.ca_m2ib.contributions import Contributions, contributions
+from captum_ib.attr.ca_m2ib.facing import FacingCall
 from captum_ib.bottleneck import damping_ratio
 from captum_ib.forward import pair_calls
 from tests.attr.cases import SUBJECTS
@@ -152,20 +153,20 @@ def side():
     keys_count[1, 3] = False
     return FacingCall(
         nn.Identity(), (torch.zeros(2, 1),), other=other,
-        queries=queries, counts=counts, keys=keys, keys_count=keys_count,
+        own=Contributions(queries, counts, TOKENS), facing=Contributions(keys, keys_count, TOKENS),
     )  # fmt: skip
 
 
 def test_attention_follows_its_equation(side):
     guide = Guide(temperature=0.5, guidance=1.0, target_strength=2.0)
-    attention = Attention(side, guide, TOKENS, width=3)
+    attention = Attention(side, guide, TOKENS, torch.zeros(2, 5, 3))
     lam = damping_ratio(torch.randn(2, 5, 1, generator=torch.Generator().manual_seed(1)))
     share = lam.lam[..., 0]
     A, attended = attention.attend(lam)
-    target, relevance = attention.target(attended, lam), -attention.weights(lam).log()
+    target, relevance = attention.target(attended, lam), -attention.weights(lam).squeeze(-1).log()
     for row in range(2):
         n = 4 if row == 0 else 3
-        own, keys = side.queries[row, 1:], side.keys[row, :n]
+        own, keys = side.own.values[row, 1:], side.facing.values[row, :n]
         own, keys = own / own.norm(dim=1).mean(), keys / keys.norm(dim=1).mean()
         expected = torch.softmax(share[row, 1:, None] * own @ keys.T / 0.5, dim=1)
         assert torch.allclose(A[row, 1:, :n], expected, atol=1e-6)
@@ -183,7 +184,7 @@ def test_attention_follows_its_equation(side):
 
 def test_what_is_trained(side):
     def shapes(**settings):
-        attention = Attention(side, Guide(**settings), TOKENS, width=3)
+        attention = Attention(side, Guide(**settings), TOKENS, torch.zeros(2, 5, 3))
         return [tuple(matrix.shape) for matrix in attention.parameters]
 
     assert shapes(guidance=1.0, lr=0.1) == [], "guidance is fixed at the start of the fit"

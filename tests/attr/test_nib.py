@@ -171,3 +171,16 @@ def test_a_pair_has_a_function_or_a_number_for_each_tower():
     for baselines in ((lambda: 0.1, 0.2), lambda: (0.1, 0.2), lambda inputs: [0.1, 0.2]):
         found = nib.attribute(subject.inputs, baselines, **given)
         assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_device_ids_are_those_of_one_device():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+    x = torch.rand(2, 4, generator=torch.Generator().manual_seed(0))
+    plain = NIB(model, "1").attribute(x, target=0)
+    for given in (None, [], [0], (0,)):
+        assert torch.equal(NIB(model, "1", device_ids=given).attribute(x, target=0), plain)
+    with pytest.raises(ValueError, match=r"several devices, \[0, 1\].*the model itself"):
+        NIB(model, "1", device_ids=[0, 1])
+    for given in (0, ["cuda:0"], "0"):
+        with pytest.raises(TypeError, match="device_ids must be a list of ints or None"):
+            NIB(model, "1", device_ids=given)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from captum_ib.baselines import IIA, BeyondIntuition
+from captum_ib.baselines import IIA, BeyondIntuition, ScoreCAM
+from tests.attr.cases import SUBJECTS
 from tests.baselines.models import hf_vit, images, timm_vit
 
 
@@ -138,3 +139,32 @@ def test_variants_that_are_refused():
         BeyondIntuition(model).attribute(images(), target=0, variant="row")
     with pytest.raises(ValueError, match="forward_func is a plain function, so the blocks"):
         BeyondIntuition(lambda x: model(x)).attribute(images(), target=0, variant="token")
+
+
+@pytest.mark.parametrize("cls", [IIA, BeyondIntuition])
+def test_every_sample_has_its_own_baseline_in_parts_of_the_batch(cls):
+    method, x = cls(timm_vit()), images()
+    floor = x.flip(0) / 2
+    whole = method.attribute(x, floor, target=1, n_steps=2)
+    for row in (0, 1):
+        one = slice(row, row + 1)
+        alone = method.attribute(x[one], floor[one], target=1, n_steps=2)
+        assert torch.allclose(whole[one], alone, rtol=1e-4, atol=1e-7)
+    parts = method.attribute(x, floor, target=1, n_steps=2, internal_batch_size=1)
+    assert torch.allclose(parts, whole, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("cls", [IIA, BeyondIntuition, ScoreCAM])
+def test_each_tower_of_a_pair_takes_its_own_baseline(cls):
+    clip = SUBJECTS["clip"]()
+    settings = {"relu_attributions": False} if cls is ScoreCAM else {"n_steps": 2}
+
+    def maps(baselines):
+        return cls(clip.model).attribute(
+            clip.inputs, baselines, additional_forward_args=clip.extra, **settings
+        )
+
+    image, text = maps((0.5, 3))
+    assert torch.equal(text, maps(3)[1])
+    assert torch.equal(image, maps((0.5, None))[0])
+    assert not torch.allclose(image, maps(None)[0])

@@ -9,6 +9,7 @@ and width, the axes that follow them must be the rows and the columns.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from captum_ib import TokenLayout
 from captum_ib.hooks import AxisTracker
@@ -27,6 +29,10 @@ PLACES = ((0.05, 0.2, 0.75, 0.95), (0.75, 0.95, 0.3, 0.45), (0.4, 0.55, 0.05, 0.
 """Parts of the image that are changed: rows from, to, columns from, to, as shares."""
 
 Size = tuple[int, int]
+SIZES: tuple[Size, ...] = (
+    (96, 160), (128, 128), (192, 64), (64, 256), (256, 192), (224, 224), (160, 320), (288, 96),
+)  # fmt: skip
+"""Of images, wide and high: among them as many rows or columns as channels, at some layer."""
 Values = dict[str, Tensor]
 
 
@@ -37,25 +43,26 @@ class Candidate:
     Attributes:
         name: of timm's or, with ``tv:`` in front, torchvision's.
         sizes: of images that it takes.
-        settings: for its constructor.
+        built: it is built for images of one size, ``img_size``.
         fixed: it takes only images of the size that it was built for.
     """
 
     name: str
-    sizes: tuple[Size, ...] = ((96, 160), (128, 128))
-    settings: dict[str, Any] = field(default_factory=dict)
+    sizes: tuple[Size, ...] = SIZES
+    built: bool = False
     fixed: bool = False
 
-    def model(self) -> nn.Module:
+    def model(self, size: Size = (224, 224)) -> nn.Module:
         torch.manual_seed(0)
+        settings = {"img_size": size} if self.built else {}
         if self.name.startswith("tv:"):
             import torchvision
 
             make: Callable[..., nn.Module] = getattr(torchvision.models, self.name[3:])
-            return filled(make(weights=None, num_classes=5, **self.settings))
+            return filled(make(weights=None, num_classes=5))
         import timm
 
-        return filled(timm.create_model(self.name, num_classes=5, **self.settings))
+        return filled(timm.create_model(self.name, num_classes=5, **settings))
 
 
 def filled(model: nn.Module) -> nn.Module:
@@ -63,7 +70,7 @@ def filled(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.abs().max() < 1e-3:  # the last normalisation of a branch, a layer scale
-                parameter.normal_(1.0 if parameter.ndim == 1 else 0.0, 0.1)
+                parameter.normal_(0.3 if parameter.ndim == 1 else 0.0, 0.1)
     return model.eval()
 
 
@@ -84,26 +91,49 @@ class OwnPosition(TorchFunctionMode):
     """Attention that looks at its own position only.
 
     Random attention looks everywhere, so a change is seen everywhere; the axes stay what they are.
+    What mixes the heads of such attention (CaiT) is left without its bias, which looks everywhere.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._own: Any = WeakTensorKeyDictionary()
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             query, _, value = args[:3]
-            same = value.shape == query.shape
-            return (
-                value
-                if same
-                else query
-                if query.shape[-1] == value.shape[-1]
-                else func(*args, **(kwargs or {}))
-            )
+            if value.shape == query.shape:
+                return value
+            return query if query.shape[-1] == value.shape[-1] else func(*args, **kwargs)
         if func is F.multi_head_attention_forward:
             return args[0], None
-        result = func(*args, **(kwargs or {}))
-        square = isinstance(result, Tensor) and result.ndim > 2 and len(set(result.shape[-2:])) == 1
-        if func in (F.softmax, torch.softmax, Tensor.softmax) and square:
-            return torch.eye(result.shape[-1]).expand_as(result)
+        own = bool(args) and isinstance(args[0], Tensor) and args[0] in self._own
+        if own and func is F.linear:
+            args, kwargs = args[:2], {}
+        result = func(*args, **kwargs)
+        if not isinstance(result, Tensor):
+            return result
+        if func in (F.softmax, torch.softmax, Tensor.softmax) and result.ndim > 2:
+            result = nearest(*result.shape[-2:]).expand_as(result)
+            own = True
+        if own and func not in (Tensor.matmul, Tensor.__matmul__, torch.matmul, torch.bmm):
+            self._own[result] = True
         return result
+
+
+def nearest(queries: int, keys: int) -> Tensor:
+    """Weights ``(queries, keys)`` with which every query looks at the key in its place.
+
+    Grids of two resolutions (LeViT, pooled keys) are square ones, as their images are; other
+    numbers of keys are no grid, and are all looked at.
+    """
+    if queries == keys:
+        return torch.eye(queries)
+    rows, others = math.isqrt(queries), math.isqrt(keys)
+    if min(rows, others) < 2 or rows**2 != queries or others**2 != keys:
+        return torch.full((queries, keys), 1.0 / keys)
+    place = torch.arange(rows) * others // rows
+    return torch.eye(keys)[(place[:, None] * others + place).flatten()]
 
 
 def values_of(
@@ -190,8 +220,9 @@ def follows(layout: TokenLayout, before: Tensor, taller: Tensor, wider: Tensor) 
 
 def scanned(candidate: Candidate) -> Counts:
     """Every module's output and input of a model at its sizes of images."""
-    model, counts = candidate.model(), Counts()
+    counts = Counts()
     for size in candidate.sizes:
+        model = candidate.model(size)
         pixels = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
         axes = values_of(model, pixels, AxisTracker())[1]
         before = values_of(model, pixels)[0]
@@ -234,51 +265,51 @@ def wrong(
     # Deep convolutions see all of the image; the sizes have shown what their axes are.
     sized = before.ndim == 4 and bool(others) and min(layout.grid_of(before)) < 12
     unseen = all(torch.equal(one, before) for one in after)
-    if sized or unseen or min(layout.grid_of(before)) < 4:
+    # Fewer than five cells a side are larger than the places.
+    if sized or unseen or min(layout.grid_of(before)) < 5:
         return None
     found = hits(layout, before, after)
     return None if found == 3 else f"{layout}: {found} of 3 places"
 
 
-FIXED = {"sizes": ((224, 224),), "fixed": True}
-SHAPED = {"sizes": ((96, 160),), "settings": {"img_size": (96, 160)}, "fixed": True}
-LARGER = {"sizes": ((256, 256),), "fixed": True}
-# Without LeViT: its attention into a coarser grid mixes all positions, so no change has a place.
+ANY = (
+    "resnet18 resnetv2_50 densenet121 regnety_002 regnetx_002 mobilenetv2_050 "
+    "mobilenetv3_small_050 tf_efficientnet_lite0 efficientnet_lite0 convnext_atto "
+    "convnextv2_atto ghostnet_050 mnasnet_small rexnet_100 hrnet_w18_small dla34 vgg11 repvgg_a0 "
+    "resnest14d ese_vovnet19b_dw poolformerv2_s12 mobilenetv4_conv_small_050 "
+    "starnet_s1 tv:shufflenet_v2_x0_5 tv:squeezenet1_1 tv:mnasnet0_5 tv:convnext_tiny "
+    "pvt_v2_b0 edgenext_xx_small mobilevitv2_050 tv:swin_t focalnet_tiny_srf efficientvit_b0 "
+    "fastvit_t8 mobilevit_xxs caformer_s18 mobilenetv4_hybrid_medium repvit_m0_9"
+)
+"""Take images of any size."""
+BUILT = (
+    "vit_tiny_patch16_224 deit_tiny_distilled_patch16_224 eva02_tiny_patch14_224 "
+    "vit_small_patch14_reg4_dinov2 twins_pcpvt_small beit_base_patch16_224 "
+    "swin_tiny_patch4_window7_224 cait_xxs24_224"
+)
+"""Are built for images of one size, whichever it is."""
+FIXED = (
+    "xcit_nano_12_p16_224 nest_tiny coatnet_nano_rw_224 efficientformer_l1 hiera_tiny_224 "
+    "mixer_s32_224 resmlp_12_224 gmlp_ti16_224 pit_ti_224 convit_tiny visformer_tiny "
+    "tiny_vit_5m_224 mvitv2_tiny sequencer2d_s gcvit_xxtiny davit_tiny tnt_s_patch16_224 "
+    "volo_d1_224 levit_128s twins_svt_small coat_tiny efficientformerv2_s0 efficientvit_m0 "
+    "maxxvitv2_nano_rw_256 coatnext_nano_rw_224 tv:vit_b_16 tv:swin_v2_t tv:maxvit_t "
+    "edgenext_x_small nextvit_small vit_base_r26_s32_224 shvit_s1 vitamin_small_224"
+)
+"""Take images of 224×224, or of what their name says. Without SwiftFormer: it adds the mean of all
+positions to each, so no change of the image has a place."""
+
+
+def _fixed(name: str) -> Candidate:
+    side = int(name.rpartition("_")[2]) if name[-3:] in ("240", "256") else 224
+    return Candidate(name, ((side, side),), fixed=True)
+
+
 CANDIDATES = (
-    Candidate("maxvit_pico_rw_256", **LARGER),
-    Candidate("swinv2_tiny_window8_256", **LARGER),
-    Candidate("crossvit_tiny_240", sizes=((240, 240),), fixed=True),
-    *(
-        Candidate(name)
-        for name in (
-            "resnet18 resnetv2_50 densenet121 regnety_002 regnetx_002 mobilenetv2_050 "
-            "mobilenetv3_small_050 tf_efficientnet_lite0 efficientnet_lite0 convnext_atto "
-            "convnextv2_atto ghostnet_050 mnasnet_small rexnet_100 hrnet_w18_small dla34 "
-            "vgg11 repvgg_a0 resnest14d ese_vovnet19b_dw poolformerv2_s12 "
-            "mobilenetv4_conv_small_050 pvt_v2_b0 edgenext_xx_small mobilevitv2_050 "
-            "tv:shufflenet_v2_x0_5 tv:squeezenet1_1 tv:mnasnet0_5 tv:swin_t tv:convnext_tiny "
-            "focalnet_tiny_srf efficientvit_b0 fastvit_t8 "
-        ).split()
-    ),
-    *(
-        Candidate(name, **SHAPED)
-        for name in (
-            "vit_tiny_patch16_224 deit_tiny_distilled_patch16_224 eva02_tiny_patch14_224 "
-            "vit_small_patch14_reg4_dinov2 twins_pcpvt_small "
-        ).split()
-    ),
-    *(
-        Candidate(name, **FIXED)
-        for name in (
-            "cait_xxs24_224 beit_base_patch16_224 xcit_nano_12_p16_224 "
-            "swin_tiny_patch4_window7_224 nest_tiny coatnet_nano_rw_224 "
-            "mobilevit_xxs efficientformer_l1 hiera_tiny_224 mixer_s32_224 "
-            "resmlp_12_224 gmlp_ti16_224 pit_ti_224 convit_tiny visformer_tiny "
-            "tiny_vit_5m_224 mvitv2_tiny sequencer2d_s gcvit_xxtiny davit_tiny "
-            "tnt_s_patch16_224 volo_d1_224 "
-            "tv:vit_b_16 "
-        ).split()
-    ),
+    *map(_fixed, ("maxvit_pico_rw_256", "swinv2_tiny_window8_256", "crossvit_tiny_240")),
+    *map(Candidate, ANY.split()),
+    *(Candidate(name, built=True, fixed=True) for name in BUILT.split()),
+    *map(_fixed, FIXED.split()),
 )
 
 

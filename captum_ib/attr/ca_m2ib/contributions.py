@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -26,7 +25,6 @@ from captum_ib.forward import (
 )
 from captum_ib.hooks import AxisTracker, Session
 from captum_ib.layout import TokenLayout
-from captum_ib.models.dual_encoder import TowerEmbedding
 from captum_ib.models.layers import NamedLayer
 
 
@@ -44,6 +42,10 @@ class Contributions:
     values: Tensor
     counts: Tensor
     layout: TokenLayout
+
+    def part(self, start: int, stop: int) -> Contributions:
+        """Those of some of the samples."""
+        return replace(self, values=self.values[start:stop], counts=self.counts[start:stop])
 
 
 def contributions(
@@ -90,7 +92,7 @@ def _earliest(
 ) -> tuple[NamedLayer, bool, TokenLayout]:
     """The first place in the tower whose tokens have the positions of the layer's."""
     name, module = layer
-    blocks = cast(TowerEmbedding, call.forward_func).blocks()
+    blocks = call.embedding.blocks()
     with AxisTracker() as tracker:
         wanted = activations(call, [layer])[name]
     axes = tracker.settled(tracker.of(wanted))
