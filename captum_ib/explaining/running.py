@@ -117,8 +117,8 @@ def explain_choice(subject: Subject, choice: Choice, *, show_progress: bool = Tr
     while choice.free and any(found.collapses) and len(tried) < RETRIES:
         tried = (*tried, found.betas)
         parts = zip(found.betas, found.collapses, strict=True)
-        betas = tuple(beta * _FACTORS[None if one is None else one.kind] for beta, one in parts)
-        found = run({**choice.settings, "beta": betas if len(betas) > 1 else betas[0]})
+        betas = tuple(beta * _FACTORS[one.kind if one is not None else None] for beta, one in parts)
+        found = run({**choice.settings, "beta": betas[0] if len(betas) == 1 else betas})
     return first if any(found.collapses) else replace(found, tried=tried)
 
 

@@ -39,7 +39,7 @@ class Named:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "__init__" in vars(cls):
+        if not hasattr(cls.__init__, "__wrapped__"):  # its own, or one of Captum's
             cls.__init__ = _either_spelling(cls.__init__)
 
     @classmethod
