@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from captum_ib.hooks.undo import Undo, keep_function_modes
+from captum_ib.hooks.undo import Undo, keep_modes
 
 SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
 MATMUL = (torch.matmul, torch.bmm, Tensor.matmul, Tensor.bmm, Tensor.__matmul__)
@@ -85,7 +85,7 @@ class AttentionRecorder(TorchFunctionMode):
     def __enter__(self) -> AttentionRecorder:
         self._undo.__enter__()
         try:
-            keep_function_modes(self._undo)
+            keep_modes(self._undo)
             return super().__enter__()
         except BaseException:
             self._undo.__exit__()

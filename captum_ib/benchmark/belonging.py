@@ -13,6 +13,7 @@ from captum_ib.benchmark import schema
 from captum_ib.benchmark.arrow import pa, pq
 from captum_ib.benchmark.data import Sample
 from captum_ib.benchmark.store import (
+    METHOD,
     PARTS,
     SAMPLES,
     WHOLE,
@@ -72,7 +73,8 @@ class Belonging:
         self._folder, self._worker = folder, worker
         self._run = worker.config.fingerprint()
         rows, samples = worker.rows_schema, worker.samples_schema
-        self._schemas = {PARTS: rows, "results": rows, SAMPLES: samples, WHOLE: worker.whole_schema}
+        self._schemas: dict[str, Any] = dict.fromkeys((PARTS, METHOD, "results"), rows)
+        self._schemas |= {SAMPLES: samples, WHOLE: worker.whole_schema}
 
     def resume(self, chunks: Iterable[int]) -> None:
         """Check all that is there: files one by one, then finished chunks with the data of now."""
@@ -86,8 +88,30 @@ class Belonging:
                 if chunk > last:
                     raise refusal(path, f"its chunk is {chunk}, expected 0 to {last}")
                 self.file(path, kind, chunk=chunk)
+        labels = dict(enumerate(line.label for line in self._worker.config.methods))
+        for chunk, order, path in self._folder.under_way():
+            if chunk > last or order not in labels:
+                raise refusal(path, "the run has no such chunk or method")
+            if self._folder.readable(path):
+                self.file(path, METHOD, chunk=chunk, method=labels[order])
         for chunk in chunks:
             self.chunk(chunk, self._worker.digest(chunk))
+            for _, _, path in self._folder.under_way(chunk):
+                path.unlink()
+
+    def method(self, chunk: int, order: int, data: str) -> pa.Table | None:
+        """The rows of one method of a chunk under way, if they are there."""
+        path, line = self._folder.part(PARTS, chunk, order), self._worker.config.methods[order]
+        if not self._folder.readable(path):
+            return None
+        self.file(path, METHOD, chunk=chunk, method=line.label, data=data)
+        return read_table(path)
+
+    def keep(self, rows: pa.Table, chunk: int, order: int, data: str) -> None:
+        """Write the rows of one method of a chunk under way."""
+        label = self._worker.config.methods[order].label
+        table = stamped(rows, **self.stamp(METHOD, chunk=chunk, method=label, data=data))
+        self._folder.write_table(self._folder.part(PARTS, chunk, order), table)
 
     def chunk(self, chunk: int, data: str | None = None) -> str:
         """Check the files of a chunk; returns the digest of its data.

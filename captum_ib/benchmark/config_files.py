@@ -109,17 +109,6 @@ def _runs(values: Any) -> tuple[RunConfig, ...]:
     return (RunConfig.from_dict(values),)
 
 
-def read_toml(text: str) -> Any:
-    """Plain values of a TOML document.
-
-    Raises:
-        ValueError: it is none.
-        MissingExtraError: before Python 3.11, the package tomli is not installed.
-    """
-    toml = need("tomllib" if sys.version_info >= (3, 11) else "tomli", "reading TOML")
-    return toml.loads(text)
-
-
 def read_yaml(text: str) -> Any:
     """Plain values of one YAML document: no tag that would build an object is known.
 
@@ -178,7 +167,12 @@ def _weigh(node: Any, known: dict[int, int]) -> int:
     return weight
 
 
-_READERS = {".yaml": read_yaml, ".yml": read_yaml, ".toml": read_toml}
+def _toml(text: str) -> Any:
+    toml = need("tomllib" if sys.version_info >= (3, 11) else "tomli", "reading TOML")
+    return toml.loads(text)
+
+
+_READERS = {".yaml": read_yaml, ".yml": read_yaml, ".toml": _toml}
 
 
 def _anchored(run: RunConfig, folder: Path) -> RunConfig:

@@ -18,27 +18,6 @@ PROBES = 2
 
 
 @dataclass(frozen=True)
-class MethodCost:
-    """One method's share of a run.
-
-    Attributes:
-        label: of the method.
-        explain: seconds per sample and seed for the map.
-        judge: seconds per sample and seed for the metrics.
-        total: seconds for all samples and seeds.
-        peak_bytes: most memory that a batch of maps took; ``None``: unknown.
-        problem: why the method failed on a sample, where it did.
-    """
-
-    label: str
-    explain: float
-    judge: float
-    total: float
-    peak_bytes: int | None
-    problem: str | None
-
-
-@dataclass(frozen=True)
 class Estimate:
     """What a run will take.
 
@@ -46,7 +25,9 @@ class Estimate:
         samples: of the run.
         seeds: of the run.
         probed: samples it was measured on.
-        methods: one entry per method.
+        methods: a line per method: ``explain`` and ``judge``, seconds per sample and seed for map
+            and metrics; ``total``, seconds for all samples and seeds; ``peak``, the most bytes that
+            a batch of maps took, NaN: unknown; ``problem``, why it failed on a sample, if it did.
         reading: seconds for reading and preparing all samples.
         unknown: labels of metrics that were not tried.
     """
@@ -54,37 +35,42 @@ class Estimate:
     samples: int
     seeds: int
     probed: int
-    methods: tuple[MethodCost, ...]
+    methods: pd.DataFrame
     reading: float
     unknown: tuple[str, ...]
 
     @property
     def seconds(self) -> float:
         """For the whole run."""
-        return self.reading + sum(cost.total for cost in self.methods)
+        return self.reading + float(self.methods["total"].sum())
 
     def __str__(self) -> str:
         """A table for a terminal."""
-        rows = {
-            cost.label: (
-                f"{cost.explain:.3g}",
-                f"{cost.judge:.3g}",
-                duration(cost.total),
-                "?" if cost.peak_bytes is None else f"{cost.peak_bytes / 2**20:.0f} MiB",
-            )
-            for cost in self.methods
-        }
-        rows["reading"] = ("", "", duration(self.reading), "")
-        names = pd.Index(
-            ["map s/sample", "metrics s/sample", "total", "peak memory"], name="method"
-        )
-        table = pd.DataFrame(list(rows.values()), list(rows), names).to_string().splitlines()
+        costs = self.methods.astype(object)
+        shown = pd.DataFrame(
+            {
+                "map s/sample": costs["explain"].map("{:.3g}".format),
+                "metrics s/sample": costs["judge"].map("{:.3g}".format),
+                "total": costs["total"].map(duration),
+                "peak memory": [
+                    "?" if pd.isna(peak) else f"{peak / 2**20:.0f} MiB" for peak in costs["peak"]
+                ],
+            }
+        ).rename_axis(columns="method")
+        shown.loc["reading"] = ["", "", duration(self.reading), ""]
         total = f"{self.samples} samples x {self.seeds} seeds: about {duration(self.seconds)}"
-        lines = [*map(str.rstrip, table), f"{total} (measured on {self.probed} samples)"]
-        lines += [f"{cost.label} failed: {cost.problem}" for cost in self.methods if cost.problem]
-        if self.unknown:
-            lines.append(f"not counted: {', '.join(self.unknown)}, over the whole set")
-        return "\n".join(lines)
+        failed = costs["problem"].dropna().items()
+        return "\n".join(
+            [
+                *map(str.rstrip, shown.to_string().splitlines()),
+                f"{total} (measured on {self.probed} samples)",
+                *(f"{label} failed: {problem}" for label, problem in failed),
+                *(
+                    [f"not counted: {', '.join(self.unknown)}, over the whole set"]
+                    * bool(self.unknown)
+                ),
+            ]
+        )
 
 
 def estimate(config: RunConfig, worker: Worker | None = None) -> Estimate:
@@ -102,8 +88,8 @@ def estimate(config: RunConfig, worker: Worker | None = None) -> Estimate:
     ...     "methods": ["nib"], "metrics": ["iou"], "batch_size": 1,
     ... })
     >>> found = estimate(config)
-    >>> found.probed, found.methods[0].label, found.seconds > 0
-    (1, 'NIB', True)
+    >>> found.probed, list(found.methods.index), found.seconds > 0
+    (1, ['NIB'], True)
     """
     worker = worker or Worker(config)
     started, chunks = time.perf_counter(), range(min(PROBES, worker.chunks))
@@ -115,35 +101,40 @@ def estimate(config: RunConfig, worker: Worker | None = None) -> Estimate:
         raise ValueError(
             "none of the first samples could be read, so nothing could be measured; check the data"
         )
-    costs = tuple(_cost(worker, number, probes) for number in range(len(worker.explainers)))
-    unknown = tuple(column.label for column in config.metrics if METRICS[column.metric].whole)
-    counted = sum(map(len, probes[-1]))
+    costs = {
+        line.label: _cost(worker, number, probes) for number, line in enumerate(config.methods)
+    }
     return Estimate(
-        worker.count, len(config.seeds), counted, costs, reading * worker.count, unknown
+        worker.count,
+        len(config.seeds),
+        sum(map(len, probes[-1])),
+        pd.DataFrame.from_dict(costs, orient="index"),
+        reading * worker.count,
+        tuple(column.label for column in config.metrics if METRICS[column.metric].whole),
     )
 
 
-def _cost(worker: Worker, number: int, probes: Sequence[Sequence[Subjects]]) -> MethodCost:
+def _cost(
+    worker: Worker, number: int, probes: Sequence[Sequence[Subjects]]
+) -> dict[str, float | str | None]:
     """A method's times on the last probe; its memory, and a failure, on any of them."""
-    line, explainer = worker.explainers[number]
-    seeds, problem, peaks = worker.config.seeds, None, []
-    rows, both = [], 0.0
+    explainer, seeds = worker.explainers[number][1], worker.config.seeds
+    found, last, both = [], [], 0.0
     for groups in probes:
         started = time.perf_counter()
-        rows = [row for group in groups for row in worker.rows(explainer, group, seeds[0])]
+        last = [row for group in groups for row in worker.rows(explainer, group, seeds[0])]
         both = time.perf_counter() - started
-        peaks += [row["peak_bytes"] for row in rows if row["peak_bytes"] is not None]
-        problem = next((row["reason"] for row in rows if row["status"] == "failed"), problem)
-    explain = sum(row["seconds"] for row in rows) / len(rows)
-    each = both / len(rows)
-    return MethodCost(
-        line.label,
-        explain,
-        each - explain,
-        each * worker.count * (len(seeds) if explainer.stochastic else 1),
-        max(peaks, default=None),
-        problem,
-    )
+        found += last
+    rows, explain = pd.DataFrame(found), sum(row["seconds"] for row in last) / len(last)
+    problems = rows.loc[rows["status"] == "failed", "reason"]
+    each = both / len(last)
+    return {
+        "explain": explain,
+        "judge": each - explain,
+        "total": each * worker.count * (len(seeds) if explainer.stochastic else 1),
+        "peak": rows["peak_bytes"].astype(float).max(),
+        "problem": None if problems.empty else problems.iloc[-1],
+    }
 
 
 def duration(seconds: float) -> str:

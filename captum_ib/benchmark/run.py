@@ -11,11 +11,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from captum_ib.benchmark.arrow import pa
 from captum_ib.benchmark.belonging import Belonging
 from captum_ib.benchmark.config import RunConfig
+from captum_ib.benchmark.progress import Progress
 from captum_ib.benchmark.schema import versions
 from captum_ib.benchmark.store import PARTS, SAMPLES, DifferentRunError, RunFolder, differences
-from captum_ib.benchmark.worker import Evaluated, Worker
+from captum_ib.benchmark.worker import Evaluated, Through, Worker
 
 Write = Callable[[Evaluated], None]
 Execute = Callable[[RunConfig, Sequence[int], Write], None]
@@ -74,7 +76,8 @@ def run(
         out: its folder; made when it is not there. Results that are in it are kept.
         execute: who evaluates the chunks; default: this process, one after the other.
         command: the command line, for the record.
-        show_progress: a progress bar on stderr; default: where that is a terminal.
+        show_progress: a progress bar on stderr, or nothing; default: a bar where that is a
+            terminal, else a line for each finished part.
 
     Returns:
         What was done, skipped, and failed.
@@ -98,8 +101,8 @@ def run(
 
     from captum_ib.benchmark.whole import evaluate_whole
 
+    bar = sys.stderr.isatty() if show_progress is None else show_progress
     folder, notes = RunFolder(out), []
-    shown = sys.stderr.isatty() if show_progress is None else show_progress
     with folder.locked():
         record = folder.record
         if record is not None:
@@ -107,23 +110,23 @@ def run(
         worker = Worker(config)
         _open(folder, record, worker, command, notes)
         own, done = Belonging(folder, worker), folder.finished()
-        own.resume(tqdm(sorted(done), "checking", leave=False, unit="chunk", disable=not shown))
+        own.resume(tqdm(sorted(done), "checking", leave=False, unit="chunk", disable=not bar))
         missing = [chunk for chunk in range(worker.chunks) if chunk not in done]
         if missing:
-            _evaluate(worker, folder, missing, execute, shown)
+            _evaluate(worker, folder, own, missing, execute, show_progress)
         data = own.data()
-        notes += evaluate_whole(worker, folder, own, data, shown)
+        notes += evaluate_whole(worker, folder, own, data, show_progress)
         own.join(data, anew=bool(missing))
         computed = sum(len(worker.indices(chunk)) for chunk in missing)
         return summarise(folder, Summary(folder.path, worker.count, computed, notes=notes))
 
 
-def locally(worker: Worker, tick: Callable[[int], object] | None = None) -> Execute:
-    """Evaluate in this process, one chunk after the other."""
+def locally(worker: Worker, through: Through | None = None) -> Execute:
+    """Evaluate in this process, one chunk after the other; ``through`` as :meth:`.evaluate` has."""
 
     def execute(config: RunConfig, chunks: Sequence[int], write: Write) -> None:
         for chunk in chunks:
-            write(worker.evaluate(chunk, tick))
+            write(worker.evaluate(chunk, through))
 
     return execute
 
@@ -146,30 +149,42 @@ def summarise(folder: RunFolder, summary: Summary) -> Summary:
 
 
 def _evaluate(
-    worker: Worker, folder: RunFolder, missing: Sequence[int], execute: Execute | None, shown: bool
+    worker: Worker,
+    folder: RunFolder,
+    own: Belonging,
+    missing: Sequence[int],
+    execute: Execute | None,
+    shown: bool | None,
 ) -> None:
-    """Compute what is missing, under a bar over maps (sample x method x seed)."""
-    from tqdm.auto import tqdm
+    """Compute what is missing, counted in maps (sample x method x seed).
 
+    Each method of a chunk is kept until the chunk is whole: an interrupt loses one at most.
+    """
     config = worker.config
-    each = len(config.methods) * len(config.seeds)
+    each, last = len(config.methods) * len(config.seeds), len(config.methods) - 1
     there = worker.count - sum(len(worker.indices(chunk)) for chunk in missing)
-    with tqdm(
-        total=worker.count * each,
-        initial=there * each,
-        desc=config.title or "benchmark",
-        unit="map",
-        disable=not shown,
-        smoothing=0.1,
-    ) as bar:
+    title = config.title or "benchmark"
+    with Progress(title, worker.count * each, there * each, "map", shown) as progress:
+
+        def through(chunk: int, order: int, data: str, rows: Callable[[], pa.Table]) -> pa.Table:
+            found = own.method(chunk, order, data)
+            if found is None:
+                found = rows()
+                if order < last:  # the last one's chunk follows at once
+                    own.keep(found, chunk, order, data)
+            part = f"chunk {chunk + 1} of {worker.chunks}, {config.methods[order].label}"
+            progress.add(found.num_rows, part)
+            return found
 
         def write(result: Evaluated) -> None:
             nonlocal there
             folder.write(result.chunk, result.rows, result.samples)
             there += len(worker.indices(result.chunk))
-            bar.update(max(0, there * each - bar.n))  # unreadable samples count as done, too
+            if execute is not None:
+                progress.add(0, f"chunk {result.chunk + 1} of {worker.chunks}")
+            progress.reach(there * each)  # unreadable samples count as done, too
 
-        (execute or locally(worker, bar.update))(config, missing, write)
+        (execute or locally(worker, through))(config, missing, write)
 
 
 def _continued(

@@ -51,14 +51,14 @@ def facts_of(schema: pa.Schema, key: bytes = KEY) -> dict[str, Any]:
     Raises:
         ValueError: the file is none of a run's.
     """
+    why = ""
     try:
-        facts = read_plain_json((schema.metadata or {})[key])
-    except (KeyError, ValueError):
-        facts = None
+        facts = read_plain_json((schema.metadata or {}).get(key, "null"))
+    except ValueError as error:
+        facts, why = None, f" that can be read ({error})"
     if not isinstance(facts, dict):
-        raise ValueError(
-            f"the Parquet file has no {key.decode()} header, so it is no part of a run"
-        )
+        header = f"no {key.decode()} header{why}"
+        raise ValueError(f"the Parquet file has {header}, so it is no part of a run")
     return facts
 
 

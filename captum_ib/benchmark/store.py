@@ -15,7 +15,7 @@ from captum_ib.benchmark.arrow import pa, pq
 from captum_ib.benchmark.strangers import read_plain_json, strange
 from captum_ib.extras import need
 
-PARTS, SAMPLES, WHOLE = "parts", "samples", "whole"
+PARTS, SAMPLES, WHOLE, METHOD = "parts", "samples", "whole", "method"
 _TEMPORARY = ".tmp-"
 _BROKEN = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OSError)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -128,14 +128,17 @@ class RunFolder:
         for pattern in ("results.parquet", "samples.parquet", "*/*.parquet"):
             yield from sorted(self.path.glob(pattern))
 
-    def part(self, kind: str, chunk: int) -> Path:
-        """Where a chunk's file is, or will be."""
-        return self.path / kind / f"{chunk:06d}.parquet"
+    def part(self, kind: str, chunk: int, order: int | None = None) -> Path:
+        """Where a chunk's file is, or will be; or that of one method's rows while it is made."""
+        name = f"{chunk:06d}" if order is None else f"{chunk:06d}-{order:03d}"
+        return self.path / kind / f"{name}.parquet"
 
     def write(self, chunk: int, rows: pa.Table, samples: pa.Table) -> None:
-        """Write a chunk: first its samples, then its rows."""
+        """Write a chunk: first its samples, then its rows; what was under way of it goes."""
         self.write_table(self.part(SAMPLES, chunk), samples)
         self.write_table(self.part(PARTS, chunk), rows)
+        for _, _, path in self.under_way(chunk):
+            path.unlink()
 
     def write_table(self, path: Path, table: pa.Table) -> None:
         """Write a Parquet file that is whole or not there.
@@ -178,6 +181,13 @@ class RunFolder:
         found = (self.path / kind).glob("*.parquet")
         return sorted((int(p.stem), p) for p in found if re.fullmatch(r"\d{6,}", p.stem))
 
+    def under_way(self, chunk: int | None = None) -> list[tuple[int, int, Path]]:
+        """Rows of single methods: chunk, method and file, of one chunk or of all."""
+        pattern = "*-*.parquet" if chunk is None else f"{chunk:06d}-*.parquet"
+        found = [(path.stem.split("-"), path) for path in (self.path / PARTS).glob(pattern)]
+        numbered = [(parts, path) for parts, path in found if all(map(str.isdecimal, parts))]
+        return sorted((int(one), int(other), path) for (one, other), path in numbered)
+
     @contextmanager
     def _replacing(self, path: Path) -> Iterator[IO[bytes]]:
         """A file that takes its name when it is complete and on the disk."""
@@ -210,36 +220,29 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return file.read(columns)
 
 
-def differences(old: Any, new: Any, name: str = "") -> list[str]:
+def differences(old: Any, new: Any) -> list[str]:
     """What differs between two configurations, one line per value.
 
     >>> differences({"seeds": [0], "model": "a"}, {"seeds": [0, 1], "model": "a"})
     ['seeds[1]: nothing in the folder, 1 now']
     """
-    was, now = _entries(old, name), _entries(new, name)
-    if was is None or now is None:
-        return [] if old == new else [f"{name}: {_shown(old)} in the folder, {_shown(new)} now"]
+    was, now = _leaves(old), _leaves(new)
     return [
-        line
-        for key in dict.fromkeys([*was, *now])
-        for line in differences(was.get(key, _MISSING), now.get(key, _MISSING), key)
+        f"{name}: {was.get(name, 'nothing')} in the folder, {now.get(name, 'nothing')} now"
+        for name in {**was, **now}
+        if was.get(name) != now.get(name)
     ]
 
 
-_MISSING = object()
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is _MISSING else repr(value)
-
-
-def _entries(value: Any, name: str) -> dict[str, Any] | None:
-    """What a value holds, by dotted names; ``None`` for one that holds nothing."""
+def _leaves(value: Any, name: str = "") -> dict[str, str]:
+    """Values that hold no others, as they are written, by the way to each."""
     if isinstance(value, Mapping):
-        return {f"{name}.{key}".lstrip("."): entry for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return {f"{name}[{index}]": entry for index, entry in enumerate(value)}
-    return {} if value is _MISSING else None
+        inner = {f"{name}.{key}".lstrip("."): entry for key, entry in value.items()}
+    elif isinstance(value, (list, tuple)):
+        inner = {f"{name}[{index}]": entry for index, entry in enumerate(value)}
+    else:
+        return {name: repr(value)}
+    return {key: leaf for way, entry in inner.items() for key, leaf in _leaves(entry, way).items()}
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from itertools import groupby, product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +18,10 @@ from captum_ib import metrics
 from captum_ib.benchmark import schema
 from captum_ib.benchmark.belonging import Belonging, refusal, stamped
 from captum_ib.benchmark.catalogue import METRICS
+from captum_ib.benchmark.columns import PROBLEMS, first_line
 from captum_ib.benchmark.config import MethodConfig, MetricConfig
 from captum_ib.benchmark.explainers import Explainer, Floor, Maps
-from captum_ib.benchmark.judge import PROBLEMS, first_line
+from captum_ib.benchmark.progress import Progress
 from captum_ib.benchmark.reader import Logits
 from captum_ib.benchmark.store import PARTS, WHOLE, RunFolder
 from captum_ib.benchmark.subjects import Subjects, plain
@@ -31,7 +32,11 @@ Scores = dict[str, float | None]
 
 
 def evaluate_whole(
-    worker: Worker, folder: RunFolder, own: Belonging, data: str, show_progress: bool = False
+    worker: Worker,
+    folder: RunFolder,
+    own: Belonging,
+    data: str,
+    show_progress: bool | None = False,
 ) -> list[str]:
     """Compute what is missing of the metrics over the whole set, one file per method and seed.
 
@@ -42,7 +47,7 @@ def evaluate_whole(
         folder: held by this process.
         own: what the folder's files belong to.
         data: the digest of all data.
-        show_progress: a bar per metric.
+        show_progress: as for :func:`.run`, per metric.
 
     Returns:
         A line for each method that a metric failed on; the score is null then.
@@ -50,60 +55,55 @@ def evaluate_whole(
     Raises:
         DifferentRunError: a file of scores is not the run's.
     """
-    from tqdm.auto import tqdm
-
-    wanted = _wanted(worker, folder, own, data)
+    wanted = list(_wanted(worker, folder, own, data))
+    known = {score.path for score in wanted}
     for path in whole_files(folder.path):
-        if path not in wanted:
+        if path not in known:
             raise refusal(path, "the run has no such metric, method or seed")
+    missing = [score for score in wanted if not score.there]
     notes = []
-    for column in worker.config.metrics:
-        todo = [score for score in wanted.values() if score.column == column and score.missing]
-        if not todo:
-            continue
+    for place, scores in groupby(missing, lambda score: score.place):
+        todo, column = list(scores), worker.config.metrics[place]
         judge = METRICS[column.metric].cls(worker, folder, column)
-        for score in tqdm(todo, desc=column.label, unit="score", disable=not show_progress):
-            try:
-                scores = judge(score.line, score.explainer, score.seed)
-            except PROBLEMS as error:
-                scores = {column.label: None}
-                notes.append(f"{column.label} failed for {score.line.label}: {first_line(error)}")
-            named = {"method": score.line.label, "seed": score.seed}
-            rows = [{**named, "metric": name, "value": value} for name, value in scores.items()]
-            table = stamped(schema.table(rows, worker.whole_schema), **score.stamp)
-            folder.write_table(score.path, table)
+        with Progress(column.label, len(todo), 0, "score", show_progress) as progress:
+            for score in todo:
+                line, explainer = worker.explainers[score.number]
+                try:
+                    found = judge(line, explainer, score.seed)
+                except PROBLEMS as error:
+                    found = {column.label: None}
+                    notes.append(f"{column.label} failed for {line.label}: {first_line(error)}")
+                named = {"method": line.label, "seed": score.seed}
+                rows = [{**named, "metric": name, "value": value} for name, value in found.items()]
+                table = stamped(schema.table(rows, worker.whole_schema), **score.stamp)
+                folder.write_table(score.path, table)
+                progress.add(1, f"{line.label}, seed {score.seed}")
     return notes
 
 
-@dataclass(frozen=True)
-class _Score:
-    """A score of the run: of which method, where it is written, and whether it is yet to be."""
+class _Score(NamedTuple):
+    """A score of the run: the places of its metric and method, and where it is written."""
 
-    column: MetricConfig
-    line: MethodConfig
-    explainer: Explainer | Floor
+    place: int
+    number: int
     seed: int
     path: Path
     stamp: dict[str, Any]
-    missing: bool
+    there: bool
 
 
-def _wanted(worker: Worker, folder: RunFolder, own: Belonging, data: str) -> dict[Path, _Score]:
-    """All scores of the run by their files; those that are there are checked."""
-    found = {}
-    for place, column in enumerate(worker.config.metrics):
-        if not METRICS[column.metric].whole:
-            continue
-        for number, (line, explainer) in enumerate(worker.explainers):
-            for seed in worker.config.seeds:
-                path = folder.path / WHOLE / f"{place:03d}-{number:03d}-{seed}.parquet"
-                named = {"metric": column.label, "method": line.label, "seed": seed, "data": data}
-                there = folder.readable(path)
-                if there:
-                    own.file(path, WHOLE, **named)
-                stamp = own.stamp(WHOLE, **named)
-                found[path] = _Score(column, line, explainer, seed, path, stamp, not there)
-    return found
+def _wanted(worker: Worker, folder: RunFolder, own: Belonging, data: str) -> Iterator[_Score]:
+    """All scores of the run; those that are there are checked."""
+    config = worker.config
+    places = [place for place, column in enumerate(config.metrics) if METRICS[column.metric].whole]
+    for place, number, seed in product(places, range(len(config.methods)), config.seeds):
+        path = folder.path / WHOLE / f"{place:03d}-{number:03d}-{seed}.parquet"
+        labels = {"metric": config.metrics[place].label, "method": config.methods[number].label}
+        named = {**labels, "seed": seed, "data": data}
+        there = folder.readable(path)
+        if there:
+            own.file(path, WHOLE, **named)
+        yield _Score(place, number, seed, path, own.stamp(WHOLE, **named), there)
 
 
 class ROAR:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from captum_ib.benchmark import schema
 from captum_ib.benchmark.arrow import pa
 from captum_ib.benchmark.belonging import combined, sample_digest, stamped
-from captum_ib.benchmark.columns import Case
+from captum_ib.benchmark.columns import PROBLEMS, Case, Judge, first_line
 from captum_ib.benchmark.config import RunConfig
 from captum_ib.benchmark.data import UnreadableSampleError, open_data
 from captum_ib.benchmark.explainers import Explainer, Floor, Maps, make_explainer
-from captum_ib.benchmark.judge import PROBLEMS, Judge, first_line
 from captum_ib.benchmark.memory import measured
 from captum_ib.benchmark.pictures import mask_png, thumbnail
 from captum_ib.benchmark.reader import Reader
@@ -27,6 +28,7 @@ from captum_ib.loading.load import load
 from captum_ib.models.dual_encoder import DualEncoder
 
 Row = dict[str, Any]
+Through = Callable[[int, int, str, Callable[[], pa.Table]], pa.Table]
 
 
 @dataclass(frozen=True)
@@ -101,31 +103,33 @@ class Worker:
             found.append(sample_digest(self.data.id(index), sample))
         return combined(found)
 
-    def evaluate(self, chunk: int, tick: Callable[[int], object] | None = None) -> Evaluated:
+    def evaluate(self, chunk: int, through: Through | None = None) -> Evaluated:
         """All methods with all seeds on a chunk.
 
         Args:
             chunk: its number.
-            tick: called with the number of rows that were made.
+            through: ``through(chunk, order, data, rows)`` gives the rows of a method, by its place
+                in the run, from ``rows()``, or as it kept them; ``data`` is the samples' digest.
         """
         groups, samples = self.read(self.indices(chunk))
-        rows: list[Row] = []
-        for order, (line, explainer) in enumerate(self.explainers):
-            for made in (part for group in groups for part in self._seeds(explainer, group)):
-                rows += [{**row, "method": line.label, "order": order} for row in made]
-                if tick is not None:
-                    tick(len(made))
-        rows.sort(key=lambda row: (row["index"], row["order"], row["seed"]))
-        stamp = {
-            "run": self.config.fingerprint(),
-            "chunk": chunk,
-            "data": combined(row["digest"] for row in samples),
-        }
+        data = combined(row["digest"] for row in samples)
+        parts = []
+        for order in range(len(self.explainers)):
+            rows = partial(self._method, order, groups)
+            parts.append(rows() if through is None else through(chunk, order, data, rows))
+        stamp = {"run": self.config.fingerprint(), "chunk": chunk, "data": data}
         return Evaluated(
             chunk,
-            stamped(schema.table(rows, self.rows_schema), kind=PARTS, **stamp),
+            stamped(_by_sample(parts), kind=PARTS, **stamp),
             stamped(schema.table(samples, self.samples_schema), kind=SAMPLES, **stamp),
         )
+
+    def _method(self, order: int, groups: Sequence[Subjects]) -> pa.Table:
+        """All rows of one method, by its place in the run."""
+        line, explainer = self.explainers[order]
+        made = (part for group in groups for part in self._seeds(explainer, group))
+        rows = [{**row, "method": line.label} for part in made for row in part]
+        return schema.table(rows, self.rows_schema)
 
     def read(self, indices: Iterable[int]) -> tuple[list[Subjects], list[Row]]:
         """Samples in groups of one shape, and a row for each, the unreadable ones too."""
@@ -203,6 +207,13 @@ class Worker:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             return explainer(subjects, seed)
+
+
+def _by_sample(parts: Sequence[pa.Table]) -> pa.Table:
+    """The rows of several methods, ordered by sample, then method, then seed."""
+    rows = pa.concat_tables(parts)
+    order = np.repeat(np.arange(len(parts)), [part.num_rows for part in parts])
+    return rows.take(np.lexsort((rows["seed"].to_numpy(), order, rows["index"].to_numpy())))
 
 
 def _stored(maps: Maps | None, row: int, problem: str | None) -> Row:

@@ -1,10 +1,10 @@
 """The information bottleneck itself: damping ratio, channel, noise, statistics, fit."""
 
-from captum_ib.bottleneck.channel import Channel, Prior, gaussian_kl, to_bits
+from captum_ib.bottleneck.channel import Channel, gaussian_kl, to_bits
 from captum_ib.bottleneck.damping import INITIAL_ALPHA, Damping, DampingRatio, damping_ratio
 from captum_ib.bottleneck.fit import Fit, FitSettings, FitTrace, Problem, Terms, fit
 from captum_ib.bottleneck.grids import GridOperator
-from captum_ib.bottleneck.noise import NoiseStream
+from captum_ib.bottleneck.noise import Noise, NoiseStream, Prior
 from captum_ib.bottleneck.statistics import MIN_STD, ActivationStatistics
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "FitSettings",
     "FitTrace",
     "GridOperator",
+    "Noise",
     "NoiseStream",
     "Prior",
     "Problem",

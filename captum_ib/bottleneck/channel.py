@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from captum_ib.bottleneck.damping import DampingRatio
-from captum_ib.bottleneck.statistics import MIN_STD, ActivationStatistics
+from captum_ib.bottleneck.noise import Prior
 from captum_ib.layout import TokenLayout
 
 NATS_PER_BIT = math.log(2.0)
-
-INACTIVE_SHARE = 0.01
-"""A neuron that is non-zero in at most this share of the cases is dead (Schulz et al., code)."""
 
 
 def gaussian_kl(normalized: Tensor, ratio: DampingRatio) -> Tensor:
@@ -46,89 +42,6 @@ def to_bits(nats: Tensor) -> Tensor:
     [1.0, 0.0]
     """
     return (nats / NATS_PER_BIT).clamp_min(0.0)
-
-
-@dataclass(frozen=True)
-class Prior:
-    """Noise and prior N(μ, σ²) of one layer, broadcastable to ``(N, *layer_shape)``.
-
-    Attributes:
-        mean: μ.
-        std: σ.
-        active: 0 for dead neurons, whose information does not count; ``None``: all are alive.
-    """
-
-    mean: Tensor
-    std: Tensor
-    active: Tensor | None = None
-
-    @staticmethod
-    def of_sample(
-        R: Tensor,
-        layout: TokenLayout,
-        valid: Tensor | None = None,
-        *,
-        mask_inactive: bool = False,
-        min_std: float = MIN_STD,
-    ) -> Prior:
-        """From a sample's own activation: mean and variance over its positions, per channel.
-
-        A flat layer has no positions; its elements take their place.
-        """
-        values = R.detach().float()
-        flat = layout.kind == "flat"
-        axes = tuple(axis for axis in range(1, values.ndim) if flat or axis != layout.channel_axis)
-        weight = values.new_ones(())
-        if valid is not None and not flat:
-            weight = valid.to(values).unsqueeze(layout.channel_axis)
-        weight = weight.expand_as(values)
-        total = weight.sum(dim=axes, keepdim=True).clamp_min(1.0)
-        mean = (values * weight).sum(dim=axes, keepdim=True) / total
-        variance = ((values - mean).square() * weight).sum(dim=axes, keepdim=True) / total
-        active = None
-        if mask_inactive:
-            share = ((values != 0) * weight).sum(dim=axes, keepdim=True) / total
-            active = (share > INACTIVE_SHARE).float()
-        return Prior(mean, variance.sqrt().clamp_min(min_std), active)
-
-    @staticmethod
-    def of_references(
-        statistics: ActivationStatistics,
-        name: str,
-        R: Tensor,
-        layout: TokenLayout,
-        *,
-        mask_inactive: bool = False,
-        min_std: float = MIN_STD,
-    ) -> Prior:
-        """From statistics over reference inputs, element by element.
-
-        References of a sequence layer may be longer than the sample; positions behind it are not
-        used.
-
-        Raises:
-            ValueError: statistics of another layer, shape, or of fewer than 2 inputs.
-        """
-        shape = tuple(R.shape[1:])
-        sequence = layout.kind == "sequence" and name in statistics
-        longest = statistics.shape(name)[0] if sequence else 0
-        statistics.require(name, (max(shape[0], longest), *shape[1:]))
-
-        def fitting(values: Tensor) -> Tensor:
-            values = values[: shape[0]] if sequence else values
-            return values.to(R.device, torch.float32).unsqueeze(0)
-
-        return Prior(
-            fitting(statistics.mean(name)),
-            fitting(statistics.std(name, min_std)),
-            fitting(statistics.active(name, INACTIVE_SHARE)) if mask_inactive else None,
-        )
-
-    @staticmethod
-    def standard(R: Tensor, variance: float = 1.0) -> Prior:
-        """N(0, σ²), M2IB's noise and prior (Wang et al., section 3.3)."""
-        zero = torch.zeros((), dtype=torch.float32, device=R.device)
-        return Prior(zero, torch.full_like(zero, variance**0.5))
 
 
 class Channel:

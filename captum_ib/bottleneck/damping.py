@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from captum_ib.bottleneck.grids import GridOperator, area_matrix, gaussian_matrix
+from captum_ib.bottleneck.grids import Operator, over_resolutions, smoothing_over
 from captum_ib.layout import TokenLayout
 
 INITIAL_ALPHA = 5.0
 """Start of α, so that λ ≈ 0.993: almost everything passes (Schulz et al., section 3.3)."""
-
-Operator = Callable[[Tensor], Tensor]
 
 
 class DampingRatio(NamedTuple):
@@ -100,9 +97,10 @@ class Damping:
         """
         shapes = {_shape(r, layout, uniform) for r, layout in zip(R, layouts, strict=True)}
         if len(shapes) == 1 and len({(layout.kind, layout.prefix) for layout in layouts}) == 1:
-            smooth = _smoothing(layouts[0], R[0], smoothing)
-            return Damping([_alpha(shapes.pop(), R[0])], [(0, smooth, None)] * len(R))
-        return _over_resolutions(R, layouts, uniform, smoothing)
+            one = Damping.individual(R[:1], layouts[:1], uniform=uniform, smoothing=smoothing)
+            return Damping(one.alphas, one._read * len(R))
+        shape, read = over_resolutions(R, layouts, uniform, smoothing)
+        return Damping([_alpha(shape, R[0])], [(0, *operators) for operators in read])
 
     @staticmethod
     def individual(
@@ -113,11 +111,13 @@ class Damping:
         smoothing: float | None = None,
     ) -> Damping:
         """One λ for each layer; arguments as for :meth:`shared`."""
-        alphas = [
-            _alpha(_shape(r, layout, uniform), r) for r, layout in zip(R, layouts, strict=True)
-        ]
-        smooth = [_smoothing(layout, r, smoothing) for r, layout in zip(R, layouts, strict=True)]
-        return Damping(alphas, [(index, one, None) for index, one in enumerate(smooth)])
+        alphas: list[Tensor] = []
+        read: list[tuple[int, Operator | None, None]] = []
+        for index, (r, layout) in enumerate(zip(R, layouts, strict=True)):
+            alphas.append(_alpha(_shape(r, layout, uniform), r))
+            smooth = None if smoothing is None else smoothing_over(layout, r, smoothing)
+            read.append((index, smooth, None))
+        return Damping(alphas, read)
 
 
 def _alpha(shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -137,62 +137,3 @@ def _averaged(ratio: DampingRatio, operator: Operator) -> DampingRatio:
     relative = operator(torch.exp(ratio.log_rest - top))
     log_rest = torch.log(relative.clamp_min(torch.finfo(relative.dtype).tiny)) + top
     return DampingRatio(-torch.expm1(log_rest), torch.exp(log_rest), log_rest)
-
-
-def _smoothing(layout: TokenLayout, R: Tensor, sigma: float | None) -> GridOperator | None:
-    if sigma is None:
-        return None
-    if not layout.spatial:
-        raise ValueError(f"smoothing needs a layer with a grid, its layout is {layout.kind!r}")
-    rows, columns = layout.grid_of(R)
-    matrices = gaussian_matrix(rows, sigma), gaussian_matrix(columns, sigma)
-    if layout.kind == "tokens":
-        return GridOperator(*matrices, prefix=layout.prefix, grid=(rows, columns))
-    return GridOperator(*matrices, axes=(2, 3) if layout.kind == "nchw" else (1, 2))
-
-
-def _over_resolutions(
-    R: Sequence[Tensor], layouts: Sequence[TokenLayout], uniform: bool, smoothing: float | None
-) -> Damping:
-    """λ on the finest grid; coarser layers read its area average."""
-    prefix, width = _common(R, layouts, uniform)
-    grids = [layout.grid_of(r) for r, layout in zip(R, layouts, strict=True)]
-    finest = max(h for h, _ in grids), max(w for _, w in grids)
-    tokens = TokenLayout("tokens", prefix, finest)
-    alpha = _alpha((len(R[0]), prefix + finest[0] * finest[1], width), R[0])
-    smooth = _smoothing(tokens, R[0], smoothing)
-    read: list[tuple[int, Operator | None, Operator | None]] = []
-    for layout, grid in zip(layouts, grids, strict=True):
-        pool = None if grid == finest else _pooling(finest, grid, prefix)
-        read.append((0, _chain(smooth, pool), partial(layout.arrange, grid=grid)))
-    return Damping([alpha], read)
-
-
-def _common(R: Sequence[Tensor], layouts: Sequence[TokenLayout], uniform: bool) -> tuple[int, int]:
-    """Prefix tokens and channels of a λ that layers of different shapes share."""
-    if not all(layout.spatial for layout in layouts):
-        raise ValueError(
-            "layers of different shapes can share a damping ratio only where each has a grid; "
-            f"given layouts {[layout.kind for layout in layouts]}; use damping='individual'"
-        )
-    prefixes = {layout.prefix for layout in layouts}
-    channels = {r.shape[layout.channel_axis] for r, layout in zip(R, layouts, strict=True)}
-    if len(prefixes) > 1 or (not uniform and len(channels) > 1):
-        raise ValueError(
-            f"can't share one damping ratio over layers with {sorted(prefixes)} prefix tokens and "
-            f"{sorted(channels)} channels; use channel='uniform', other layers, or "
-            "damping='individual'"
-        )
-    return prefixes.pop(), 1 if uniform else channels.pop()
-
-
-def _pooling(fine: tuple[int, int], coarse: tuple[int, int], prefix: int) -> GridOperator:
-    rows, columns = (area_matrix(*pair) for pair in zip(fine, coarse, strict=True))
-    return GridOperator(rows, columns, prefix=prefix, grid=fine)
-
-
-def _chain(first: Operator | None, second: Operator | None) -> Operator | None:
-    """Both, one after the other."""
-    if first is None or second is None:
-        return first or second
-    return lambda values: second(first(values))

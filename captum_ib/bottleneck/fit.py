@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -156,42 +156,22 @@ def _loss(
     differentiate: bool,
 ) -> tuple[Terms, list[Tensor]]:
     """The terms' means over the draws, per sample, and the loss's gradient, in parts."""
-    total: Terms | None = None
+    found: list[Tensor] = []
     gradients: list[Tensor] = []
-    for part in _chunks(draws, settings.draws_per_pass or settings.n_samples):
+    size = settings.draws_per_pass or settings.n_samples
+    for part in zip(*(draw.split(size) for draw in draws), strict=True):
         with torch.set_grad_enabled(differentiate):
-            terms = _share(problem.loss(part), settings.n_samples)
+            terms = problem.loss(list(part))
+            fits = terms.fit.float()
+            compression = terms.compression.float().expand_as(fits)
+            share = [value.sum(dim=0) / settings.n_samples for value in (fits, compression)]
         if differentiate:
-            new = torch.autograd.grad((terms.fit + terms.compression).sum(), parameters)
+            new = torch.autograd.grad((share[0] + share[1]).sum(), parameters)
             gradients = [a + b for a, b in zip(gradients or [0] * len(new), new, strict=True)]
-        total = _added(total, terms)
-    if total is None:
-        raise RuntimeError("a step of the fit had no noise draw")
-    return total, gradients
-
-
-def _share(terms: Terms, n_samples: int) -> Terms:
-    """What some of a step's draws contribute to its means."""
-    fits = terms.fit.float()
-    compression = terms.compression.float().expand_as(fits)
-    return Terms(
-        fits.sum(dim=0) / n_samples,
-        compression.sum(dim=0) / n_samples,
-        [value.detach().sum(dim=0) / n_samples for value in terms.information],
-    )
-
-
-def _added(total: Terms | None, terms: Terms) -> Terms:
-    fits, compression = terms.fit.detach(), terms.compression.detach()
-    if total is None:
-        return Terms(fits, compression, terms.information)
-    both = zip(total.information, terms.information, strict=True)
-    return Terms(total.fit + fits, total.compression + compression, [a + b for a, b in both])
-
-
-def _chunks(draws: list[Tensor], size: int) -> Iterator[list[Tensor]]:
-    for parts in zip(*(draw.split(size) for draw in draws), strict=True):
-        yield list(parts)
+        share += [nats.detach().sum(dim=0) / settings.n_samples for nats in terms.information]
+        share = [value.detach() for value in share]
+        found = [a + b for a, b in zip(found, share, strict=True)] if found else share
+    return Terms(found[0], found[1], found[2:]), gradients
 
 
 def _require_finite(terms: Terms, step: int) -> None:

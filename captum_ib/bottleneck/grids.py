@@ -5,10 +5,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
+
+from captum_ib.layout import TokenLayout
+
+Operator = Callable[[Tensor], Tensor]
+"""Values at some positions → values at others, or in other axes."""
 
 
 def gaussian_matrix(size: int, sigma: float) -> Tensor:
@@ -77,3 +84,71 @@ class GridOperator:
     def _apply(self, values: Tensor, axes: tuple[int, int]) -> Tensor:
         rows, columns = self.rows.to(values.device), self.columns.to(values.device)
         return (rows @ values.movedim(axes, (-2, -1)) @ columns.T).movedim((-2, -1), axes)
+
+
+def smoothing_over(layout: TokenLayout, R: Tensor, sigma: float) -> GridOperator:
+    """Smoothing over a layer's positions, σ in cells.
+
+    Raises:
+        ValueError: a layer without a grid.
+    """
+    if not layout.spatial:
+        raise ValueError(f"smoothing needs a layer with a grid, its layout is {layout.kind!r}")
+    rows, columns = layout.grid_of(R)
+    matrices = gaussian_matrix(rows, sigma), gaussian_matrix(columns, sigma)
+    if layout.kind == "tokens":
+        return GridOperator(*matrices, prefix=layout.prefix, grid=(rows, columns))
+    return GridOperator(*matrices, axes=(2, 3) if layout.kind == "nchw" else (1, 2))
+
+
+def over_resolutions(
+    R: Sequence[Tensor], layouts: Sequence[TokenLayout], uniform: bool, sigma: float | None
+) -> tuple[tuple[int, ...], list[tuple[Operator | None, Operator]]]:
+    """One λ for layers of different resolution: on the finest grid, averaged for coarser layers.
+
+    Returns:
+        The shape of α; per layer, how λ is averaged, and how it is arranged in the layer's axes.
+
+    Raises:
+        ValueError: layers without a grid, of different prefixes or (per element) channels.
+    """
+    prefix, width = _common(R, layouts, uniform)
+    grids = [layout.grid_of(r) for r, layout in zip(R, layouts, strict=True)]
+    finest = max(h for h, _ in grids), max(w for _, w in grids)
+    tokens = TokenLayout("tokens", prefix, finest)
+    smooth = None if sigma is None else smoothing_over(tokens, R[0], sigma)
+    read: list[tuple[Operator | None, Operator]] = []
+    for layout, grid in zip(layouts, grids, strict=True):
+        pool = None if grid == finest else _pooling(finest, grid, prefix)
+        read.append((_chain(smooth, pool), partial(layout.arrange, grid=grid)))
+    return (len(R[0]), prefix + finest[0] * finest[1], width), read
+
+
+def _common(R: Sequence[Tensor], layouts: Sequence[TokenLayout], uniform: bool) -> tuple[int, int]:
+    """Prefix tokens and channels of a λ that layers of different shapes share."""
+    if not all(layout.spatial for layout in layouts):
+        raise ValueError(
+            "layers of different shapes can share a damping ratio only where each has a grid; "
+            f"given layouts {[layout.kind for layout in layouts]}; use damping='individual'"
+        )
+    prefixes = {layout.prefix for layout in layouts}
+    channels = {r.shape[layout.channel_axis] for r, layout in zip(R, layouts, strict=True)}
+    if len(prefixes) > 1 or (not uniform and len(channels) > 1):
+        raise ValueError(
+            f"can't share one damping ratio over layers with {sorted(prefixes)} prefix tokens and "
+            f"{sorted(channels)} channels; use channel='uniform', other layers, or "
+            "damping='individual'"
+        )
+    return prefixes.pop(), 1 if uniform else channels.pop()
+
+
+def _pooling(fine: tuple[int, int], coarse: tuple[int, int], prefix: int) -> GridOperator:
+    rows, columns = (area_matrix(*pair) for pair in zip(fine, coarse, strict=True))
+    return GridOperator(rows, columns, prefix=prefix, grid=fine)
+
+
+def _chain(first: Operator | None, second: Operator | None) -> Operator | None:
+    """Both, one after the other."""
+    if first is None or second is None:
+        return first or second
+    return lambda values: second(first(values))

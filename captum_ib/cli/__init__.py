@@ -274,11 +274,11 @@ def app_command(
     traceback: Traceback = False,
 ) -> None:
     """Serve a page to play with: pictures and words in, maps in bits out (extra: app)."""
-    from captum_ib.cli.serve import Request, run
+    from captum_ib.cli.serve import run
 
     limits = (max_megabytes, max_megapixels)
     with one_line(traceback):
-        run(Request(model or [], host, port, device, *limits, allow_pickle))
+        run(model or [], host, port, device, *limits, allow_pickle)
 
 
 @app.command("methods")

@@ -13,11 +13,20 @@ from captum_ib.forward.layers import (
     session_of,
 )
 from captum_ib.forward.masks import Mask
-from captum_ib.forward.method import Inputs, Named, log_usage
+from captum_ib.forward.method import (
+    Inputs,
+    Named,
+    Tick,
+    as_given,
+    in_parts,
+    log_usage,
+    progress,
+    samples_at_once,
+    watched,
+)
 from captum_ib.forward.output import output_tensor, predicted, probabilities
 from captum_ib.forward.pair import (
     TowerCall,
-    as_given,
     calls_of,
     logit_scale,
     one_layer_each,
@@ -28,7 +37,6 @@ from captum_ib.forward.pair import (
     tower_calls,
     tower_layers,
 )
-from captum_ib.forward.parts import Tick, in_parts, progress, samples_at_once, watched
 from captum_ib.forward.references import references_of, statistics_of
 from captum_ib.forward.target import (
     Objective,

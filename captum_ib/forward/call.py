@@ -12,9 +12,14 @@ from torch import Tensor
 from captum_ib.checks import is_tuple, require_finite
 from captum_ib.forward import mistakes
 from captum_ib.forward.admit import admitted
-from captum_ib.forward.failure import require_plain, told
 from captum_ib.forward.masks import Readings, marks_of, without_marks
-from captum_ib.forward.output import are_probabilities, class_axis_of, output_tensor, probabilities
+from captum_ib.forward.output import (
+    are_probabilities,
+    class_axis_of,
+    output_tensor,
+    probabilities,
+    told,
+)
 from captum_ib.forward.rows import Shared, shared_arguments
 from captum_ib.forward.target import (
     Objective,
@@ -49,9 +54,6 @@ class Call:
     target: Any = None
     tuple_in: bool = False
     marks: dict[int, bool | None] = field(default_factory=dict[int, "bool | None"])
-    _repeated: dict[int, tuple[Any, ...]] = field(
-        default_factory=dict[int, tuple[Any, ...]], repr=False
-    )
     _readings: Readings | None = field(default=None, repr=False)
     _shared: Shared | None = field(default=None, repr=False)
     _class_axis: int | None = field(default=None, repr=False)
@@ -77,11 +79,9 @@ class Call:
 
     def run(self, repeats: int = 1) -> Tensor:
         """The output tensor for the samples repeated so many times, draw by draw."""
-        if repeats not in self._repeated:
-            every = self.arguments if repeats == 1 else tuple(self.repeated(repeats))
-            self._repeated = {repeats: every}
-        # Fresh copies: a model may write its inputs in place, and they are handed out again.
-        given = [v.clone() if isinstance(v, Tensor) else v for v in self._repeated[repeats]]
+        # Copies in any case: a model may write its inputs in place, and they are needed again.
+        every = self.arguments if repeats == 1 else tuple(self.repeated(repeats))
+        given = [value.clone() if isinstance(value, Tensor) else value for value in every]
         return self.called_with(given, repeats * self.n)
 
     def called_with(self, arguments: Sequence[Any], rows: int) -> Tensor:
@@ -148,12 +148,11 @@ class Call:
             inputs=tuple(cut[: len(self.inputs)]),
             additional=tuple(cut[len(self.inputs) :]),
             target=part_of_target(self.target, self.n, start, stop),
-            _repeated={},
         )
 
     def at(self, forward_func: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Self:
         """The same samples as other inputs of another forward function."""
-        return replace(self, forward_func=forward_func, inputs=inputs, _repeated={})
+        return replace(self, forward_func=forward_func, inputs=inputs)
 
     def valid_tokens(self, tokens: int) -> Tensor | None:
         """Valid tokens ``(N, tokens)``; ``None``: all.
@@ -255,3 +254,20 @@ def draw_seed(seed: int | None) -> int:
     if not -(2**63) <= seed < 2**64:
         raise ValueError(f"seed must lie within -2**63 and 2**64 - 1, given {seed}")
     return seed
+
+
+def require_plain(value: Tensor, name: str) -> None:
+    """Check that a tensor holds numbers that a model can be run on.
+
+    Raises:
+        TypeError: a sparse, nested, quantised, complex, or meta tensor.
+    """
+    if value.is_meta:
+        raise TypeError(f"{name} is on the meta device and holds no values; make it on cpu or cuda")
+    if value.layout != torch.strided or value.is_nested:
+        kind = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
+        raise TypeError(f"{name} is a {kind} tensor, expected a dense one; pass .to_dense()")
+    if value.is_quantized:
+        raise TypeError(f"{name} is quantised, expected plain numbers; pass .dequantize()")
+    if value.is_complex():
+        raise TypeError(f"{name} is complex ({value.dtype}), expected real numbers")

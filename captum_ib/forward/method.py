@@ -1,21 +1,38 @@
-"""What the class of every method has: its name as papers write it, its facts, Captum's log."""
+"""What every method has: its name and facts, Captum's log, the one loop over samples in parts."""
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import functools
 import inspect
 from collections.abc import Callable
+=======
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+>>>>>>> main
 from typing import Any, ClassVar, TypeVar, cast
 
 from captum import log as captum_log  # pyright: ignore[reportMissingTypeStubs]: it has none
 from torch import Tensor
 
+from captum_ib.checks import require_size
 from captum_ib.facts import Facts
+<<<<<<< HEAD
 from captum_ib.forward.mistakes import refuse_mask_keywords
 from captum_ib.hooks import untouched
+=======
+from captum_ib.forward.call import Call
+from captum_ib.hooks import check_stop, untouched
+>>>>>>> main
 
 Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 """What ``attribute`` is given and gives back: tensor in, tensor out; tuple in, tuple out."""
+
+CallT = TypeVar("CallT", bound=Call)
+ItemT = TypeVar("ItemT")
+
+Tick = Callable[..., object]
+"""To be called after every step, with the number of steps done (default 1)."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -73,6 +90,7 @@ def log_usage() -> Callable[[_Function], _Function]:
     It keeps the function's type. ``NoiseTunnel`` needs the ``__wrapped__`` that it leaves.
     """
     decorator: Any = vars(captum_log)["log_usage"]  # which Captum types nowhere
+<<<<<<< HEAD
     return lambda function: cast(_Function, decorator()(_no_masks(untouched(function))))
 
 
@@ -86,3 +104,55 @@ def _no_masks(function: _Function) -> _Function:
         return function(*args, **kwargs)
 
     return cast(_Function, checked)
+=======
+    return lambda function: cast(_Function, decorator()(untouched(function)))
+
+
+def samples_at_once(n: int, internal_batch_size: int | None, rows_per_sample: int = 1) -> int:
+    """How many of ``n`` samples fit into ``internal_batch_size`` rows; at least one.
+
+    Raises:
+        TypeError, ValueError: an ``internal_batch_size`` that is no positive int.
+    """
+    size = require_size("internal_batch_size", internal_batch_size)
+    return n if size is None else min(n, max(1, size // rows_per_sample))
+
+
+def in_parts(call: CallT, size: int) -> Iterator[CallT]:
+    """A call's samples, at most ``size`` at a time; each part looks whether to stop."""
+    for start in range(0, call.n, size):
+        check_stop()
+        yield call.part(start, start + size)
+
+
+def watched(items: Iterable[ItemT]) -> Iterator[ItemT]:
+    """The items of a long loop, with a look whether to stop before each."""
+    for item in items:
+        check_stop()
+        yield item
+
+
+@contextmanager
+def progress(total: int, name: str, show: bool) -> Generator[Tick]:
+    """A function to be called after every step, with the number of steps done (default 1).
+
+    It raises ``captum_ib.hooks.Stopped`` when the call is to end.
+    """
+    if not show:
+        yield lambda *_: check_stop()
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, desc=name, unit="step") as bar:
+
+        def tick(steps: int = 1) -> None:
+            bar.update(steps)
+            check_stop()
+
+        yield tick
+
+
+def as_given(maps: Sequence[Tensor], calls: Sequence[Call]) -> Any:
+    """What ``attribute`` returns: a tensor, or a tuple for a pair and where inputs were one."""
+    return tuple(maps) if len(maps) > 1 or calls[0].tuple_in else maps[0]
+>>>>>>> main

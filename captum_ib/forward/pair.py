@@ -183,11 +183,6 @@ def per_call(value: Any, name: str, calls: Sequence[object]) -> list[Any]:
     return list(value)
 
 
-def as_given(maps: Sequence[Tensor], calls: Sequence[Call]) -> Any:
-    """What ``attribute`` returns: a tensor, or a tuple for a pair and where inputs were one."""
-    return tuple(maps) if len(maps) > 1 or calls[0].tuple_in else maps[0]
-
-
 def require_dual(forward_func: object, name: str) -> DualEncoder:
     """The dual encoder that a method of pairs was given.
 

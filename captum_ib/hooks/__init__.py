@@ -2,14 +2,11 @@
 
 from captum_ib.hooks.axes import AxisTracker
 from captum_ib.hooks.composite import CompositeHook
-from captum_ib.hooks.isolate import borrowed
-from captum_ib.hooks.paths import require_path
-from captum_ib.hooks.register import before_layer
+from captum_ib.hooks.isolate import borrowed, roots
 from captum_ib.hooks.replay import Recorder, Replay, ReplayMismatch
-from captum_ib.hooks.roots import roots
-from captum_ib.hooks.session import Session, open_session, samples_axis_of
-from captum_ib.hooks.stop import Stopped, check_stop, stopping
-from captum_ib.hooks.undo import Undo, untouched
+from captum_ib.hooks.session import Session, open_session, require_path, samples_axis_of
+from captum_ib.hooks.threads import Stopped, check_stop, stopping
+from captum_ib.hooks.undo import Undo, before_layer, untouched
 
 __all__ = [
     "AxisTracker",

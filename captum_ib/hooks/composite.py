@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from captum_ib.hooks.claims import claim
-from captum_ib.hooks.register import after_layer, before_layer
-from captum_ib.hooks.undo import Undo
-from captum_ib.hooks.values import Put, locate, locate_input, writable
+from captum_ib.hooks.threads import claim
+from captum_ib.hooks.undo import Undo, after_layer, before_layer
+
+Put = Callable[[Tensor], Any]
+"""Activation → the whole value with that activation in the place of the old one."""
 
 LayerFunction = Callable[[int, Tensor], Tensor | None]
 """(index of the layer, its activation) → the activation to go on with, or ``None`` to leave it.
@@ -65,7 +67,7 @@ class CompositeHook:
         self.layers = list(layers)
         self.fn = fn
         self.to_input = to_input
-        self.names = list(names) if names is not None else [_describe(layer) for layer in layers]
+        self.names = list(names or (type(layer).__name__ for layer in layers))
         self._calls = [0] * len(self.layers)
         self._thread = threading.get_ident()
         self._undo = Undo()
@@ -76,11 +78,9 @@ class CompositeHook:
         self._undo.__enter__()
         try:
             claim(self._undo, self.layers)
+            hook_on = before_layer if self.to_input else after_layer
             for index, layer in enumerate(self.layers):
-                if self.to_input:
-                    before_layer(self._undo, layer, partial(self._before, index))
-                else:
-                    after_layer(self._undo, layer, partial(self._after, index))
+                hook_on(self._undo, layer, partial(self._hook, index))
         except BaseException:
             self._undo.__exit__()
             raise
@@ -105,27 +105,13 @@ class CompositeHook:
                 "that forward_func calls (as modules, not through their .forward)"
             )
 
-    def _before(
-        self, index: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    def _hook(
+        self, index: int, module: nn.Module, args: tuple[Any, ...], kwargs: Any, *output: Any
     ) -> Any:
+        """Before a layer, without ``output``: new ``(args, kwargs)``; behind it: a new output."""
         if threading.get_ident() != self._thread:
             return None
-        return self._apply(index, locate_input(args, kwargs), "input")
-
-    def _after(
-        self,
-        index: int,
-        module: nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        output: Any,
-    ) -> Any:
-        if threading.get_ident() != self._thread:
-            return None
-        return self._apply(index, locate(output), "output")
-
-    def _apply(self, index: int, found: tuple[Tensor, Put] | None, side: str) -> Any:
-        name = self.names[index]
+        name, side = self.names[index], "input" if self.to_input else "output"
         self._calls[index] += 1
         if self._calls[index] > 1:
             raise RuntimeError(
@@ -133,6 +119,7 @@ class CompositeHook:
                 "stand for it; choose a layer that runs once (for a shared block: a layer "
                 "before or after the loop)"
             )
+        found = locate(output[0]) if output else locate_input(args, kwargs)
         if found is None:
             raise RuntimeError(
                 f"the {side} of layer {name} holds no floating-point tensor to put a bottleneck "
@@ -165,5 +152,67 @@ def require_dense(activation: Tensor, said: str) -> None:
         )
 
 
-def _describe(layer: nn.Module) -> str:
-    return type(layer).__name__
+def writable(value: Tensor) -> Tensor:
+    """The tensor, or a copy where layers behind could not write it in place, or should not.
+
+    Not writable are leaves (a caller's own tensor, or one that gradients are taken to), views of
+    them, and expanded tensors, of which several elements are one.
+    """
+    base = value._base  # pyright: ignore[reportPrivateUsage]: torch names it nowhere else
+    owner = value if base is None else base
+    expanded = any(
+        stride == 0 and size > 1 for stride, size in zip(value.stride(), value.shape, strict=True)
+    )
+    return value.clone() if owner.is_leaf or expanded else value
+
+
+def locate(value: Any) -> tuple[Tensor, Put] | None:
+    """The first activation in a layer's output, and how to replace it.
+
+    A tensor is itself; of a tuple, a list or a mapping (transformers' ``ModelOutput`` is one) it
+    is the first floating-point tensor. ``None`` when there is none.
+
+    >>> import torch
+    >>> tensor, put = locate((torch.zeros(2), None))
+    >>> put(torch.ones(2))
+    (tensor([1., 1.]), None)
+    """
+    if isinstance(value, Mapping):
+        entries = list(cast(Mapping[Any, Any], value).items())
+    elif isinstance(value, (tuple, list)):
+        entries = list(enumerate(cast(tuple[Any, ...], value)))
+    else:
+        entries = [(None, value)]
+    for key, entry in entries:
+        if isinstance(entry, Tensor) and entry.is_floating_point() and entry.ndim > 0:
+            return entry, partial(_replaced, value, key)
+    return None
+
+
+def _replaced(value: Any, key: Any, new: Tensor) -> Any:
+    """A mapping, tuple or list with another entry under that key; in place of a tensor another."""
+    if isinstance(value, Tensor):
+        return new
+    if isinstance(value, Mapping):
+        changed: Any = copy.copy(cast(Any, value))
+        changed[key] = new
+        return changed
+    entries = [*value[:key], new, *value[key + 1 :]]
+    if hasattr(value, "_fields"):  # a namedtuple takes its entries one by one
+        return type(value)(*entries)
+    return type(value)(entries)
+
+
+def locate_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Put] | None:
+    """The activation among a layer's arguments: the first positional one, else ``hidden_states``,
+    else the first keyword one. The second part gives the new ``(args, kwargs)``."""
+    found = locate(args)
+    if found is not None:
+        tensor, put = found
+        return tensor, lambda new: (put(new), kwargs)
+    first = {key: kwargs[key] for key in ("hidden_states",) if key in kwargs}
+    found = locate({**first, **kwargs})
+    if found is None:
+        return None
+    tensor, put_named = found
+    return tensor, lambda new: (args, put_named(new))

@@ -1,12 +1,15 @@
-"""Borrowing a user's model: frozen and in evaluation mode inside, exactly as it was afterwards."""
+"""Borrowing a user's model: which modules it has, frozen and in evaluation mode for a while."""
 
 # torch keeps parameters, buffers and versions under private names.
 # pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
+import functools
+import threading
+import types
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
@@ -15,9 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from captum_ib.hooks.claims import claim
-from captum_ib.hooks.switches import shortcuts_off
-from captum_ib.hooks.undo import Undo, leave_inference_mode, set_gradients
+from captum_ib.hooks.threads import claim, shortcuts_off
+from captum_ib.hooks.undo import Undo, around_modules, keep_modes
 
 LARGEST_BUFFER = 2**26
 """Bytes (64 MiB) of a buffer up to which its values are kept, to be put back if ``forward`` changes
@@ -40,8 +42,7 @@ def borrowed(modules: Sequence[nn.Module]) -> Generator[None]:
     """
     with Undo() as undo:
         borrow(undo, modules)
-        leave_inference_mode(undo)
-        set_gradients(undo, True)
+        keep_modes(undo, gradients=True)
         yield
 
 
@@ -50,41 +51,23 @@ def borrow(undo: Undo, modules: Sequence[nn.Module]) -> None:
     claim(undo, modules)
     shortcuts_off(undo)
     replaced: dict[int, Tensor] = {}
-    every = {id(part): part for module in modules for part in module.modules()}
-    for module in every.values():
-        training = getattr(module, "training", None)  # frozen scripted models have no such flag
-        if training is not None:
-            undo.note(partial(_put_flag, module, training))
-        if training:
-            module.training = False
+    for module in {id(part): part for each in modules for part in each.modules()}.values():
+        if getattr(module, "training", None) is not None:  # frozen scripted models have none
+            undo.keep(module, "training")
+            if module.training:
+                module.training = False
         _uncompile(undo, module)
         _keep_buffers(undo, module, replaced)
-        _freeze(undo, module, replaced)
-
-
-def _put_flag(module: nn.Module, training: bool) -> None:
-    if module.training != training:  # ours, or one that forward switched
-        module.training = training
-
-
-def _freeze(undo: Undo, module: nn.Module, replaced: dict[int, Tensor]) -> None:
-    entries = module._parameters
-    if (
-        isinstance(cast(object, entries), dict) and entries
-    ):  # forward may put others under their names
-        undo.note(partial(entries.update, dict(entries)))
-    for name, parameter in list(module.named_parameters(recurse=False)):
-        if parameter.is_inference():
-            _replace(undo, module._parameters, name, parameter, replaced)
-            continue
-        undo.note(partial(_put_requires_grad, parameter, parameter.requires_grad))
-        if parameter.requires_grad:
-            parameter.requires_grad_(False)
-
-
-def _put_requires_grad(parameter: Tensor, before: bool) -> None:
-    if parameter.requires_grad != before:  # ours, or forward's
-        parameter.requires_grad_(before)
+        entries = module._parameters
+        if isinstance(cast(object, entries), dict) and entries:  # forward may put in others
+            undo.note(partial(entries.update, dict(entries)))
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.is_inference():
+                _replace(undo, entries, name, parameter, replaced)
+                continue
+            undo.keep(parameter, "requires_grad")
+            if parameter.requires_grad:
+                parameter.requires_grad_(False)
 
 
 def _replace(
@@ -157,3 +140,105 @@ def _uncompile(undo: Undo, module: nn.Module) -> None:
     if own.get("_compiled_call_impl") is not None:  # module.compile()
         undo.note(partial(own.__setitem__, "_compiled_call_impl", own["_compiled_call_impl"]))
         own["_compiled_call_impl"] = None
+
+
+DEPTH = 3
+"""How many functions and objects deep modules are looked for in what a function refers to."""
+
+
+def roots(forward_func: Callable[..., Any], run: Callable[[], Any]) -> list[nn.Module]:
+    """The modules behind a forward function: itself, or the outermost ones that it uses.
+
+    To find them, ``run`` is called once, without gradients and in evaluation mode. Modules that
+    the function calls are seen; a module that it does not call as one (``model.forward``,
+    ``model.encode_image``) is found where the function refers to it.
+
+    Args:
+        forward_func: a module, or any callable.
+        run: calls it; only used when it is no module.
+    """
+    if isinstance(forward_func, nn.Module):
+        return [forward_func]
+    near = list({id(module): module for module in _within_reach(forward_func, DEPTH)}.values())
+    with Undo() as undo:
+        borrow(undo, near)
+        keep_modes(undo, gradients=False)
+        called = _called(undo, run)
+    bound = getattr(forward_func, "__self__", None)
+    ran = {id(module) for module in called}
+    used = [
+        module
+        for module in near
+        if module is bound
+        or not any(module.children())
+        or any(id(part) in ran for part in module.modules())
+    ]
+    return _outermost([*used, *called])
+
+
+def _called(undo: Undo, run: Callable[[], Any]) -> list[nn.Module]:
+    """The outermost modules that are called; each is borrowed while it runs."""
+    found: list[nn.Module] = []
+    stack: list[Undo] = []
+    thread = threading.get_ident()
+
+    def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if threading.get_ident() == thread:
+            own = Undo()
+            if not stack:
+                found.append(module)
+                undo.note(own.restore)  # should its forward raise
+                borrow(own, [module])
+            stack.append(own)
+
+    def leave(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        if threading.get_ident() == thread:
+            stack.pop().restore()
+
+    around_modules(undo, enter, leave)
+    run()
+    return found
+
+
+def _outermost(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    """Each once, without those inside another one."""
+    each = list({id(module): module for module in modules}.values())
+    inside = {id(part) for module in each for part in module.modules() if part is not module}
+    return [module for module in each if id(module) not in inside]
+
+
+def _within_reach(value: Any, depth: int) -> Iterator[nn.Module]:
+    """Modules that a callable refers to: bound to it, in its closure, by a global name."""
+    if isinstance(value, nn.Module):
+        yield value
+    elif depth > 0:
+        for other in _referred(value):
+            yield from _within_reach(other, depth - 1)
+
+
+def _referred(value: Any) -> Iterable[Any]:
+    if isinstance(value, types.MethodType):
+        owner = value.__self__
+        return (owner,) if isinstance(owner, nn.Module) else getattr(owner, "__dict__", {}).values()
+    if isinstance(value, functools.partial):
+        return (value.func, *value.args, *value.keywords.values())
+    if isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
+        names = [name for name in value.__code__.co_names if name in value.__globals__]
+        return (*cells, *(value.__globals__[name] for name in names), *(value.__defaults__ or ()))
+    if isinstance(value, (list, tuple)):
+        return cast(Iterable[Any], value)
+    if isinstance(value, dict):
+        return cast(dict[Any, Any], value).values()
+    if isinstance(value, (type, types.ModuleType)) or not callable(value):
+        return ()
+    return getattr(value, "__dict__", {}).values()
+
+
+def _filled(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:  # a name that has no value yet
+        return False

@@ -11,67 +11,47 @@ largest such calls are recorded in call order, and returned instead of being com
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
-from captum_ib.hooks.register import around_modules
-from captum_ib.hooks.undo import Undo
+from captum_ib.hooks.undo import Undo, around_modules
 
 PLAIN = (Tensor, type(None), bool, int, float, str, torch.dtype, torch.device, torch.Size)
 
 
 @dataclass
 class _Recorded:
-    """The output of one module call, and the axes on which its tensors may carry the samples.
+    """The output of one module call: its leaves, with the axis on which each has the samples.
 
-    There are none for what is the same for all samples.
+    There is none (``None``) for what is the same for all samples.
     """
 
-    output: Any
-    axes: tuple[int, ...]
-
-    def copy(self, repeats: int, n: int) -> Any:
-        """A fresh copy (models write in place), its samples repeated draw by draw."""
-
-        def clone(leaf: Any) -> Any:
-            if not isinstance(leaf, Tensor):
-                return leaf
-            axis = _samples_axis(leaf, n, self.axes)
-            if axis is None or repeats == 1:
-                return leaf.clone()
-            times = [1] * leaf.ndim
-            times[axis] = repeats
-            return leaf.repeat(times)
-
-        return tree_map(clone, self.output)
+    leaves: list[tuple[Any, int | None]]
+    spec: TreeSpec
 
 
-def _samples_axis(tensor: Tensor, n: int, axes: tuple[int, ...]) -> int | None:
-    """The first of the axes that has ``n`` entries."""
-    return next((axis for axis in axes if tensor.ndim > axis and tensor.shape[axis] == n), None)
-
-
-@dataclass
-class _Call:
-    """A module call in the recording pass; ``recorded`` is set when nothing in it depends."""
-
-    module: nn.Module
-    recorded: _Recorded | None = None
-    children: list[_Call] = field(default_factory=list["_Call"])
+def _copied(leaf: Any, axis: int | None = None, repeats: int = 1) -> Any:
+    """A fresh copy (models write in place), its samples repeated draw by draw."""
+    if not isinstance(leaf, Tensor):
+        return leaf
+    if axis is None or repeats == 1:
+        return leaf.clone()
+    times = [1] * leaf.ndim
+    times[axis] = repeats
+    return leaf.repeat(times)
 
 
 @dataclass
 class Replay:
     """What a recording found: per module, its calls in order, recorded or to be run (``None``)."""
 
-    n: int
     schedule: dict[nn.Module, list[_Recorded | None]]
 
     @property
@@ -86,34 +66,39 @@ class Replay:
         Rows are ordered draw by draw: row ``draw * n + sample``. ``forward`` of every module is
         put back on leaving.
         """
-        position = dict.fromkeys(self.schedule, 0)
         thread = threading.get_ident()
-
-        def play(module: nn.Module, run: Callable[..., Any]) -> Callable[..., Any]:
-            def forward(*args: Any, **kwargs: Any) -> Any:
-                if threading.get_ident() != thread:
-                    return run(*args, **kwargs)
-                calls = self.schedule[module]
-                index = position[module]
-                if index >= len(calls):
-                    raise ReplayMismatch(f"{type(module).__name__} ran more often than recorded")
-                position[module] = index + 1
-                recorded = calls[index]
-                if recorded is None:
-                    return run(*args, **kwargs)
-                return recorded.copy(repeats, self.n)
-
-            return forward
-
         with Undo() as undo:
-            for module in self.schedule:
+            for module, calls in self.schedule.items():
                 own = module.__dict__
                 if "forward" in own:
                     undo.note(partial(own.__setitem__, "forward", own["forward"]))
                 else:
                     undo.note(partial(own.pop, "forward", None))
-                own["forward"] = play(module, module.forward)
+                answer = partial(_answer, module.forward, iter(calls), repeats, thread)
+                own["forward"] = answer
             yield
+
+
+def _answer(
+    run: Callable[..., Any],
+    calls: Iterator[_Recorded | None],
+    repeats: int,
+    thread: int,
+    /,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Stands in for a module's ``forward``."""
+    if threading.get_ident() != thread:
+        return run(*args, **kwargs)
+    try:
+        recorded = next(calls)
+    except StopIteration:
+        owner = getattr(run, "__self__", run)
+        raise ReplayMismatch(f"{type(owner).__name__} ran more often than recorded") from None
+    if recorded is None:
+        return run(*args, **kwargs)
+    return tree_unflatten([_copied(*leaf, repeats) for leaf in recorded.leaves], recorded.spec)
 
 
 class ReplayMismatch(RuntimeError):
@@ -136,8 +121,8 @@ class Recorder:
     def __init__(self, n: int, samples_axis: int = 0) -> None:
         self.n = n
         self.samples_axis = samples_axis
-        self._top = _Call(nn.Identity())
-        self._stack = [self._top]
+        self._calls: list[tuple[nn.Module, _Recorded | None]] = []
+        self._open: list[int] = []  # of the calls that have not returned, their places in the list
         self._thread = threading.get_ident()
 
     @contextmanager
@@ -150,52 +135,47 @@ class Recorder:
     def replay(self) -> Replay:
         """What was recorded."""
         schedule: dict[nn.Module, list[_Recorded | None]] = {}
-
-        def visit(call: _Call) -> None:
-            schedule.setdefault(call.module, []).append(call.recorded)
-            for child in call.children:
-                visit(child)
-
-        for call in self._top.children:
-            visit(call)
-        return Replay(self.n, {module: calls for module, calls in schedule.items() if any(calls)})
+        for module, recorded in self._calls:
+            schedule.setdefault(module, []).append(recorded)
+        return Replay({module: calls for module, calls in schedule.items() if any(calls)})
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if threading.get_ident() != self._thread:
-            return
-        call = _Call(module)
-        self._stack[-1].children.append(call)
-        self._stack.append(call)
+        if threading.get_ident() == self._thread:
+            self._open.append(len(self._calls))
+            self._calls.append((module, None))
 
-    def _leave(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
+    def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if threading.get_ident() != self._thread:
             return
+        place = self._open.pop()
         with torch._C.DisableTorchFunction():  # the recorder's own looks are no part of the pass
-            self._record(self._stack.pop(), (args, kwargs), output)
+            recorded = self._recorded((args, kwargs), output)
+        if recorded is not None:
+            self._calls[place:] = [(module, recorded)]  # the calls inside need not be made
 
-    def _record(self, call: _Call, arguments: Any, output: Any) -> None:
-        given, returned = tree_flatten(arguments)[0], tree_flatten(output)[0]
+    def _recorded(self, arguments: Any, output: Any) -> _Recorded | None:
+        """A call's output, if nothing in it depends on the bottlenecks."""
+        if isinstance(output, Tensor) and output.requires_grad:  # at once, for most modules
+            return None
+        given = tree_leaves(arguments)
+        returned, spec = tree_flatten(output)
         # An unknown object (a cache, a graph) may carry state from call to call: run those.
         if not all(isinstance(leaf, PLAIN) for leaf in (*given, *returned)):
-            return
+            return None
         tensors = [leaf for leaf in given if isinstance(leaf, Tensor)]
         results = [leaf for leaf in returned if isinstance(leaf, Tensor)]
         # Without a tensor to go by, the result may follow a batch size given as a number.
         if not tensors or not results:
-            return
+            return None
         # Nested tensors have no sizes to go by, either.
         if any(tensor.requires_grad or tensor.is_nested for tensor in (*tensors, *results)):
-            return
-        axes = tuple(range(self.samples_axis + 1))
-        batched = any(_samples_axis(tensor, self.n, axes) is not None for tensor in tensors)
-        call.recorded = _Recorded(
-            tree_map(_cloned, output),
-            axes if batched else (),
-        )
-        call.children.clear()
+            return None
+        batched = any(self._axis(tensor) is not None for tensor in tensors)
+        axes = [self._axis(leaf) if batched else None for leaf in returned]
+        leaves = [(_copied(leaf), axis) for leaf, axis in zip(returned, axes, strict=True)]
+        return _Recorded(leaves, spec)
 
-
-def _cloned(leaf: Any) -> Any:
-    return leaf.clone() if isinstance(leaf, Tensor) else leaf
+    def _axis(self, leaf: Any) -> int | None:
+        """The first axis that has ``n`` entries, of those that may carry the samples."""
+        shape = leaf.shape[: self.samples_axis + 1] if isinstance(leaf, Tensor) else ()
+        return next((axis for axis, size in enumerate(shape) if size == self.n), None)

@@ -1,12 +1,13 @@
 """A borrowed model with hooks on its layers: one recorded pass, then replayed ones."""
 
-# open_session is the session's own, outside the class.
-# pyright: reportPrivateUsage=false
+# open_session is the session's own, outside the class; torch does not type a graph's nodes.
+# pyright: reportPrivateUsage=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -16,11 +17,8 @@ from torch import Tensor, nn
 from captum_ib.checks import require_finite
 from captum_ib.hooks.axes import AxisTracker
 from captum_ib.hooks.composite import CompositeHook, LayerFunction
-from captum_ib.hooks.isolate import borrowed
-from captum_ib.hooks.paths import require_path
-from captum_ib.hooks.precision import tolerance
+from captum_ib.hooks.isolate import borrowed, roots
 from captum_ib.hooks.replay import Recorder, Replay
-from captum_ib.hooks.roots import roots
 from captum_ib.layout import Axes
 
 Run = Callable[[int], Tensor]
@@ -172,3 +170,71 @@ def open_session(
         else:
             session.replay = None
         yield session
+
+
+def require_path(output: Tensor, activations: Sequence[Tensor], names: Sequence[str]) -> None:
+    """See that a gradient can get from the output to at least one of some activations.
+
+    Raises:
+        RuntimeError: the graph is cut on the way.
+    """
+    wanted = {activation.grad_fn for activation in activations}
+    seen, ends = set(), set()
+    waiting = [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node in wanted:
+            return
+        seen.add(node)
+        if "NotImplemented" in node.name():  # an operation that gives no gradient, as int8 does
+            ends.add(node.name())
+        else:
+            waiting.extend(parent for parent, _ in node.next_functions)
+    said = f"layer{'s' if len(names) > 1 else ''} {', '.join(names)}"
+    raise RuntimeError(
+        f"no gradient reaches {said}: the output does not depend on {said} in a way that gradients "
+        "can follow"
+        + (" (an operation behind has no derivative: int8 weights?)" if ends else "")
+        + "; choose layers on the path to the output, float weights, and a forward function "
+        "without torch.no_grad(), .detach() or argmax behind them"
+    )
+
+
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
+"""Largest difference between a replayed and a plain pass, relative to the largest output: other
+batch sizes take other kernels, a wrong replay is off by far more."""
+
+TF32 = 1e-2
+"""The same for float32 whose products are made in TF32, with ten bits of mantissa."""
+
+
+def tolerance(dtypes: Iterable[torch.dtype], device: str) -> float:
+    """The tolerance of the least precise of what a pass computes in.
+
+    Args:
+        dtypes: of the output and of the activations: a model may turn a bfloat16 output into
+            float32 at last.
+        device: type of the device, ``"cpu"`` or ``"cuda"``: its ``torch.autocast`` and TF32 count.
+
+    >>> tolerance([torch.float32], "cpu"), tolerance([torch.float32, torch.bfloat16], "cpu")
+    (0.001, 0.05)
+    """
+    found = [TOLERANCE.get(dtype, TOLERANCE[torch.float32]) for dtype in dtypes]
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        found.append(TOLERANCE.get(dtype, TOLERANCE[torch.float32]))
+    if device == "cuda" and _tf32():
+        found.append(TF32)
+    return max(found)
+
+
+def _tf32() -> bool:
+    """Whether float32 matrix products may be made in TF32 or less."""
+    matmul = torch.backends.cuda.matmul
+    # Where torch has it, it follows the older settings, too; these can't be read beside it.
+    precision = getattr(matmul, "fp32_precision", None)
+    if precision is not None:
+        return precision not in ("none", "ieee")
+    return bool(matmul.allow_tf32) or torch.get_float32_matmul_precision() != "highest"

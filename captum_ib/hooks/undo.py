@@ -6,19 +6,25 @@ and the outermost one (:func:`untouched`) surrounds the whole of ``attribute`` a
 itself.
 """
 
-# torch's modes have no public door.
-# pyright: reportPrivateUsage=false
+# torch keeps its modes and hooks under private names, untyped.
+# pyright: reportPrivateUsage=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from traceback import clear_frames
 from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch import nn
+from torch.nn.modules import module as everywhere
 
+_C: Any = torch._C  # typed in part
+Hook = Callable[..., Any]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -56,6 +62,10 @@ class Undo:
         A step may be called more than once, and also when nothing was changed yet.
         """
         self._steps.append(step)
+
+    def keep(self, owner: Any, name: str) -> None:
+        """Have an attribute set back on leaving, if it is another one by then."""
+        self.note(partial(_put, owner, name, getattr(owner, name)))
 
     def restore(self) -> None:
         """Put everything back now. An exception that comes meanwhile is raised when all is done."""
@@ -96,6 +106,11 @@ class Undo:
             raise raised
 
 
+def _put(owner: Any, name: str, value: Any) -> None:
+    if getattr(owner, name) is not value:
+        setattr(owner, name, value)
+
+
 def untouched(function: Callable[P, T]) -> Callable[P, T]:
     """A function that leaves models, and torch's own modes, as it found them.
 
@@ -106,7 +121,7 @@ def untouched(function: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         with Undo() as undo:
-            _keep_modes(undo)
+            keep_modes(undo)
             try:
                 return function(*args, **kwargs)
             except Exception:
@@ -128,28 +143,50 @@ def _finish_generators(interrupt: BaseException | None) -> None:
         interrupt = interrupt.__context__
 
 
-def set_gradients(undo: Undo, enabled: bool) -> None:
-    """Switch gradients on or off in this thread."""
-    undo.note(_here(functools.partial(torch.set_grad_enabled, torch.is_grad_enabled())))
-    torch.set_grad_enabled(enabled)
+def keep_modes(undo: Undo, gradients: bool | None = None) -> None:
+    """Keep the modes of this thread that a ``with`` of torch's changes, until ``undo``.
+
+    Args:
+        undo: puts them back.
+        gradients: whether to switch gradients on, and inference mode off, or gradients off.
+    """
+    inference: Any = _C._InferenceMode(False)  # to be left again; does nothing by itself
+    autocast = {device: torch.is_autocast_enabled(device) for device in ("cpu", "cuda")}
+    functions = (_C._get_torch_function_state(), _function_modes())
+    before = (torch.is_grad_enabled(), autocast, _autocast_nesting(), *functions)
+    undo.note(partial(_modes_back, threading.get_ident(), inference, *before))
+    if gradients and torch.is_inference_mode_enabled():
+        inference.__enter__()
+    if gradients is not None:
+        torch.set_grad_enabled(gradients)
 
 
-def leave_inference_mode(undo: Undo) -> None:
-    """Switch the caller's inference mode off in this thread, where it is on."""
-    if torch.is_inference_mode_enabled():
-        mode: Any = torch._C._InferenceMode(False)
-        undo.note(_here(functools.partial(mode.__exit__, None, None, None)))
-        mode.__enter__()
-
-
-def _keep_modes(undo: Undo) -> None:
-    """Note the modes of this thread that a ``with`` of torch's changes."""
-    undo.note(_here(functools.partial(torch.set_grad_enabled, torch.is_grad_enabled())))
-    for device in ("cpu", "cuda"):
-        enabled = torch.is_autocast_enabled(device)
-        undo.note(_here(functools.partial(torch.set_autocast_enabled, device, enabled)))
-    undo.note(_here(functools.partial(_autocast_back_to, _autocast_nesting())))
-    keep_function_modes(undo)
+def _modes_back(
+    thread: int,
+    inference: Any,
+    gradients: bool,
+    autocast: dict[str, bool],
+    nesting: int,
+    overrides: Any,
+    functions: list[Any],
+) -> None:
+    if threading.get_ident() != thread:  # another one puts things back for it
+        return
+    inference.__exit__(None, None, None)
+    torch.set_grad_enabled(gradients)
+    for device, enabled in autocast.items():
+        torch.set_autocast_enabled(device, enabled)
+    while _autocast_nesting() > nesting:
+        torch.autocast_decrement_nesting()
+    _C._set_torch_function_state(overrides)
+    now = _function_modes()  # torch's own exit only takes off the last, whichever it is
+    same = 0
+    while same < min(len(now), len(functions)) and now[same] is functions[same]:
+        same += 1
+    for _ in now[same:]:
+        _C._pop_torch_function_stack()
+    for mode in functions[same:]:
+        _C._push_on_torch_function_stack(mode)
 
 
 def _autocast_nesting() -> int:
@@ -157,33 +194,53 @@ def _autocast_nesting() -> int:
     return (torch.autocast_increment_nesting() + torch.autocast_decrement_nesting() - 1) // 2
 
 
-def _autocast_back_to(nesting: int) -> None:
-    while _autocast_nesting() > nesting:
-        torch.autocast_decrement_nesting()
-
-
-def keep_function_modes(undo: Undo) -> None:
-    """Note which function modes are on in this thread: torch's own exit only takes off the last."""
-    undo.note(_here(functools.partial(_function_modes_back_to, _function_modes())))
-
-
 def _function_modes() -> list[Any]:
-    count = torch._C._len_torch_function_stack()
-    return [torch._C._get_function_stack_at(index) for index in range(count)]
+    count = _C._len_torch_function_stack()
+    return [_C._get_function_stack_at(index) for index in range(count)]
 
 
-def _function_modes_back_to(modes: list[Any]) -> None:
-    now = _function_modes()
-    same = 0
-    while same < min(len(now), len(modes)) and now[same] is modes[same]:
-        same += 1
-    for _ in now[same:]:
-        torch._C._pop_torch_function_stack()
-    for mode in modes[same:]:
-        torch._C._push_on_torch_function_stack(mode)
+_lock = threading.RLock()
+"""torch's handles count without a lock: two threads could be given the same number."""
 
 
-def _here(step: Callable[[], object]) -> Callable[[], object]:
-    """A step that concerns this thread only, when another one puts things back for it."""
-    thread = threading.get_ident()
-    return lambda: step() if threading.get_ident() == thread else None
+def before_layer(undo: Undo, layer: nn.Module, hook: Hook) -> None:
+    """Call ``hook(layer, args, kwargs)`` before the layer runs, until ``undo``."""
+    tables = (layer._forward_pre_hooks, layer._forward_pre_hooks_with_kwargs)
+    undo.note(partial(_unhook, hook, tables))
+    with _lock:
+        layer.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def after_layer(undo: Undo, layer: nn.Module, hook: Hook) -> None:
+    """Call ``hook(layer, args, kwargs, output)`` after the layer ran, until ``undo``."""
+    flags = (layer._forward_hooks_with_kwargs, layer._forward_hooks_always_called)
+    undo.note(partial(_unhook, hook, (layer._forward_hooks, *flags)))
+    with _lock:
+        layer.register_forward_hook(hook, with_kwargs=True)
+
+
+def around_modules(undo: Undo, before: Hook, after: Hook) -> None:
+    """Call ``before(module, args)`` and ``after(module, args, kwargs, output)`` for any module."""
+    flags = (
+        everywhere._global_forward_hooks_with_kwargs,
+        everywhere._global_forward_hooks_always_called,
+    )
+    undo.note(partial(_unhook, before, (everywhere._global_forward_pre_hooks,)))
+    undo.note(partial(_unhook, after, (everywhere._global_forward_hooks, *flags)))
+    with _lock:
+        everywhere.register_module_forward_pre_hook(before)
+        everywhere.register_module_forward_hook(after, with_kwargs=True)
+
+
+def _unhook(hook: Hook, tables: Sequence[dict[int, Any]]) -> None:
+    """Take a hook off, known by its function, not by its handle.
+
+    The handle does not exist yet when an interrupt comes between the entry and the ``return`` of
+    torch's ``register_…``, and that of a hook on all modules leaves an entry behind.
+    """
+    hooks, *flags = tables
+    with _lock:
+        for key in [key for key, value in hooks.items() if value is hook]:
+            for entries in flags:
+                entries.pop(key, None)
+            hooks.pop(key, None)

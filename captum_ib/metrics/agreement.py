@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_ib.metrics.plots import COLOURS, finish, paper_style
+from captum_ib.metrics.plots import COLOURS, drawn
 from captum_ib.metrics.selection import min_max
 
 if TYPE_CHECKING:
@@ -112,19 +112,15 @@ class LayerAgreement:
 
     def plot(self, path: str | Path | None = None, kind: Literal["ssim", "cka"] = "ssim") -> Figure:
         """Heat map of one of the two matrices; returns the matplotlib figure."""
-        from matplotlib.figure import Figure
-
         matrix = {"ssim": self.ssim, "cka": self.cka}[kind]
-        with paper_style():
-            side = 1.4 + 0.28 * len(self.names)
-            figure = Figure(figsize=(side + 0.6, side), layout="constrained")
-            axes = figure.subplots()
+        side = 1.4 + 0.28 * len(self.names)
+        with drawn(side + 0.6, side, path) as (figure, axes):
             image = axes.imshow(matrix, vmin=min(0.0, np.nanmin(matrix)), vmax=1, cmap="viridis")
             ticks = range(len(self.names))
             axes.set_xticks(ticks, self.names, rotation=90)
             axes.set_yticks(ticks, self.names)
             figure.colorbar(image, label={"ssim": "SSIM", "cka": "linear CKA"}[kind])
-            return finish(figure, path)
+        return figure
 
 
 def layer_agreement(maps: Mapping[str, Array], *, window: int = 7) -> LayerAgreement:
@@ -173,15 +169,11 @@ class LayerWinners:
 
     def plot(self, path: str | Path | None = None) -> Figure:
         """Bar chart of the shares; returns the matplotlib figure."""
-        from matplotlib.figure import Figure
-
-        with paper_style():
-            figure = Figure(figsize=(3.3, 2.2), layout="constrained")
-            axes = figure.subplots()
+        with drawn(3.3, 2.2, path) as (figure, axes):
             axes.bar(range(len(self.names)), 100 * self.share, color=COLOURS[0], width=0.7)
             axes.set_xticks(range(len(self.names)), self.names, rotation=90)
             axes.set_ylabel("samples won (%)")
-            return finish(figure, path)
+        return figure
 
 
 def layer_winners(scores: Mapping[str, Array], *, higher_is_better: bool = True) -> LayerWinners:

@@ -1,17 +1,40 @@
 """What all metrics here share: Quantus' call signature, and checks before anything is computed."""
 
+# Quantus calls evaluate_batch by keyword, with more of them than its base class says.
+# pyright: reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from quantus.helpers.enums import DataType, ModelType
+from quantus.helpers.model.model_interface import ModelInterface
 from quantus.metrics.base import Metric
 from torch import Tensor, nn
 
 Undefined = Literal["raise", "nan"]
+
+
+class Samples(NamedTuple):
+    """What Quantus hands to a metric: its wrapper of the model, and N samples.
+
+    Attributes:
+        model: ``None`` where the metric was called without one.
+        x: inputs.
+        y: targets, or the other modality's inputs.
+        a: attributions.
+        s: masks, where some were given.
+    """
+
+    model: ModelInterface
+    x: np.ndarray
+    y: np.ndarray
+    a: np.ndarray
+    s: np.ndarray | None = None
 
 
 class TorchMetric(Metric[list[float]]):
@@ -142,6 +165,22 @@ class TorchMetric(Metric[list[float]]):
             maps = self.normalise_func(maps)
         return {"a_batch": np.abs(maps) if self.abs else maps}
 
+    def evaluate_batch(
+        self,
+        model: ModelInterface,
+        x_batch: np.ndarray,
+        y_batch: np.ndarray,
+        a_batch: np.ndarray,
+        s_batch: np.ndarray | None = None,
+        **kwargs: Any,
+    ) -> list:
+        """Scores of one batch; called by Quantus."""
+        return self._evaluate(Samples(model, x_batch, y_batch, a_batch, s_batch))
+
+    @abstractmethod
+    def _evaluate(self, samples: Samples) -> list:
+        """Scores of one batch."""
+
     def _begin(self) -> None:
         """Called once before the batches of a call; for metrics that collect curves."""
 
@@ -223,6 +262,16 @@ def constant(maps: Tensor) -> Tensor:
     """Which samples of ``(N, …)`` have the same value everywhere; ``(N,)`` of bool."""
     flat = maps.flatten(1)
     return flat.amax(1) == flat.amin(1)
+
+
+def require_both(mean: object, std: object) -> None:
+    """Refuse one of a preprocessing's mean and std without the other.
+
+    Raises:
+        ValueError: one is ``None``, the other not.
+    """
+    if (mean is None) != (std is None):
+        raise ValueError("mean and std belong together: give both or neither")
 
 
 def per_channel(values: float | Sequence[float], like: Tensor, name: str) -> Tensor:

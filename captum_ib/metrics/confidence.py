@@ -1,22 +1,25 @@
 """Confidence drop and increase: what a pair's score does when only what the map marks is kept."""
 
-# Quantus calls these by keyword, with more of them than its base class says.
-# pyright: reportIncompatibleMethodOverride=false
-
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from quantus.helpers.enums import DataType, EvaluationCategory, ScoreDirection
-from quantus.helpers.model.model_interface import ModelInterface
 from torch import Tensor
 
-from captum_ib.metrics.base import TorchMetric, check_array, constant, per_channel, pixel_maps
+from captum_ib.metrics.base import (
+    Samples,
+    TorchMetric,
+    constant,
+    per_channel,
+    pixel_maps,
+    require_both,
+)
 from captum_ib.metrics.scorer import Activation, Scorer, is_dual, require_activation, sides
-from captum_ib.metrics.selection import content_tokens, min_max, top_tokens
+from captum_ib.metrics.selection import content_values, min_max, top_tokens
 
 
 class Confidence(TorchMetric):
@@ -71,8 +74,7 @@ class Confidence(TorchMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if (mean is None) != (std is None):
-            raise ValueError("mean and std belong together: give both or neither")
+        require_both(mean, std)
         if not 0 < keep <= 1:
             raise ValueError(f"keep is the share of tokens that stay, in (0, 1]; given {keep}")
         self.modality, self.keep, self.mean, self.std = modality, keep, mean, std
@@ -84,22 +86,16 @@ class Confidence(TorchMetric):
     def _begin(self) -> None:
         self.before, self.after = np.empty(0), np.empty(0)
 
-    def _scores(
-        self,
-        model: ModelInterface,
-        x_batch: np.ndarray,
-        y_batch: np.ndarray,
-        a_batch: np.ndarray,
-    ) -> tuple[Tensor, Tensor]:
+    def _scores(self, samples: Samples) -> tuple[Tensor, Tensor]:
         """Scores before and after distilling, ``(N,)`` each; NaN after for undefined samples."""
+        model, x, y, a, _ = samples
         module = model.get_model()
-        text = is_dual(module) and sides(module, self.modality)[0] == "text"
-        scorer = Scorer(model, y_batch, self.modality, x_batch, self.pad_token, self.activation)
-        inputs = scorer.input(x_batch)
-        if text:
-            changed, undefined = self._distilled_text(inputs, a_batch, scorer)
+        scorer = Scorer(model, y, self.modality, x, self.pad_token, self.activation)
+        inputs = scorer.input(x)
+        if is_dual(module) and sides(module, self.modality)[0] == "text":
+            changed, undefined = self._distilled_text(inputs, a, scorer)
         else:
-            changed, undefined = self._distilled_image(inputs, x_batch, a_batch)
+            changed, undefined = self._distilled_image(inputs, x, a)
         before, after = scorer(inputs).double().cpu(), scorer(changed).double().cpu()
         after = after.masked_fill(undefined.cpu(), torch.nan)
         self.before = np.concatenate([self.before, before.numpy()])
@@ -121,23 +117,13 @@ class Confidence(TorchMetric):
     def _distilled_text(
         self, ids: Tensor, a_batch: np.ndarray, scorer: Scorer
     ) -> tuple[Tensor, Tensor]:
-        if self.special_tokens is None or self.blank_token is None:
-            raise ValueError(
-                f"{self.name} on text needs special_tokens= (ids that always stay) and "
-                "blank_token= (the id that replaces a removed token)"
-            )
-        check_array("the attribution", a_batch)
-        if a_batch.shape != tuple(ids.shape):
-            raise ValueError(
-                f"attribution of shape {a_batch.shape} for tokens of shape {tuple(ids.shape)}; "
-                "expected one value per token"
-            )
-        values = torch.as_tensor(a_batch, dtype=torch.float64, device=ids.device)
-        content = content_tokens(ids, self.special_tokens, scorer.text_mask)
+        values, content = content_values(
+            ids, a_batch, self.special_tokens, self.blank_token, scorer.text_mask, self.name
+        )
         undefined = ~content.any(1)
         self._undefined(undefined, "a text of special tokens only")
         kept = top_tokens(values, self.keep, content)
-        return ids.masked_fill(content & ~kept, self.blank_token), undefined
+        return ids.masked_fill(content & ~kept, cast(int, self.blank_token)), undefined
 
 
 class ConfidenceDrop(Confidence):
@@ -150,16 +136,8 @@ class ConfidenceDrop(Confidence):
     name = "Confidence Drop"
     score_direction = ScoreDirection.LOWER
 
-    def evaluate_batch(
-        self,
-        model: ModelInterface,
-        x_batch: np.ndarray,
-        y_batch: np.ndarray,
-        a_batch: np.ndarray,
-        **kwargs: Any,
-    ) -> list[float]:
-        """Scores of one batch; called by Quantus."""
-        before, after = self._scores(model, x_batch, y_batch, a_batch)
+    def _evaluate(self, samples: Samples) -> list[float]:
+        before, after = self._scores(samples)
         return (100 * (before - after).clamp(min=0)).tolist()
 
 
@@ -172,14 +150,6 @@ class ConfidenceIncrease(Confidence):
     name = "Confidence Increase"
     score_direction = ScoreDirection.HIGHER
 
-    def evaluate_batch(
-        self,
-        model: ModelInterface,
-        x_batch: np.ndarray,
-        y_batch: np.ndarray,
-        a_batch: np.ndarray,
-        **kwargs: Any,
-    ) -> list[float]:
-        """Scores of one batch; called by Quantus."""
-        before, after = self._scores(model, x_batch, y_batch, a_batch)
+    def _evaluate(self, samples: Samples) -> list[float]:
+        before, after = self._scores(samples)
         return (100 * (before < after).double()).masked_fill(after.isnan(), torch.nan).tolist()

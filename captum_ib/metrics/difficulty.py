@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from captum_ib.metrics.plots import COLOURS, finish, paper_style
+from captum_ib.metrics.plots import COLOURS, drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -97,13 +97,9 @@ def plot_difficulty(
     Raises:
         ValueError: nothing to draw.
     """
-    from matplotlib.figure import Figure
-
     if not results:
         raise ValueError("no results to plot; give a dictionary of name → DifficultyBins")
-    with paper_style():
-        figure = Figure(figsize=(3.3, 2.4), layout="constrained")
-        axes = figure.subplots()
+    with drawn(3.3, 2.4, path) as (figure, axes):
         for number, (label, one) in enumerate(results.items()):
             some = one.count > 0
             middle = (one.edges[:-1] + one.edges[1:]) / 2
@@ -119,7 +115,7 @@ def plot_difficulty(
         axes.set(xlabel="model confidence (low is difficult)", ylabel=ylabel)
         axes.grid(True)
         axes.legend()
-        return finish(figure, path)
+    return figure
 
 
 def _edges(confidence: np.ndarray, bins: int, binning: str) -> np.ndarray:

@@ -7,16 +7,17 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from captum_ib.metrics.checkpoint import load, save
+from captum_ib.metrics.scorer import model_device
 
 Batch = tuple[Tensor, ...]
 Loss = Callable[[nn.Module, Batch], Tensor]
@@ -166,7 +167,7 @@ class SideBySide:
         chosen = order[position * size : end]
         for model, optimizer, data in zip(self.models, self._optimizers, self._train, strict=True):
             model.train()
-            with _seeded(model, self._schedule.seed * 1_000_003 + self.progress.step):
+            with _seeded(model_device(model), self._schedule.seed * 1_000_003 + self.progress.step):
                 loss = self._loss(model, _take(data, chosen, model))
             if not bool(torch.isfinite(loss)):
                 raise RuntimeError(
@@ -229,28 +230,15 @@ def contrastive_loss(first: Tensor, second: Tensor, scale: Tensor | float) -> Te
 
 
 def _take(data: Batch, chosen: Tensor, model: nn.Module) -> Batch:
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    return tuple(tensor[chosen].to(device) for tensor in data)
+    return tuple(tensor[chosen].to(model_device(model)) for tensor in data)
 
 
-def _seeded(model: nn.Module, seed: int) -> Any:
-    """A context with its own random state, for dropout; the caller's state comes back after."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    devices = [device] if device.type == "cuda" else []
-    context = torch.random.fork_rng(devices=devices)
-    return _SeedOnEntry(context, seed)
-
-
-class _SeedOnEntry:
-    def __init__(self, context: Any, seed: int) -> None:
-        self._context, self._seed = context, seed
-
-    def __enter__(self) -> None:
-        self._context.__enter__()
-        torch.manual_seed(self._seed)
-
-    def __exit__(self, *error: Any) -> None:
-        self._context.__exit__(*error)
+@contextmanager
+def _seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """A random state of its own, for dropout; the caller's comes back after."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def _fingerprint(

@@ -1,21 +1,25 @@
 """Insertion and Deletion: the prediction as pixels come or go in order of their attribution."""
 
-# Quantus calls these by keyword, with more of them than its base class says.
-# pyright: reportIncompatibleMethodOverride=false
-
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from quantus.helpers.enums import EvaluationCategory, ScoreDirection
-from quantus.helpers.model.model_interface import ModelInterface
 from torch import Tensor
 
-from captum_ib.metrics.base import TorchMetric, constant, per_channel, pixel_maps
+from captum_ib.metrics.base import (
+    Samples,
+    TorchMetric,
+    constant,
+    per_channel,
+    pixel_maps,
+    require_both,
+)
 from captum_ib.metrics.scorer import Activation, Scorer, require_activation
 
 
@@ -68,8 +72,7 @@ class PerturbationCurve(TorchMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if (mean is None) != (std is None):
-            raise ValueError("mean and std belong together: give both or neither")
+        require_both(mean, std)
         if mean is not None and baseline is not None:
             raise ValueError("give either mean and std (black) or baseline, not both")
         if steps < 1:
@@ -93,46 +96,44 @@ class PerturbationCurve(TorchMetric):
         """Join the batches' curves."""
         self.curves = np.concatenate(self._rows)
 
+    def _evaluate(self, samples: Samples) -> list:
+        maps = pixel_maps(samples.a, samples.x, self.name)
+        undefined, n_pixels = constant(maps), maps[0].numel()
+        self._undefined(undefined, "a constant attribution, which ranks no pixel")
+        scorer = Scorer(samples.model, samples.y, self.modality, activation=self.activation)
+        images, ranks = scorer.input(samples.x), rank_pixels(maps).to(scorer.device)
+        curves = [self._walk(scorer, ranks, *ends) for ends in self._ends(images)]
+        for curve in curves:
+            curve[undefined] = torch.nan
+        shares = self._counts(n_pixels).double() / n_pixels
+        areas = [100 * torch.trapezoid(curve, shares, dim=1) for curve in curves]
+        curve, area = self._result(curves, areas)
+        self._rows.append(curve.numpy())
+        return list(curve.numpy()) if self.return_curves else area.tolist()
+
+    @abstractmethod
+    def _ends(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """What each walk starts from and ends at, ``(N, C, H, W)``."""
+
+    def _result(self, curves: list[Tensor], areas: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Curves and areas from those of the walks."""
+        return curves[0], areas[0]
+
     def _walk(self, scorer: Scorer, ranks: Tensor, start: Tensor, end: Tensor) -> Tensor:
         """Scores ``(N, steps + 1)`` while ``start`` turns into ``end``, best pixels first."""
-        n_pixels = ranks[0].numel()
         scores = [scorer(start)]
-        for step in range(1, len(self._shares(n_pixels)) - 1):
-            changed = ranks < step * self._step(n_pixels)
-            scores.append(scorer(torch.where(changed[:, None], end, start)))
+        for count in self._counts(ranks[0].numel())[1:-1]:
+            scores.append(scorer(torch.where((ranks < count)[:, None], end, start)))
         scores.append(scorer(end))
         return torch.stack(scores, 1).double().cpu()
 
-    def _step(self, n_pixels: int) -> int:
-        return math.ceil(n_pixels / self.steps)
+    def _counts(self, n_pixels: int) -> Tensor:
+        """How many pixels are changed after each step, none and all included."""
+        step = math.ceil(n_pixels / self.steps)
+        return (torch.arange(math.ceil(n_pixels / step) + 1) * step).clamp(max=n_pixels)
 
-    def _shares(self, n_pixels: int) -> Tensor:
-        """Share of pixels changed after each step, 0 and 1 included."""
-        step = self._step(n_pixels)
-        counts = torch.arange(math.ceil(n_pixels / step) + 1) * step
-        return counts.clamp(max=n_pixels).double() / n_pixels
-
-    def _areas(self, curves: Tensor, undefined: Tensor, n_pixels: int) -> Tensor:
-        curves[undefined] = torch.nan
-        return 100 * torch.trapezoid(curves, self._shares(n_pixels), dim=1)
-
-    def _keep(self, curves: Tensor, areas: Tensor) -> list:
-        rows = curves.numpy()
-        self._rows.append(rows)
-        return list(rows) if self.return_curves else areas.tolist()
-
-    def _prepare(
-        self,
-        model: ModelInterface,
-        x_batch: np.ndarray,
-        y_batch: np.ndarray,
-        a_batch: np.ndarray,
-    ) -> tuple[Scorer, Tensor, Tensor, Tensor]:
-        maps = pixel_maps(a_batch, x_batch, self.name)
-        undefined = constant(maps)
-        self._undefined(undefined, "a constant attribution, which ranks no pixel")
-        scorer = Scorer(model, y_batch, self.modality, activation=self.activation)
-        return scorer, scorer.input(x_batch), rank_pixels(maps).to(scorer.device), undefined
+    def _blurred(self, images: Tensor) -> Tensor:
+        return gaussian_blur(images, self.kernel, self.sigma)
 
     def _black(self, images: Tensor) -> Tensor:
         if self.baseline is not None:
@@ -167,18 +168,8 @@ class Deletion(PerturbationCurve):
     name = "Deletion"
     score_direction = ScoreDirection.LOWER
 
-    def evaluate_batch(
-        self,
-        model: ModelInterface,
-        x_batch: np.ndarray,
-        y_batch: np.ndarray,
-        a_batch: np.ndarray,
-        **kwargs: Any,
-    ) -> list:
-        """Scores of one batch; called by Quantus."""
-        scorer, images, ranks, undefined = self._prepare(model, x_batch, y_batch, a_batch)
-        curves = self._walk(scorer, ranks, images, self._black(images))
-        return self._keep(curves, self._areas(curves, undefined, ranks[0].numel()))
+    def _ends(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+        return [(images, self._black(images))]
 
 
 class Insertion(PerturbationCurve):
@@ -191,19 +182,8 @@ class Insertion(PerturbationCurve):
     name = "Insertion"
     score_direction = ScoreDirection.HIGHER
 
-    def evaluate_batch(
-        self,
-        model: ModelInterface,
-        x_batch: np.ndarray,
-        y_batch: np.ndarray,
-        a_batch: np.ndarray,
-        **kwargs: Any,
-    ) -> list:
-        """Scores of one batch; called by Quantus."""
-        scorer, images, ranks, undefined = self._prepare(model, x_batch, y_batch, a_batch)
-        start = gaussian_blur(images, self.kernel, self.sigma)
-        curves = self._walk(scorer, ranks, start, images)
-        return self._keep(curves, self._areas(curves, undefined, ranks[0].numel()))
+    def _ends(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+        return [(self._blurred(images), images)]
 
 
 class InsertionMinusDeletion(PerturbationCurve):
@@ -224,24 +204,13 @@ class InsertionMinusDeletion(PerturbationCurve):
         super()._begin()
         self.insertion, self.deletion = np.empty(0), np.empty(0)
 
-    def evaluate_batch(
-        self,
-        model: ModelInterface,
-        x_batch: np.ndarray,
-        y_batch: np.ndarray,
-        a_batch: np.ndarray,
-        **kwargs: Any,
-    ) -> list:
-        """Scores of one batch; called by Quantus."""
-        scorer, images, ranks, undefined = self._prepare(model, x_batch, y_batch, a_batch)
-        blurred = gaussian_blur(images, self.kernel, self.sigma)
-        inserted = self._walk(scorer, ranks, blurred, images)
-        deleted = self._walk(scorer, ranks, images, self._black(images))
-        n_pixels = ranks[0].numel()
-        areas = [self._areas(curves, undefined, n_pixels) for curves in (inserted, deleted)]
+    def _ends(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+        return [(self._blurred(images), images), (images, self._black(images))]
+
+    def _result(self, curves: list[Tensor], areas: list[Tensor]) -> tuple[Tensor, Tensor]:
         self.insertion = np.concatenate([self.insertion, areas[0].numpy()])
         self.deletion = np.concatenate([self.deletion, areas[1].numpy()])
-        return self._keep(inserted - deleted, areas[0] - areas[1])
+        return curves[0] - curves[1], areas[0] - areas[1]
 
 
 def rank_pixels(maps: Tensor) -> Tensor:

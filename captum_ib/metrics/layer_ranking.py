@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from captum.attr import LayerAttribution
 from torch import Tensor, nn
 
-from captum_ib.forward import prepare
+from captum_ib.forward import output_tensor, prepare, target_index
 from captum_ib.hooks import borrowed, roots
 from captum_ib.metrics.agreement import LayerAgreement, layer_agreement
-from captum_ib.metrics.ranking_judge import Judge, Score
+from captum_ib.metrics.insertion_deletion import InsertionMinusDeletion
 from captum_ib.metrics.ranking_result import LayerRanking
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import NamedLayer, blocks_of
 
 Candidates = Mapping[str, Any]
 """Name → layers, as the method's constructor takes them."""
+
+Score = Callable[[Tensor], Any]
+"""Maps ``(N, 1, H, W)`` of the inputs' size (or as the method gives them, where they are no
+images) → one score per sample, ``(N,)``; higher is better."""
 
 
 def rank_layers(
@@ -71,7 +76,7 @@ def rank_layers(
     named = _named(candidates if candidates is not None else default_candidates(method))
     call = prepare(method.forward_func, inputs, additional_forward_args)
     with borrowed(roots(method.forward_func, call.run)):
-        judge = Judge(method.forward_func, call.inputs, call.additional, target)
+        judge = _Judge(method.forward_func, call.inputs, call.additional, target)
         if score is None:
             score = judge.insertion_minus_deletion(mean, std)
         settings.update(_seed(method, seed))
@@ -156,18 +161,14 @@ def _attribute(
     method: Any, layers: Any, inputs: Any, additional: Any, settings: dict[str, Any]
 ) -> tuple[Tensor, np.ndarray | None]:
     """The first map with these layers, and NIB's convergence delta."""
-    explainer = type(method)(method.forward_func, layers)
-    delta = None
-    if method.get_name() == "NIB":
-        result, delta = explainer.attribute(
-            inputs,
-            additional_forward_args=additional,
-            return_convergence_delta=True,
-            **settings,
-        )
+    explainer, delta = type(method)(method.forward_func, layers), None
+    with_delta = {"return_convergence_delta": True} if method.get_name() == "NIB" else {}
+    result = explainer.attribute(
+        inputs, additional_forward_args=additional, **with_delta, **settings
+    )
+    if with_delta:
+        result, delta = result
         delta = (delta[0] if isinstance(delta, tuple) else delta).detach().cpu().numpy()
-    else:
-        result = explainer.attribute(inputs, additional_forward_args=additional, **settings)
     return result[0] if isinstance(result, tuple) else result, delta
 
 
@@ -184,3 +185,91 @@ def _agreement(names: tuple[str, ...], maps: Tensor) -> LayerAgreement | None:
     if maps.ndim != 5 or len(names) < 2 or maps.shape[1] < 2 or min(maps.shape[3:]) < 7:
         return None
     return layer_agreement(dict(zip(names, maps, strict=True)))
+
+
+class _Judge:
+    """The model and samples of a ranking, as the metrics take them."""
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        inputs: tuple[Tensor, ...],
+        additional: tuple[Any, ...],
+        target: Any,
+    ) -> None:
+        self.images = inputs[0]
+        self.dual = isinstance(forward_func, DualEncoder)
+        self.target: Any = None
+        with torch.no_grad():
+            if isinstance(forward_func, DualEncoder):
+                masks = forward_func.assign_masks(additional)
+                names = forward_func.modalities
+                others = forward_func.encode(names[1], inputs[1], masks[1])
+                self.classes = torch.arange(len(others))
+                self.model: nn.Module = _AsClassifier(
+                    lambda first: forward_func.encode(names[0], first, masks[0]) @ others.T
+                )
+            else:
+                rest = (*inputs[1:], *additional)
+                self.model = _AsClassifier(
+                    lambda first: _as_classes(forward_func(first, *rest), len(first))
+                )
+                output = self.model(self.images)
+                if output.shape[1] > 1 or target is not None:
+                    given = output.argmax(dim=1) if target is None else target
+                    index = target_index(given, output)
+                    self.target = index[:, 0] if index is not None else None
+                self.classes = torch.zeros(len(output), dtype=torch.long)
+                if self.target is not None:
+                    self.classes = self.target.cpu()
+        self.probabilities = self.target is not None
+
+    def insertion_minus_deletion(self, mean: Any, std: Any) -> Score:
+        """ΔInsDel of maps.
+
+        Raises:
+            ValueError: inputs that are no images.
+        """
+        if not (self.images.is_floating_point() and self.images.ndim == 4):
+            raise ValueError(
+                f"inputs of shape {tuple(self.images.shape)} and type {self.images.dtype} are no "
+                "images (N, C, H, W), so insertion and deletion of pixels can't judge them; pass "
+                "score= (maps → one number per sample)"
+            )
+        metric = InsertionMinusDeletion(mean=mean, std=std, undefined="nan")
+
+        def score(maps: Tensor) -> Any:
+            return metric(
+                self.model.eval(),
+                self.images.cpu().numpy(),
+                self.classes.numpy(),
+                maps.cpu().numpy(),
+                softmax=self.probabilities,
+                device=str(self.images.device),
+                batch_size=len(self.images),
+            )
+
+        return score
+
+    def at_input_size(self, maps: Tensor) -> Tensor:
+        """Grids upsampled to the image; sequences and flat maps as they are."""
+        maps = maps.detach().float()
+        if maps.ndim != 4 or self.images.ndim != 4:
+            return maps
+        size = (int(self.images.shape[2]), int(self.images.shape[3]))
+        return LayerAttribution.interpolate(maps, size, "bilinear")
+
+
+def _as_classes(output: Any, rows: int) -> Tensor:
+    return output_tensor(output, rows).reshape(rows, -1)
+
+
+class _AsClassifier(nn.Module):
+    """A function from inputs to ``(N, classes)`` as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.function(inputs)

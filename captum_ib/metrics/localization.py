@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 from quantus.helpers.enums import EvaluationCategory, ScoreDirection
-from quantus.helpers.model.model_interface import ModelInterface
 from torch import Tensor
 
-from captum_ib.metrics.base import TorchMetric, constant, pixel_maps
+from captum_ib.metrics.base import Samples, TorchMetric, constant, pixel_maps
 from captum_ib.metrics.selection import above_quantile
 
 
@@ -58,18 +57,9 @@ class LocalizationIoU(TorchMetric):
             raise ValueError(f"a quantile lies in [0, 1), given {quantile}")
         self.value = value
 
-    def evaluate_batch(
-        self,
-        model: ModelInterface | None,
-        x_batch: np.ndarray,
-        y_batch: np.ndarray,
-        a_batch: np.ndarray,
-        s_batch: np.ndarray | None = None,
-        **kwargs: Any,
-    ) -> list[float]:
-        """Scores of one batch; called by Quantus."""
-        maps = pixel_maps(a_batch, x_batch, self.name)
-        masks = self._masks(s_batch, maps)
+    def _evaluate(self, samples: Samples) -> list[float]:
+        maps = pixel_maps(samples.a, samples.x, self.name)
+        masks = self._masks(samples.s, maps)
         empty, flat = ~masks.any(1), constant(maps)
         self._undefined(empty, "an empty mask")
         self._undefined(flat, "a constant attribution")

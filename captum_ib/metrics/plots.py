@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart with any common colour blindness, and in greyscale print.
@@ -53,6 +54,19 @@ def paper_style() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def drawn(
+    width: float, height: float, path: str | Path | None = None
+) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of so many inches in this package's style, saved at the end if a path is given."""
+    from matplotlib.figure import Figure
+
+    with paper_style():
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure, figure.subplots()
+        finish(figure, path)
+
+
 def finish(figure: Figure, path: str | Path | None) -> Figure:
     """Save the figure if a path is given, and hand it back."""
     if path is not None:
@@ -85,11 +99,7 @@ def plot_curves(
     """
     if not curves:
         raise ValueError("no curves to plot; give a dictionary of name → (N, steps + 1) arrays")
-    from matplotlib.figure import Figure
-
-    with paper_style():
-        figure = Figure(figsize=(3.3, 2.4), layout="constrained")
-        axes = figure.subplots()
+    with drawn(3.3, 2.4, path) as (figure, axes):
         for number, (label, rows) in enumerate(curves.items()):
             rows = np.asarray(rows, dtype=float)
             if rows.ndim != 2:
@@ -109,4 +119,4 @@ def plot_curves(
         axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(0, 1))
         axes.grid(True)
         axes.legend()
-        return finish(figure, path)
+    return figure

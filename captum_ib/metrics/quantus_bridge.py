@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -76,23 +77,20 @@ def explain_func(
     return ExplainFunc(method, channels, interpolation, conserve, modality, pad_token, settings)
 
 
+@dataclass
 class ExplainFunc:
     """What ``explain_func`` returns; see there."""
 
-    def __init__(
-        self,
-        method: Any,
-        channels: str,
-        interpolation: str,
-        conserve: bool,
-        modality: str | None,
-        pad_token: int | None,
-        settings: dict[str, Any],
-    ) -> None:
-        self._build = _builder(method)
-        self._channels = channels
-        self._interpolation, self._conserve = interpolation, conserve
-        self._modality, self._pad_token, self._settings = modality, pad_token, settings
+    _method: Any
+    _channels: str
+    _interpolation: str
+    _conserve: bool
+    _modality: str | None
+    _pad_token: int | None
+    _settings: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        self._build = _builder(self._method)
 
     def __call__(
         self,

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from captum_ib.metrics.agreement import LayerAgreement, layer_winners
-from captum_ib.metrics.plots import COLOURS, finish, paper_style
+from captum_ib.metrics.plots import COLOURS, drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,21 +92,11 @@ class LayerRanking:
 
     def plot(self, path: str | Path | None = None, ylabel: str = "score") -> Figure:
         """Mean score per candidate with one standard error; returns the matplotlib figure."""
-        from matplotlib.figure import Figure
-
-        counts = (~np.isnan(self.scores)).sum(axis=1)
-        deviations = np.array(
-            [
-                np.nanstd(row, ddof=1) if n > 1 else 0
-                for row, n in zip(self.scores, counts, strict=True)
-            ]
-        )
-        with paper_style():
-            figure = Figure(figsize=(3.3, 2.4), layout="constrained")
-            axes = figure.subplots()
-            errors = deviations / np.sqrt(np.maximum(counts, 1))
+        scored = [row[~np.isnan(row)] for row in self.scores]
+        errors = [r.std(ddof=1) / np.sqrt(len(r)) if len(r) > 1 else 0.0 for r in scored]
+        with drawn(3.3, 2.4, path) as (figure, axes):
             axes.errorbar(range(len(self.names)), self.means, errors, color=COLOURS[0], marker="o")
             axes.set_xticks(range(len(self.names)), self.names, rotation=90)
             axes.set_ylabel(ylabel)
             axes.set_title(self.method)
-            return finish(figure, path)
+        return figure

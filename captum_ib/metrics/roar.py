@@ -1,6 +1,6 @@
 """ROAR+: does a model that never sees what the map marks learn less?"""
 
-# Quantus calls these by keyword, with more of them than its base class says.
+# Quantus calls this by keyword, with more of them than its base class says.
 # pyright: reportIncompatibleMethodOverride=false
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from quantus.helpers.enums import DataType, EvaluationCategory, ScoreDirection
 from quantus.helpers.model.model_interface import ModelInterface
 from torch import Tensor, nn
 
-from captum_ib.metrics.base import TorchMetric, check_array, constant, pixel_maps
+from captum_ib.metrics.base import Samples, TorchMetric, check_array, constant, pixel_maps
 from captum_ib.metrics.finetune import Batch, Loss, Schedule, SideBySide, contrastive_loss
 from captum_ib.metrics.scorer import Pair, is_dual, model_input, sides, token_mask
-from captum_ib.metrics.selection import above_quantile, content_tokens
+from captum_ib.metrics.selection import above_quantile, content_values
 
 
 @dataclass(frozen=True)
@@ -139,17 +139,10 @@ class ROARPlus(TorchMetric):
     def _begin(self) -> None:
         self.runs, self._maps = [], []
 
-    def evaluate_batch(
-        self,
-        model: ModelInterface,
-        x_batch: np.ndarray,
-        y_batch: np.ndarray,
-        a_batch: np.ndarray,
-        **kwargs: Any,
-    ) -> list[float]:
+    def _evaluate(self, samples: Samples) -> list[float]:
         """Keep the batch's attributions; the training needs all samples, at the end."""
-        check_array("the attribution", a_batch)
-        self._maps.append(a_batch)
+        check_array("the attribution", samples.a)
+        self._maps.append(samples.a)
         return []
 
     def custom_postprocess(
@@ -163,18 +156,19 @@ class ROARPlus(TorchMetric):
     ) -> None:
         """Fine-tune and score, once all attributions are there."""
         module = model.get_model()
-        maps = np.concatenate(self._maps)
+        given = [np.concatenate(self._maps)]
+        if custom_batch is not None:
+            given.append(np.asarray(custom_batch))
+            check_array("custom_batch", given[1])
         originals = _tensors(module, x_batch, y_batch, self.modality, self.pad_token)
         names = sides(module, self.modality) if is_dual(module) else ("image", "target")
         for schedule in self.schedules:
             train, held = self._split(len(x_batch), schedule.seed)
-            changed = self._degrade(names[0], originals[0], maps, originals[2:], train)
-            other = originals[1]
-            if custom_batch is not None:
-                check_array("custom_batch", np.asarray(custom_batch))
-                attributions = np.asarray(custom_batch)
-                other = self._degrade(names[1], other, attributions, originals[2:], train)
-            degraded = (changed, other, *originals[2:])
+            degraded = list(originals)
+            for side, attributions in enumerate(given):
+                degraded[side] = self._degrade(
+                    names[side], originals[side], attributions, originals[2:], train
+                )
             sets = [tuple(tensor[train] for tensor in data) for data in (originals, degraded)]
             validation = tuple(tensor[held] for tensor in originals)
             self.runs.append(self._run(module, sets, validation, schedule, names))
@@ -227,22 +221,13 @@ class ROARPlus(TorchMetric):
         return torch.where(chosen[:, None], mean, values)
 
     def _without_tokens(self, ids: Tensor, maps: np.ndarray, masks: Batch) -> Tensor:
-        if self.special_tokens is None or self.blank_token is None:
-            raise ValueError(
-                f"{self.name} on text needs special_tokens= (ids that are never removed) and "
-                "blank_token= (the id that replaces a removed token)"
-            )
-        if maps.shape != tuple(ids.shape):
-            raise ValueError(
-                f"attribution of shape {maps.shape} for tokens of shape {tuple(ids.shape)}; "
-                "expected one value per token"
-            )
-        content = content_tokens(ids, self.special_tokens, masks[0] if masks else None)
-        self._undefined(~content.any(1), "a text of special tokens only")
-        values = torch.as_tensor(maps, dtype=torch.float64)
-        return ids.masked_fill(
-            above_quantile(values, self.text_quantile, content), self.blank_token
+        mask = masks[0] if masks else None
+        values, content = content_values(
+            ids, maps, self.special_tokens, self.blank_token, mask, self.name
         )
+        self._undefined(~content.any(1), "a text of special tokens only")
+        removed = above_quantile(values, self.text_quantile, content)
+        return ids.masked_fill(removed, cast(int, self.blank_token))
 
 
 def _tensors(

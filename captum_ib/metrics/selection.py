@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from captum_ib.metrics.base import check_array
 
 
 def above_quantile(values: Tensor, quantile: float, among: Tensor | None = None) -> Tensor:
@@ -38,6 +41,34 @@ def content_tokens(ids: Tensor, special: Sequence[int], mask: Tensor | None = No
     """``(N, T)`` of bool: the tokens that are neither special nor masked out."""
     content = ~torch.isin(ids, torch.as_tensor(list(special), dtype=ids.dtype, device=ids.device))
     return content if mask is None else content & mask.bool()
+
+
+def content_values(
+    ids: Tensor,
+    attributions: np.ndarray,
+    special: Sequence[int] | None,
+    blank: int | None,
+    mask: Tensor | None,
+    metric: str,
+) -> tuple[Tensor, Tensor]:
+    """Checked values of the tokens, float64, and which tokens are content; ``(N, T)`` each.
+
+    Raises:
+        ValueError: no ``special`` or ``blank`` ids; not one finite attribution per token.
+    """
+    if special is None or blank is None:
+        raise ValueError(
+            f"{metric} on text needs special_tokens= (ids that always stay) and blank_token= (the "
+            "id that replaces a removed token)"
+        )
+    check_array("the attribution", attributions)
+    if attributions.shape != tuple(ids.shape):
+        raise ValueError(
+            f"attribution of shape {attributions.shape} for tokens of shape {tuple(ids.shape)}; "
+            "expected one value per token"
+        )
+    values = torch.as_tensor(attributions, dtype=torch.float64, device=ids.device)
+    return values, content_tokens(ids, special, mask)
 
 
 def top_tokens(values: Tensor, share: float, among: Tensor) -> Tensor:

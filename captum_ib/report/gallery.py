@@ -123,17 +123,16 @@ def outline(mask: bytes) -> str | None:
 def _samples(table: Table, chosen: set[int]) -> dict[int, dict[str, Any]]:
     """What the page shows of each sample, by its number; without tiles yet."""
     found: dict[int, dict[str, Any]] = {}
-    for run in table.group.runs:
-        for row in run.read("samples", only=chosen - set(found)).to_pylist():
-            if row["status"] != "ok" or row.get("thumbnail") is None:
-                continue
-            mask, confidence = row.get("mask"), row.get("confidence")
+    columns = ["sample", "status", "label", "caption", "confidence", "thumbnail", "mask"]
+    for row in table.group.read("samples", columns, chosen).to_dict("records"):
+        if row["status"] == "ok" and row["thumbnail"] is not None:
+            mask, confidence = row["mask"], row["confidence"]
             known = confidence is not None and math.isfinite(confidence)
             found[row["index"]] = {
                 "index": row["index"],
                 "id": row["sample"],
-                "label": row.get("label"),
-                "caption": row.get("caption"),
+                "label": row["label"],
+                "caption": row["caption"],
                 "confidence": confidence if known else None,
                 "image": _uri(row["thumbnail"]),
                 "outline": None if mask is None else outline(mask),
@@ -142,39 +141,34 @@ def _samples(table: Table, chosen: set[int]) -> dict[int, dict[str, Any]]:
 
 
 def _add_tiles(table: Table, seeds: Sequence[int], samples: Mapping[int, dict[str, Any]]) -> None:
-    """Add one tile per method and result; seeds that gave the same share it.
-
-    Where several runs have a method with the same seed, the first counts.
-    """
+    """Add one tile per method and result; seeds that gave the same share it."""
     group = table.group
-    columns = ["index", "method", "seed", "status", "reason", "map", "map_height", "map_width"]
-    columns += ["text_map", "tokens", *(PREFIX + metric.label for metric in table.metrics)]
-    found: dict[tuple[int, str, int], dict[str, Any]] = {}
-    for run in group.runs:
-        for few in run.read("results", columns, list(samples)).to_batches(max_chunksize=64):
-            for row in few.to_pylist():  # numbers as Python's take ten times the memory
-                key = (row["index"], row["method"], row["seed"])
-                if key not in found:
-                    found[key] = _result(table, row, group.methods[row["method"]].signed)
+    columns = ["status", "reason", "map", "map_height", "map_width", "text_map", "tokens"]
+    columns += [PREFIX + metric.label for metric in table.metrics]
+    rows = group.read("results", columns, list(samples)).set_index(["index", "method", "seed"])
+    found = {
+        key: _result(table, row, group.methods[key[1]].signed)
+        for key, row in rows.to_dict("index").items()
+    }
     for index, sample in samples.items():
         sample["tiles"] = []
         for number, label in enumerate(group.methods):
             tiles: list[dict[str, Any]] = []
             for seed in seeds:
                 result = found.get((index, label, seed), {})
-                tile = next((one for one in tiles if one["result"] == result), None)
-                if tile is None:
-                    tile = {"method": number, "seeds": [], "result": result}
-                    tiles.append(tile)
-                tile["seeds"].append(seed)
+                same = [tile for tile in tiles if tile["result"] == result]
+                if same:
+                    same[0]["seeds"].append(seed)
+                else:
+                    tiles.append({"method": number, "seeds": [seed], "result": result})
             sample["tiles"] += tiles
 
 
 def _result(table: Table, row: Mapping[str, Any], signed: bool) -> dict[str, Any]:
     if row["status"] != "ok" or row["map"] is None:
         return {"reason": row["reason"] or "no reason given"}
-    scores = [row.get(PREFIX + metric.label) for metric in table.metrics]
-    values = np.array(row["map"]).reshape(row["map_height"], row["map_width"])
+    scores = [row[PREFIX + metric.label] for metric in table.metrics]
+    values = np.array(row["map"]).reshape(int(row["map_height"]), int(row["map_width"]))
     return {
         **encode_map(values, signed),
         "scores": [
@@ -183,7 +177,7 @@ def _result(table: Table, row: Mapping[str, Any], signed: bool) -> dict[str, Any
             else float(f"{metric.scale * score:.6g}")
             for score, metric in zip(scores, table.metrics, strict=True)
         ],
-        "words": _words(row.get("tokens") or (), row.get("text_map") or (), signed),
+        "words": [] if row["tokens"] is None else _words(row["tokens"], row["text_map"], signed),
     }
 
 
@@ -271,8 +265,9 @@ def _at_most(values: np.ndarray, side: int) -> np.ndarray:
 
 def _grown(mask: np.ndarray) -> np.ndarray:
     """The mask and its four neighbours everywhere."""
-    wide = np.pad(mask, 1)
-    return mask | wide[2:, 1:-1] | wide[:-2, 1:-1] | wide[1:-1, 2:] | wide[1:-1, :-2]
+    from scipy.ndimage import binary_dilation
+
+    return binary_dilation(mask)
 
 
 def _png(pixels: np.ndarray) -> str:

@@ -11,10 +11,10 @@ import numpy as np
 
 from captum_ib.metrics.agreement import layer_agreement
 from captum_ib.metrics.difficulty import difficulty_bins, plot_difficulty
-from captum_ib.metrics.plots import COLOURS, paper_style, plot_curves
+from captum_ib.metrics.plots import COLOURS, drawn, paper_style, plot_curves
 from captum_ib.report.aggregate import Table
 from captum_ib.report.layout import shown_rate
-from captum_ib.report.libraries import DataFrame, Series, pd
+from captum_ib.report.libraries import Series, pd
 from captum_ib.report.scores import Group
 
 if TYPE_CHECKING:
@@ -72,15 +72,9 @@ def sample_curves(group: Group, metric: str) -> dict[str, np.ndarray]:
         ValueError: curves of different lengths.
     """
     column = f"curve:{metric}"
-    parts: list[DataFrame] = []
-    taken: set[str] = set()
-    for run in group.runs:
-        table = run.read("results", ["index", "method", column])
-        if column in table.column_names:
-            rows = table.to_pandas().dropna(subset=[column])
-            parts.append(rows[rows["index"].isin(group.index) & ~rows["method"].isin(taken)])
-        taken.update(run.methods)
-    rows = pd.concat(parts) if parts else pd.DataFrame({column: []})
+    rows = group.read("results", [column]).dropna()
+    first = rows["run"] == rows.groupby("method")["run"].transform("min")
+    rows = rows[rows["index"].isin(group.index) & first]
     lengths = sorted(rows[column].map(len).unique())
     if len(lengths) > 1:
         raise ValueError(
@@ -113,14 +107,12 @@ def picked_maps(group: Group, methods: Collection[str], seed: int = 0) -> dict[s
     if len(common) > COMPARED:
         common = np.random.default_rng(seed).choice(common, COMPARED, replace=False)
     found: dict[str, dict[int, torch.Tensor]] = {label: {} for label in there}
-    columns = ["index", "method", "seed", "map", "map_height", "map_width"]
-    for run in group.runs:
-        rows = run.read("results", columns, common.tolist()).to_pandas().dropna(subset=["map"])
-        for row in rows[rows["method"].isin(list(there))].to_dict("records"):
-            if row["seed"] == first[row["method"]]:
-                values = torch.from_numpy(np.asarray(row["map"], dtype=np.float64))
-                shape = (1, 1, int(row["map_height"]), int(row["map_width"]))
-                found[row["method"]][row["index"]] = values.reshape(shape)
+    rows = group.read("results", ["map", "map_height", "map_width"], common.tolist()).dropna()
+    for row in rows[rows["method"].isin(list(there))].itertuples():
+        if row.seed == first[row.method]:
+            values = torch.from_numpy(np.asarray(row.map, dtype=np.float64))
+            grid = values.reshape(1, 1, int(row.map_height), int(row.map_width))
+            found[row.method][row.index] = grid
     shapes = [one.shape[2:] for maps in found.values() for one in maps.values()]
     common = sorted(set.intersection(*map(set, found.values()))) if found else []
     if not common:
@@ -172,12 +164,8 @@ def _difficulty(table: Table) -> Figure | None:
 
 def _confidence(group: Group) -> Series:
     """The model's confidence by the samples' numbers, of those that have one."""
-    known = {}
-    for run in group.runs:
-        table = run.read("samples", ["index", "confidence"])
-        if "confidence" in table.column_names:
-            known |= table.to_pandas().set_index("index")["confidence"].to_dict()
-    confidence = pd.Series(known, dtype=float).reindex(group.index)
+    known = group.read("samples", ["confidence"]).set_index("index")["confidence"]
+    confidence = known.astype(float).reindex(group.index)
     return confidence[np.isfinite(confidence)]
 
 
@@ -193,15 +181,11 @@ def _agreement(
 
 def _throughput(table: Table) -> Figure | None:
     """Samples per second, one bar per method, on a logarithmic axis."""
-    from matplotlib.figure import Figure
-
     lines = [line for line in table.lines if math.isfinite(line.rate)]
     if not lines:
         return None
     lines.sort(key=lambda line: line.rate)
-    with paper_style():
-        figure = Figure(figsize=(3.3, 0.7 + 0.2 * len(lines)), layout="constrained")
-        axes = figure.subplots()
+    with drawn(3.3, 0.7 + 0.2 * len(lines)) as (figure, axes):
         rates = [line.rate for line in lines]
         bars = axes.barh([line.method.title for line in lines], rates, color=COLOURS[0], height=0.7)
         axes.bar_label(bars, [shown_rate(rate) for rate in rates], padding=2, fontsize=7)

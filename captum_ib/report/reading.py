@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from captum_ib.benchmark.checks import pydantic
+from captum_ib.benchmark.schema import facts_of
 from captum_ib.benchmark.strangers import read_plain_json, strange
 from captum_ib.report.libraries import pa, pq
 
@@ -19,34 +20,33 @@ _NEEDED: dict[Part, tuple[str, ...]] = {
     "samples": ("index", "sample", "status", "reason"),
     "whole": ("method", "seed", "metric", "value"),
 }
-_KEY = b"captum_ib"  # of the JSON in a file's metadata, which says what the file is
-_KINDS: dict[str, type | tuple[type, ...]] = {"signed": bool, "scale": (int, float)}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # what a terminal takes as commands
+# Without what a terminal takes as commands.
+_Text = Annotated[str, pydantic.Field(strict=True, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class MethodInfo:
     """A method as a run describes it; ``signed`` and ``unit`` are those of its maps."""
 
-    label: str
-    title: str
-    unit: str = ""
-    signed: bool = False
-    paper: str = ""
-    method: str = ""
+    label: _Text
+    title: _Text
+    unit: _Text = ""
+    signed: Annotated[bool, pydantic.Strict()] = False
+    paper: _Text = ""
+    method: _Text = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class MetricInfo:
     """A metric as a run describes it; a score times ``scale`` is what a table shows."""
 
-    label: str
-    title: str
+    label: _Text
+    title: _Text
     up: bool = True
-    scale: float = 1.0
-    applies: str = ""
-    metric: str = ""
+    scale: Annotated[float, pydantic.Strict()] = 1.0
+    applies: _Text = ""
+    metric: _Text = ""
 
     @property
     def arrow(self) -> str:
@@ -182,7 +182,7 @@ def open_run(folder: Path) -> Run:
     joined = folder / "results.parquet"
     for file in [*folder.glob(joined.name), *_parts(folder, "results")]:
         try:
-            about = _facts(pq.read_schema(file))
+            about = facts_of(pq.read_schema(file))
             break
         except (OSError, ValueError) as error:
             broken[file] = _reason(error)
@@ -214,52 +214,31 @@ def _record(path: Path) -> dict[str, Any]:
 
 
 def _parts(folder: Path, part: Part) -> list[Path]:
-    """A part's chunks in order; files under way (``.tmp-…``) and set aside are none."""
-    return sorted((folder / _FOLDERS[part]).glob("[!.]*.parquet"))
+    """A part's chunks in order; files under way (``.tmp-…``, single methods) are none."""
+    found = sorted((folder / _FOLDERS[part]).glob("[!.]*.parquet"))
+    return [file for file in found if part != "results" or "-" not in file.stem]
 
 
 def _methods(about: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, MethodInfo]:
     result = {}
     for line in record["config"].get("methods", []):
         label = line["label"]
-        known = _described(about, "methods", label, ("title", "unit", "signed", "paper"))
-        settings = line.get("settings") or {}
-        method = line.get("method", label)
-        result[label] = MethodInfo(label, **known, method=method, settings=settings)
+        own = {"label": label, "method": line.get("method"), "settings": line.get("settings")}
+        known = {"title": label, **about.get("methods", {}).get(label, {}), **own}
+        result[label] = MethodInfo(**_said(known))
     return result
 
 
 def _metrics(about: Mapping[str, Any]) -> dict[str, MetricInfo]:
     result = {}
     for label, entry in about.get("metrics", {}).items():
-        known = _described(about, "metrics", label, ("title", "scale", "applies"))
-        up, metric = entry.get("direction", "up") == "up", entry.get("metric", label)
-        result[label] = MetricInfo(label, **known, up=up, metric=metric)
+        known = {"title": label, "metric": label, **entry, "label": label}
+        result[label] = MetricInfo(**_said(known), up=entry.get("direction", "up") == "up")
     return result
 
 
-def _described(
-    about: Mapping[str, Any], what: str, label: str, keys: Sequence[str]
-) -> dict[str, Any]:
-    """What a file's header says of a method or a metric, its title at least."""
-    entry = about.get(what, {}).get(label, {})
-    found = {"title": label, **{key: entry[key] for key in keys if entry.get(key) is not None}}
-    for key, value in found.items():
-        kind = _KINDS.get(key, str)
-        if not isinstance(value, kind) or (isinstance(value, str) and _CONTROL.search(value)):
-            raise ValueError(f"{key} can't be {value!r:.60}")
-    return found
-
-
-def _facts(schema: pa.Schema) -> dict[str, Any]:
-    """The JSON in a file's header: the run, its methods and metrics."""
-    given = (schema.metadata or {}).get(_KEY)
-    if given is None:
-        raise ValueError("the Parquet file has no captum_ib header, so it is no part of a run")
-    found = read_plain_json(given)
-    if not isinstance(found, dict):
-        raise ValueError("its captum_ib header is no table, so it is no part of a run")
-    return found
+def _said(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if value is not None}
 
 
 def _row_groups(
@@ -277,7 +256,7 @@ def _row_groups(
         lacking = [name for name in _NEEDED[part] if name not in names]
         if lacking:
             raise ValueError(f"it lacks the column(s) {', '.join(lacking)}")
-        if _facts(opened.schema_arrow).get("fingerprint") != fingerprint:
+        if facts_of(opened.schema_arrow).get("fingerprint") != fingerprint:
             raise ValueError("it belongs to another run")
         chosen = [name for name in names if columns is None or name in columns]
         for number in range(opened.num_row_groups):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from captum_ib.report.libraries import DataFrame, pd
-from captum_ib.report.reading import MethodInfo, MetricInfo, Run
+from captum_ib.report.reading import MethodInfo, MetricInfo, Part, Run
 
 PREFIX = "metric:"
 
@@ -58,6 +58,21 @@ class Group:
     def table(self, method: str, column: str) -> DataFrame:
         """A column of one method's rows, seeds × samples; NaN where there is no row."""
         return self.rows.loc[method][column].unstack("index").reindex(columns=self.index)
+
+    def read(self, part: Part, columns: Sequence[str], only: Collection[int] | None = None) -> Any:
+        """Rows of all runs with some columns and the run's place; what is missing is ``None``.
+
+        Of a sample (with the results: of a sample, method and seed) that several runs have, the
+        first run's counts.
+        """
+        keys = ["index", "method", "seed"] if part == "results" else ["index"]
+        columns = [*keys, *columns]
+        found = [
+            run.read(part, columns, only).to_pandas().astype(object).assign(run=place)
+            for place, run in enumerate(self.runs)
+        ]
+        rows = pd.concat(found).drop_duplicates(keys).reindex(columns=[*columns, "run"])
+        return rows.where(rows.notna(), None)
 
 
 def group_runs(runs: Sequence[Run]) -> list[list[Run]]:

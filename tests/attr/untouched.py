@@ -17,7 +17,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils import checkpoint
 
 from captum_ib import methods
-from captum_ib.hooks import claims, register, switches
+from captum_ib.hooks import threads, undo
 from captum_ib.models.dual_encoder import DualEncoder
 from tests.attr.cases import SUBJECTS, maps
 
@@ -127,6 +127,7 @@ def state(model: nn.Module) -> dict[str, Any]:
         torch.is_autocast_enabled("cpu"),
         torch.is_autocast_enabled("cuda"),
         torch.autocast_increment_nesting() + torch.autocast_decrement_nesting(),
+        torch._C._is_torch_function_all_disabled(),
         _get_current_function_mode_stack(),
         torch.get_default_dtype(),
         torch.backends.mha.get_fastpath_enabled(),
@@ -134,14 +135,13 @@ def state(model: nn.Module) -> dict[str, Any]:
     found["checkpointing"] = {
         key: id(value) for key, value in vars(checkpoint).items() if "heckpoint" in key
     }
-    found["claims"] = (
-        len(claims._table.claims),
-        len(claims._table.waiting),
-        claims._table.lock._is_owned(),
-        register._lock._is_owned(),
-        switches._lock._is_owned(),
-        len(switches._users),
-        len(switches._back),
+    found["threads"] = (
+        len(threads._table.claims),
+        len(threads._table.waiting),
+        threads._table.lock._is_owned(),
+        undo._lock._is_owned(),
+        len(threads._table.plain),
+        len(threads._table.shortcuts._steps),
     )
     return found
 

@@ -27,8 +27,8 @@ from captum_ib.benchmark.worker import Worker
 CHUNK = 0.1
 """Seconds that a chunk takes at least in a run with a timer."""
 
-STEPS = 10
-"""Steps of writing per chunk: five for each of its two files."""
+STEPS = 15
+"""Steps of writing per chunk of two methods: five for each file (the first's, samples, rows)."""
 
 
 def kill_at(step: int) -> None:

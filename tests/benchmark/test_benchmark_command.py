@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 
 import pytest
@@ -34,6 +35,12 @@ def command(capsys, *arguments) -> tuple[int, str, str]:
     return code, output.out, output.err
 
 
+def untimed(log):
+    """The lines of a log without the time at which a part was done."""
+    parted = [re.fullmatch(r"(.*) done after \d+:\d\d:\d\d", line) for line in log.splitlines()]
+    return [line and line[1] for line in parted]
+
+
 def mistake(capsys, *arguments) -> str:
     """The one line that a mistake gets."""
     code, out, err = command(capsys, *arguments)
@@ -45,7 +52,11 @@ def mistake(capsys, *arguments) -> str:
 def test_a_run_from_flags_and_again(capsys, tmp_path):
     out = tmp_path / "out"
     code, text, error = command(capsys, *SMALL, "--seeds", 0, 1, "--out", out)
-    assert (code, error) == (0, "")
+    assert code == 0 and untimed(error) == [
+        f"benchmark: chunk {chunk} of 2, {method}"
+        for chunk in (1, 2)
+        for method in ("NIB", "Random")
+    ]
     assert text.startswith(f"{out}: 3 samples\n") and f"captum-ib report {out}" in text
     lines = [line.split() for line in text.splitlines()]
     assert [line[0] for line in lines if line and line[0] in ("NIB", "Random")] == ["NIB", "Random"]
@@ -180,15 +191,19 @@ def test_a_folder_in_use(capsys, tmp_path):
 def test_an_interrupt_says_how_to_go_on(capsys, tmp_path, monkeypatch):
     original = Worker.evaluate
 
-    def evaluate(self, chunk, tick=None):
+    def evaluate(self, chunk, through=None):
         if chunk == 1:
             signal.raise_signal(signal.SIGINT)
-        return original(self, chunk, tick)
+        return original(self, chunk, through)
 
     monkeypatch.setattr(Worker, "evaluate", evaluate)
     code, out, err = command(capsys, *SMALL, "--out", tmp_path / "out")
-    assert (code, out) == (130, "") and err.count("\n") == 1
-    assert "interrupted; what was done is in" in err and "the same command goes on" in err
+    *lines, last = err.splitlines()
+    assert (code, out) == (130, "")
+    assert untimed("\n".join(lines)) == [
+        f"benchmark: chunk 1 of 2, {method}" for method in ("NIB", "Random")
+    ]
+    assert "interrupted; what was done is in" in last and "the same command goes on" in last
     monkeypatch.undo()
     code, out, err = command(capsys, *SMALL, "--out", tmp_path / "out")
     assert code == 0 and "3 samples (2 were there already)" in out

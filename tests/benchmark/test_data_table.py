@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import sys
-import tempfile
 import tracemalloc
 
 import numpy as np
@@ -181,16 +180,14 @@ def test_a_caption_that_is_not_utf8(home, ending):
     with pytest.raises(UnreadableSampleError) as caught:
         data.read(0)
     assert caught.value.id == "row-0"
-    assert caught.value.reason == "the caption is not UTF-8: byte 0xff after 4 characters"
+    assert caught.value.reason == "the row is not UTF-8: byte 0xff"
     assert data.read(1).caption in (ROWS[1]["caption"], "good")
 
 
 def test_a_half_of_a_surrogate_pair(home):
     path = home / "table.jsonl"
     path.write_text('{"image": "a.png", "caption": "x \\ud83d"}')
-    with pytest.raises(
-        UnreadableSampleError, match="not UTF-8: a lone surrogate after 2 characters"
-    ):
+    with pytest.raises(UnreadableSampleError, match="the row is not UTF-8: a lone surrogate"):
         read(path, model("dual")).read(0)
 
 
@@ -253,7 +250,7 @@ def test_broken_images_and_masks(home):
         ("a.csv", b"", "a.csv is empty"),
         ("a.csv", b"image\n", "a.csv has no rows"),
         ("a.csv", b"image,image\na,b\n", "columns image, image are not all different"),
-        ("a.csv", b"\xff\xfei\0m\0\n", "the header can't be read: 'utf-8' codec"),
+        ("a.csv", b"\xff\xfei\0m\0\n", "the header can't be read: not UTF-8: byte 0xff"),
         (
             "a.csv",
             b'image\n"a.png\nb.png\n',
@@ -325,12 +322,11 @@ def test_columns_of_parquet_that_nobody_asked_for_are_not_read(home):
     assert [read(path).read(index).label for index in range(3)] == [1, 2, 0]
 
 
-@pytest.mark.parametrize("ending", FORMATS)
-def test_tables_without_pyarrow(home, ending, monkeypatch):
+def test_parquet_without_pyarrow(home, monkeypatch):
     def without(name):
         raise ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow")
 
-    path = write(home, ending)
+    path = write(home, "parquet")
     monkeypatch.setattr(extras, "import_module", without)
     with pytest.raises(ImportError, match="reading .* needs the package pyarrow: pip install"):
         read(path)
@@ -382,7 +378,7 @@ def test_memory_is_flat_over_ten_times_the_rows(home, ending, monkeypatch):
 
 def test_nothing_is_left_in_the_temporary_folder(home, tmp_path_factory, monkeypatch):
     temporary = tmp_path_factory.mktemp("temporary")
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setenv("SQLITE_TMPDIR", str(temporary))
     before = sorted(home.iterdir())
     path = write(home, "csv")
     data = read(path)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
+import pandas as pd
 import pytest
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 
 from captum_ib import NIB
 from captum_ib.benchmark import estimate as estimating
-from captum_ib.benchmark.estimate import Estimate, MethodCost, duration, estimate
+from captum_ib.benchmark.estimate import Estimate, duration, estimate
 from captum_ib.benchmark.worker import Worker
 from tests.benchmark.small import vit
 
@@ -49,10 +52,10 @@ def timed(monkeypatch):
 def test_it_adds_up(timed):
     found = estimate(timed.config, timed)
     assert (found.samples, found.seeds, found.probed, found.reading) == (100, 3, 5, 100.0)
-    nib, coiba, floor = found.methods
-    assert (nib.label, nib.explain, nib.judge, nib.peak_bytes) == ("NIB", 2.0, 3.0, 3 * 2**20)
-    assert nib.total == 500.0  # draws no noise: computed once for all seeds
-    assert coiba.total == floor.total == 1500.0
+    costs = found.methods.loc["NIB", ["explain", "judge", "peak"]].tolist()
+    assert costs == [2.0, 3.0, 3 * 2**20]
+    # NIB draws no noise: computed once for all seeds
+    assert found.methods["total"].to_dict() == {"NIB": 500.0, "CoIBA": 1500.0, "Random": 1500.0}
     assert found.seconds == 3600.0
     lines = str(found).splitlines()
     assert lines[1].split() == ["NIB", "2", "3", "8", "min", "20", "s", "3", "MiB"]
@@ -60,8 +63,8 @@ def test_it_adds_up(timed):
 
 
 def test_what_it_says_besides():
-    cost = MethodCost("A", 1.0, 1.0, 2.0, None, "too hard")
-    text = str(Estimate(1, 1, 1, (cost,), 0.5, ("ROAR+",)))
+    cost = {"explain": 1.0, "judge": 1.0, "total": 2.0, "peak": math.nan, "problem": "too hard"}
+    text = str(Estimate(1, 1, 1, pd.DataFrame([cost], index=["A"]), 0.5, ("ROAR+",)))
     assert "A failed: too hard" in text and "not counted: ROAR+, over the whole set" in text
     assert text.splitlines()[1].endswith("?")
 
@@ -73,7 +76,7 @@ def test_a_failing_method_is_named(monkeypatch):
     monkeypatch.setattr(NIB, "attribute", fails)
     config = vit(methods=["nib", "random"], metrics=["iou", "roar_plus"])
     found = estimate(config)
-    assert [cost.problem for cost in found.methods] == ["no such thing", None]
+    assert found.methods["problem"].dropna().to_dict() == {"NIB": "no such thing"}
     assert found.unknown == ("roar_plus",) and found.seconds > 0
 
 

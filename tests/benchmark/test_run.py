@@ -60,9 +60,9 @@ def evaluations(monkeypatch) -> list[int]:
     seen: list[int] = []
     original = Worker.evaluate
 
-    def evaluate(self, chunk, tick=None):
+    def evaluate(self, chunk, through=None):
         seen.append(chunk)
-        return original(self, chunk, tick)
+        return original(self, chunk, through)
 
     monkeypatch.setattr(Worker, "evaluate", evaluate)
     return seen
@@ -187,10 +187,10 @@ def test_interrupted_by_the_keyboard(finished, tmp_path, monkeypatch):
     config = vit(**ONE_BY_ONE)
     original = Worker.evaluate
 
-    def evaluate(self, chunk, tick=None):
+    def evaluate(self, chunk, through=None):
         if chunk == 2:
             signal.raise_signal(signal.SIGINT)
-        return original(self, chunk, tick)
+        return original(self, chunk, through)
 
     monkeypatch.setattr(Worker, "evaluate", evaluate)
     with pytest.raises(KeyboardInterrupt):

@@ -15,11 +15,11 @@ from PIL import Image
 
 from captum_ib import M2IB, NIB, DualEncoder, metrics, zoo
 from captum_ib.benchmark import schema
+from captum_ib.benchmark.columns import PROBLEMS
 from captum_ib.benchmark.columns_quantus import numpy_seed
 from captum_ib.benchmark.config import RunConfig
 from captum_ib.benchmark.data import Sample, UnreadableSampleError
 from captum_ib.benchmark.explainers import Explainer, Floor, seed_of
-from captum_ib.benchmark.judge import PROBLEMS
 from captum_ib.benchmark.reader import Reader
 from captum_ib.benchmark.subjects import plain
 from captum_ib.benchmark.worker import Worker

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from captum_ib.hooks import Undo, borrowed
-from captum_ib.hooks.claims import _table, claim
+from captum_ib.hooks.threads import _table, claim
 
 
 def thread_of(function):

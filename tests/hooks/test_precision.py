@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from captum_ib.hooks import open_session
-from captum_ib.hooks.precision import tolerance
+from captum_ib.hooks.session import tolerance
 from tests.attr.cases import METHODS, SUBJECTS, Case, maps
 
 

@@ -105,3 +105,8 @@ def test_a_generator_that_an_interrupt_left_open_does_not_come_back_later():
     assert _get_current_function_mode_stack() == []
     del caught
     assert _get_current_function_mode_stack() == []
+
+
+def test_overrides_of_torch_that_an_interrupt_left_off_are_on_again():
+    untouched(lambda: torch._C.DisableTorchFunction().__enter__())()
+    assert torch._C._is_torch_function_all_disabled() is False

@@ -103,13 +103,12 @@ def test_batches_do_not_matter(vit, images, targets, maps):
 
 
 def test_a_step_is_eight_rows_of_a_224_image():
-    assert Insertion()._step(224 * 224) == 8 * 224
-    assert len(Insertion()._shares(224 * 224)) == 29
+    assert Insertion()._counts(224 * 224)[1] == 8 * 224
+    assert len(Insertion()._counts(224 * 224)) == 29
 
 
 def test_last_step_may_be_smaller():
-    shares = Deletion(steps=3)._shares(16)
-    np.testing.assert_allclose(shares, [0, 6 / 16, 12 / 16, 1])
+    assert Deletion(steps=3)._counts(16).tolist() == [0, 6, 12, 16]
 
 
 def test_curves_on_request(vit, images, targets, maps):

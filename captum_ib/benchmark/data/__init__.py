@@ -17,6 +17,10 @@ __all__ = ["Dataset", "Sample", "UnreadableSampleError", "open_data"]
 def open_data(config: DataConfig, loaded: LoadedModel) -> Dataset:
     """The samples that a run names, for the model it names.
 
+    Two options of all kinds but scenes: ``shuffle``, the seed of the order (default 0, so that the
+    first samples are a fair draw; of a table ``None``: as they are), and ``max_pixels``: larger
+    images are refused.
+
     Args:
         config: kind, path and options.
         loaded: the model; it says whether samples need a class or a caption, and what its classes

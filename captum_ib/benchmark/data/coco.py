@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from captum_ib.benchmark.checks import nearest
+from captum_ib.benchmark.checks import nearest, repeated
 from captum_ib.benchmark.config import DataConfig
 from captum_ib.benchmark.data.labels import LABEL, check_caption
 from captum_ib.benchmark.data.pictures import max_pixels, read_picture
@@ -25,7 +25,13 @@ from captum_ib.loading.load import LoadedModel
 
 Entry = dict[str, Any]
 
-_KEYS = ("images", "annotations", "categories")
+# What a file must hold; its other keys don't count, and what is wrong with a region or the name of
+# an image is the matter of a single sample.
+_LISTS = {
+    "images": {"id": int},
+    "annotations": {"image_id": int, "category_id": int},
+    "categories": {"id": int, "name": str},
+}
 
 
 def open_dataset(config: DataConfig, loaded: LoadedModel) -> Dataset:
@@ -39,8 +45,6 @@ def open_dataset(config: DataConfig, loaded: LoadedModel) -> Dataset:
     - ``shapes``: ``"mask"`` (default; the box where there is no mask) or ``"box"``.
     - ``caption``: for a dual encoder (default: the phrase of the annotation where there is one,
       else ``"a photo of a {label}"``).
-    - ``shuffle``: seed of the order (default 0); ``None``: by id of the image.
-    - ``max_pixels``: larger images are refused.
 
     Raises:
         FileNotFoundError: there is no such folder or file.
@@ -53,24 +57,21 @@ def open_dataset(config: DataConfig, loaded: LoadedModel) -> Dataset:
     if "annotations" not in options:
         raise ValueError("data of kind 'coco' needs the option annotations, the JSON file")
     most, boxes = max_pixels(options.get("max_pixels")), options.get("shapes") == "box"
-    asked, caption = options.get("categories"), options.get("caption")
-    file = Path(options["annotations"])
-    lists = _lists(file)
-    names, labels = _categories(file, lists["categories"], asked), {}
+    file, caption = Path(options["annotations"]), options.get("caption")
     phrases = loaded.kind == "dual" and not caption
-    if loaded.kind == "classifier":
-        labels = _labels(names, loaded, bool(asked))
-        names = {id: name for id, name in names.items() if id in labels}
     caption = caption or f"a photo of a {LABEL}"
     check_caption(caption, loaded)
-    rows = Held(_samples(file, lists, names, phrases))
+    lists = _lists(file)
+    names = {entry["id"]: entry["name"] for entry in lists["categories"]}
+    labels = _classes(file, names, options.get("categories") or (), loaded)
+    rows = Held(_samples(file, lists, {id: names[id] for id in labels}, phrases))
 
-    def name_of(place: int) -> str:
-        return "/".join(str(part) for part in rows[place]["name"] if part != "")
+    def name_of(number: int) -> str:
+        return "/".join(str(part) for part in rows[number]["name"] if part != "")
 
-    def read(place: int, name: str) -> Sample:
-        row = rows[place]
-        (_, said, phrase), label = row["name"], labels.get(row["category"])
+    def read(number: int, name: str) -> Sample:
+        row = rows[number]
+        (_, said, phrase), label = row["name"], labels[row["category"]]
         image, mask = _read(root, row, most, boxes)
         if label is not None:
             return Sample(name, image, label, mask=mask)
@@ -104,43 +105,42 @@ def _lists(file: Path) -> dict[str, list[Entry]]:
         content = json.loads(file.read_bytes(), object_pairs_hook=_without_twins)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is no JSON that can be used: {error}") from None
-    lists = content if isinstance(content, dict) else {}
-    if missing := [key for key in _KEYS if not isinstance(lists.get(key), list)]:
-        raise ValueError(f"{file} has no list {' and no list '.join(missing)}")
-    return lists
+    for key, fields in _LISTS.items():
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list):
+            raise ValueError(f"{file} has no list {key}")
+        for field, kind in fields.items():
+            values = [entry.get(field) if isinstance(entry, dict) else None for entry in entries]
+            for number, value in enumerate(values):
+                if type(value) is not kind:
+                    wanted = f"needs {field} ({kind.__name__}), given {value!r}"
+                    raise ValueError(f"{file}: {key}[{number}] {wanted}")
+            if key != "annotations" and (twin := repeated(values)) is not None:
+                raise ValueError(f"{file}: two {key} have the {field} {values[twin]!r}")
+    return content
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> Entry:
-    entry = dict(pairs)
-    if len(entry) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twin = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"it has the key {twin!r} twice in one object")
-    return entry
+    if (twin := repeated(key for key, _ in pairs)) is not None:
+        raise ValueError(f"it has the key {pairs[twin][0]!r} twice in one object")
+    return dict(pairs)
 
 
-def _categories(
-    file: Path, entries: Sequence[Entry], asked: Sequence[str] | None
-) -> dict[int, str]:
-    """Names by id, of the categories that were asked for."""
-    names: dict[int, str] = {}
-    for place, entry in enumerate(entries):
-        id, name = entry.get("id"), entry.get("name")
-        if not isinstance(id, int) or not isinstance(name, str) or id in names:
-            raise ValueError(f"{file}: categories[{place}] needs an id of its own and a name")
-        if name in names.values():
-            raise ValueError(f"{file}: two categories are called {name!r}")
-        names[id] = name
-    for name in asked or ():
+def _classes(
+    file: Path, names: Mapping[int, str], asked: Sequence[str], loaded: LoadedModel
+) -> dict[int, int | None]:
+    """The categories that were asked for, each with the model's class; dual encoders have none.
+
+    A category that is no class of the model is left out unless it was asked for.
+    """
+    for name in asked:
         if name not in names.values():
             raise ValueError(f"{file} has no category {name!r}; {nearest(name, names.values())}")
-    return {id: name for id, name in names.items() if not asked or name in asked}
-
-
-def _labels(names: Mapping[int, str], loaded: LoadedModel, asked: bool) -> dict[int, int]:
-    """The model's class for each category that it knows, which must be all that were asked for."""
-    labels: dict[int, int] = {}
-    for id, name in names.items():
+    wanted = {id: name for id, name in names.items() if not asked or name in asked}
+    if loaded.kind == "dual":
+        return dict.fromkeys(wanted)
+    labels: dict[int, int | None] = {}
+    for id, name in wanted.items():
         try:
             labels[id] = loaded.class_index(name)
         except ValueError as error:
@@ -162,38 +162,23 @@ def _samples(
     file: Path, lists: Mapping[str, list[Entry]], names: Mapping[int, str], phrases: bool
 ) -> Iterator[Entry]:
     """Annotations by image, category and phrase, in this order."""
-    images: dict[int, Entry] = {}
-    for place, image in enumerate(lists["images"]):
-        id = _whole(file, "images", place, image, "id")
-        if id in images:
-            raise ValueError(f"{file}: two images have the id {id}")
-        images[id] = image
+    images = {image["id"]: image for image in lists["images"]}
     groups: dict[tuple[int, int, str], list[Entry]] = {}
-    for place, entry in enumerate(lists["annotations"]):
-        category = _whole(file, "annotations", place, entry, "category_id")
-        if category in names:
-            id, phrase = _whole(file, "annotations", place, entry, "image_id"), ""
-            if phrases and isinstance(entry.get("label_text"), str):
-                phrase = entry["label_text"].strip()
+    for entry in lists["annotations"]:
+        if entry["category_id"] in names:
+            said = entry.get("label_text") if phrases else None
+            phrase = said.strip() if isinstance(said, str) else ""
             region = {key: entry.get(key) for key in ("segmentation", "bbox")}
-            groups.setdefault((id, category, phrase), []).append(region)
+            groups.setdefault((entry["image_id"], entry["category_id"], phrase), []).append(region)
     if not groups:
         raise ValueError(f"{file} has no annotations of {_some(names)}")
     for (id, category, phrase), regions in sorted(groups.items(), key=lambda item: item[0]):
-        record, problem = images.get(id, {}), ""
-        files = [record.get(key) for key in ("file_name", "path")]  # MS-CXR's folders: path
-        files = [name for name in files if isinstance(name, str) and name]
-        if not files:
+        given = [images.get(id, {}).get(key) for key in ("file_name", "path")]  # path: MS-CXR's
+        files, problem = [name for name in given if isinstance(name, str) and name], ""
+        if id not in images:
+            problem = f"the annotations name image {id}, which is not among the images"
+        elif not files:
             problem = f"image {id} has no file_name"
-            if id not in images:
-                problem = f"the annotations name image {id}, which is not among the images"
         name = (id, names[category], phrase)
         shared = {"name": name, "category": category, "files": files, "problem": problem}
         yield {**shared, "regions": regions}
-
-
-def _whole(file: Path, key: str, place: int, entry: Any, name: str) -> int:
-    value = entry.get(name) if isinstance(entry, dict) else None
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{file}: {key}[{place}] needs {name}, a whole number; it is {value!r}")
-    return value

@@ -27,9 +27,6 @@ def open_dataset(config: DataConfig, loaded: LoadedModel) -> Dataset:
     - ``labels``: which class a folder is: ``"auto"`` (default), ``"names"`` or ``"order"``, see
       :func:`.labels.class_indices`.
     - ``caption``: for a dual encoder, a text with ``{label}``, e.g. ``"a photo of a {label}"``.
-    - ``shuffle``: seed of the order (default 0, so that the first samples are of all classes);
-      ``None`` for the order of the folders.
-    - ``max_pixels``: larger images are refused.
 
     Raises:
         FileNotFoundError: there is no such folder.

@@ -16,8 +16,7 @@ from captum_ib.metrics.funnybirds import PARTS, FunnyBirds
 def open_dataset(config: DataConfig, loaded: LoadedModel) -> Dataset:
     """Birds for a classifier, called e.g. ``test/000012``.
 
-    Options: ``split`` (``"test"``, default, or ``"train"``, which has no masks), ``shuffle`` (seed
-    of the order, default 0; ``None``: as stored), ``max_pixels``.
+    Option: ``split`` (``"test"``, default, or ``"train"``, which has no masks).
 
     Raises:
         FileNotFoundError: the path holds no FunnyBirds.

@@ -10,9 +10,9 @@ from __future__ import annotations
 import csv
 import json
 import re
-import tempfile
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -29,47 +29,47 @@ CAPTIONS = ("caption", "url")
 
 _CAPTIONED = re.compile(r"[^\t]+\thttps?://[^\t]+\s*")
 _LONGEST = 2**20  # bytes of a line
-_BATCH = 100  # rows
 
 
 class Held:
-    """Rows in an Arrow file of the temporary folder (``TMPDIR``), a hundred in memory at a time.
+    """Rows in SQLite's own temporary file (``SQLITE_TMPDIR``, ``TMPDIR``), few in memory at a time.
 
-    The file loses its name at once, and so goes with the process, however that ends.
+    The file has no name, and so goes with the process, however that ends.
 
     Args:
-        rows: held as JSON; bytes as text, in which what is no UTF-8 stands as surrogates.
+        rows: held as JSON; one that holds what is no UTF-8 is held as what is wrong with it.
     """
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        arrow = need("pyarrow", "reading tables")
-        texts = (json.dumps(row, default=_plain).encode() for row in rows)
-        schema = arrow.schema([("row", arrow.large_binary())])
-        self._length, self._batch = 0, (-1, ())
-        with tempfile.TemporaryDirectory(prefix="captum_ib-", ignore_cleanup_errors=True) as folder:
-            path = str(Path(folder, "rows.arrow"))
-            with arrow.ipc.new_file(path, schema) as file:
-                while some := list(islice(texts, _BATCH)):
-                    file.write(arrow.record_batch([arrow.array(some, "large_binary")], schema))
-                    self._length += len(some)
-            self._file = arrow.ipc.open_file(arrow.OSFile(path))
+        self._file = sqlite3.connect("", check_same_thread=False)
+        self._file.execute("CREATE TABLE held (row TEXT)")
+        texts = ((_text(row),) for row in rows)
+        self._length = self._file.executemany("INSERT INTO held VALUES (?)", texts).rowcount
+        self._length = max(0, self._length)  # of no rows it is -1
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        at, place = divmod(number, _BATCH)
-        if self._batch[0] != at:
-            self._batch = at, self._file.get_batch(at).column(0)
-        row = json.loads(self._batch[1][place].as_py())
+        asked = self._file.execute("SELECT row FROM held WHERE rowid = ?", (number + 1,))
+        row = json.loads(asked.fetchone()[0])
         if isinstance(row, str):
             raise ValueError(row)
         return row
 
 
-def _plain(cell: Any) -> str:
-    """What JSON has no word for."""
-    return cell.decode("utf-8", "surrogateescape") if isinstance(cell, bytes) else str(cell)
+def _text(row: Row) -> str:
+    text = json.dumps(row, default=str, ensure_ascii=False)
+    problem = _not_utf8(text)
+    return json.dumps(f"the row is {problem}") if problem else text
+
+
+def _not_utf8(text: str) -> str | None:
+    """Says so where a text holds surrogates, as which bytes stand that are no UTF-8."""
+    found = re.search("[\ud800-\udfff]", text)
+    byte = ord(found[0]) - 0xDC00 if found else 0
+    told = f"byte {byte:#04x}" if 0x80 <= byte <= 0xFF else "a lone surrogate"
+    return f"not UTF-8: {told}" if found else None
 
 
 def open_table(path: Path) -> Table:
@@ -89,16 +89,13 @@ def open_table(path: Path) -> Table:
     return kind(path)
 
 
-def _lines(path: Path, first: str = "surrogateescape") -> Iterator[str]:
-    """Lines of a file; ``first`` says what happens where the first one is no UTF-8."""
+def _lines(path: Path) -> Iterator[str]:
+    """Lines of a file, with surrogates for what is no UTF-8."""
     with path.open("rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b""), start=1):
             if len(line) == _LONGEST:
                 raise ValueError(f"{path}:{number}: the line is longer than 1 MiB: it is no table")
-            if number == 1:
-                yield line.decode("utf-8-sig", first)
-            else:
-                yield line.decode("utf-8", "surrogateescape")
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")
 
 
 def _tsv(path: Path) -> Table:
@@ -116,14 +113,12 @@ def _tsv(path: Path) -> Table:
 def _csv(path: Path, separator: str = ",") -> Table:
     """Separated values with a header; a quoted cell may go over several lines."""
     lines = _cells(path, separator)
-    try:
-        header = next(lines, None)
-    except UnicodeDecodeError as error:
-        header = str(error)
+    header = next(lines, None)
     if header is None:
         raise ValueError(f"table {path} is empty")
-    if isinstance(header, str):
-        raise ValueError(f"{path}: the header can't be read: {header}")
+    problem = header if isinstance(header, str) else _not_utf8("".join(header))
+    if isinstance(header, str) or problem:
+        raise ValueError(f"{path}: the header can't be read: {problem}")
     columns = [name.strip() for name in header]
     if len(set(columns)) < len(columns):
         raise ValueError(f"{path}: columns {', '.join(columns)} are not all different")
@@ -140,7 +135,7 @@ def _csv(path: Path, separator: str = ",") -> Table:
 
 def _cells(path: Path, separator: str) -> Iterator[list[str] | str]:
     """The cells of each row that is not blank, or what is wrong with it."""
-    reader = csv.reader(_lines(path, "strict"), delimiter=separator, strict=True)
+    reader = csv.reader(_lines(path), delimiter=separator, strict=True)
     while True:
         first = reader.line_num + 1
         try:
@@ -195,19 +190,18 @@ def _parquet(path: Path) -> Table:
                 count = file.metadata.row_group(group).num_rows
                 yield from repeat(f"row group {group} can't be read: {error}", count)
                 continue
-            for batch in _as_bytes(table).to_batches(max_chunksize=1000):
-                yield from batch.to_pylist()
+            for batch in table.to_batches(max_chunksize=1000):
+                try:
+                    yield from batch.to_pylist()
+                except UnicodeDecodeError:  # that text is UTF-8, the file only claims
+                    yield from (_row(batch.slice(row, 1)) for row in range(len(batch)))
 
     return list(file.schema_arrow.names), rows
 
 
-def _as_bytes(table: Any) -> Any:
-    """A pyarrow table with its text as bytes: that these are UTF-8, the file only claims."""
-    arrow = need("pyarrow", "reading Parquet")
-    columns = []
-    for column in table.columns:
-        if arrow.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        text = arrow.types.is_string(column.type) or arrow.types.is_large_string(column.type)
-        columns.append(column.cast(arrow.large_binary()) if text else column)
-    return arrow.table(columns, table.column_names)
+def _row(batch: Any) -> Row:
+    """The only row of a batch."""
+    try:
+        return batch.to_pylist()[0]
+    except UnicodeDecodeError as error:
+        return f"the row is not UTF-8: byte {error.object[error.start]:#04x}"

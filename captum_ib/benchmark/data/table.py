@@ -31,8 +31,6 @@ def open_dataset(config: DataConfig, loaded: LoadedModel) -> Dataset:
     - ``root``: where relative paths start (default: the table's folder). Conceptual Captions' file
       has no image paths: the picture of row 12 is ``12.jpg``, ``000000012.jpg`` or
       ``00000/000000012.jpg`` there, as img2dataset has it.
-    - ``shuffle``: seed of the order (default ``None``: the table's).
-    - ``max_pixels``: larger images are refused.
 
     Raises:
         FileNotFoundError: there is no such table.
@@ -47,7 +45,9 @@ def open_dataset(config: DataConfig, loaded: LoadedModel) -> Dataset:
             f"{loaded.name} compares images with captions, and {path} has no column 'caption' (it "
             f"has {', '.join(there)}); name it with the option caption"
         )
-    rows = Held(read_rows(list(dict.fromkeys(columns.values()))))
+    asked = list(dict.fromkeys(columns.values()))
+    found = read_rows(asked)
+    rows = Held(row if isinstance(row, str) else {k: row.get(k) for k in asked} for row in found)
     if not len(rows):
         raise ValueError(f"table {path} has no rows")
     root, most = Path(options.get("root") or path.parent), max_pixels(options.get("max_pixels"))
@@ -110,7 +110,7 @@ def text(cell: Any, what: str) -> str:
         what: it is, for the message.
 
     Raises:
-        ValueError: it is empty, no text, or holds bytes that are no UTF-8.
+        ValueError: it is empty, or no text.
     """
     if isinstance(cell, int) and not isinstance(cell, bool):
         cell = str(cell)
@@ -118,11 +118,6 @@ def text(cell: Any, what: str) -> str:
         raise ValueError(f"the row has no {what}")
     if not isinstance(cell, str):
         raise ValueError(f"the {what} must be text, it is a {type(cell).__name__}")
-    for place, sign in enumerate(cell):
-        if "\ud800" <= sign <= "\udfff":
-            byte = ord(sign) - 0xDC00
-            told = f"byte {byte:#04x}" if 0x80 <= byte <= 0xFF else "a lone surrogate"
-            raise ValueError(f"the {what} is not UTF-8: {told} after {place} characters")
     if not cell.strip():
         raise ValueError(f"the row has no {what}")
     return cell

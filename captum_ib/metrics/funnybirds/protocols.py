@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.stats import rankdata
 
 from captum_ib.metrics.funnybirds.data import PARTS, Bird, FunnyBirds
 from captum_ib.metrics.funnybirds.importance import Importance, Key
@@ -174,10 +175,7 @@ def spearman(first: list[float], second: list[float]) -> float:
 
 def _ranks(values: list[float]) -> np.ndarray:
     """Centred ranks; equal values share the mean of their ranks."""
-    array = np.asarray(values)
-    below = (array[None, :] < array[:, None]).sum(1)
-    upto = (array[None, :] <= array[:, None]).sum(1)
-    ranks = (below + upto) / 2
+    ranks = rankdata(values)
     return ranks - ranks.mean()
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from captum_ib.metrics.plots import COLOURS, finish, paper_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.projections.polar import PolarAxes
+
+    from captum_ib.metrics.funnybirds.score import FunnyBirdsScores
 
 _AXES = {
     "accuracy": "Accuracy",
@@ -25,15 +27,7 @@ _AXES = {
 }
 
 
-class Scores(Protocol):
-    """What a radar shows: ``FunnyBirdsScores``, or anything with its numbers."""
-
-    def as_dict(self) -> dict[str, float]:
-        """The eight scores and their total, by name."""
-        ...
-
-
-def plot_radar(scores: Mapping[str, Scores], path: str | Path | None = None) -> Figure:
+def plot_radar(scores: Mapping[str, FunnyBirdsScores], path: str | Path | None = None) -> Figure:
     """Draw the eight scores of each explanation on one radar, from 0 at the centre to 1.
 
     Args:

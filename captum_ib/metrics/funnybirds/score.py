@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,7 +16,7 @@ from captum_ib.metrics.funnybirds.data import PARTS, Bird, FunnyBirds
 from captum_ib.metrics.funnybirds.importance import Importance, importance, part_weights
 from captum_ib.metrics.funnybirds.protocols import THRESHOLDS, Study
 from captum_ib.metrics.funnybirds.radar import plot_radar
-from captum_ib.metrics.funnybirds.responses import Change, Responses, without
+from captum_ib.metrics.funnybirds.responses import Asked, Change, Responses, without
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -128,8 +128,8 @@ def evaluate_funnybirds(
         raise ValueError("responses hold the answers of another model; leave them out")
     responses.fetch(_always_needed(data))
     maps = _Maps(data, model, explain_func, batch_size, device)
-    study = Study(data, responses, maps, original=compat == "original")
-    maps.prepare(_targets(study))
+    study = Study(data, responses, maps.answer, original=compat == "original")
+    maps.fetch(_targets(study))
     return _sum_up(study)
 
 
@@ -152,8 +152,8 @@ def _targets(study: Study) -> list[tuple[Bird, int]]:
     return wanted
 
 
-class _Maps:
-    """Importances per (picture, target); ``prepare`` computes many in batches, a call one."""
+class _Maps(Asked[int, Importance]):
+    """Importances per picture and target."""
 
     def __init__(
         self,
@@ -163,27 +163,16 @@ class _Maps:
         batch_size: int,
         device: str | None,
     ) -> None:
+        super().__init__(batch_size)
         self._data, self._model, self._explain = data, model, explain_func
-        self._batch_size = batch_size
         self._kwargs = {} if device is None else {"device": device}
-        self._known: dict[tuple[int, int], Importance] = {}
         self._weights: dict[int, dict] = {}
 
-    def __call__(self, bird: Bird, target: int) -> Importance:
-        if (bird.index, target) not in self._known:
-            self.prepare([(bird, target)])
-        return self._known[bird.index, target]
+    def _ask(self, chunk: Sequence[tuple[Bird, int]]) -> list[Importance]:
+        found = zip(chunk, self._attribute(chunk), strict=True)
+        return [importance(attribution, self._weight(bird)) for (bird, _), attribution in found]
 
-    def prepare(self, wanted: list[tuple[Bird, int]]) -> None:
-        missing = [
-            pair for pair in dict.fromkeys(wanted) if (pair[0].index, pair[1]) not in self._known
-        ]
-        for start in range(0, len(missing), self._batch_size):
-            chunk = missing[start : start + self._batch_size]
-            for (bird, target), attribution in zip(chunk, self._attribute(chunk), strict=True):
-                self._known[bird.index, target] = importance(attribution, self._weight(bird))
-
-    def _attribute(self, chunk: list[tuple[Bird, int]]) -> Tensor:
+    def _attribute(self, chunk: Sequence[tuple[Bird, int]]) -> Tensor:
         pictures = torch.stack([self._data.image(bird) for bird, _ in chunk]).numpy()
         targets = np.array([target for _, target in chunk])
         maps = self._explain(model=self._model, inputs=pictures, targets=targets, **self._kwargs)
