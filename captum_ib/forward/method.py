@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 import functools
 import inspect
-from collections.abc import Callable
-=======
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
->>>>>>> main
 from typing import Any, ClassVar, TypeVar, cast
 
 from captum import log as captum_log  # pyright: ignore[reportMissingTypeStubs]: it has none
@@ -17,13 +13,9 @@ from torch import Tensor
 
 from captum_ib.checks import require_size
 from captum_ib.facts import Facts
-<<<<<<< HEAD
-from captum_ib.forward.mistakes import refuse_mask_keywords
-from captum_ib.hooks import untouched
-=======
 from captum_ib.forward.call import Call
+from captum_ib.forward.mistakes import refuse_mask_keywords
 from captum_ib.hooks import check_stop, untouched
->>>>>>> main
 
 Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
 """What ``attribute`` is given and gives back: tensor in, tensor out; tuple in, tuple out."""
@@ -90,7 +82,6 @@ def log_usage() -> Callable[[_Function], _Function]:
     It keeps the function's type. ``NoiseTunnel`` needs the ``__wrapped__`` that it leaves.
     """
     decorator: Any = vars(captum_log)["log_usage"]  # which Captum types nowhere
-<<<<<<< HEAD
     return lambda function: cast(_Function, decorator()(_no_masks(untouched(function))))
 
 
@@ -104,8 +95,6 @@ def _no_masks(function: _Function) -> _Function:
         return function(*args, **kwargs)
 
     return cast(_Function, checked)
-=======
-    return lambda function: cast(_Function, decorator()(untouched(function)))
 
 
 def samples_at_once(n: int, internal_batch_size: int | None, rows_per_sample: int = 1) -> int:
@@ -155,4 +144,3 @@ def progress(total: int, name: str, show: bool) -> Generator[Tick]:
 def as_given(maps: Sequence[Tensor], calls: Sequence[Call]) -> Any:
     """What ``attribute`` returns: a tensor, or a tuple for a pair and where inputs were one."""
     return tuple(maps) if len(maps) > 1 or calls[0].tuple_in else maps[0]
->>>>>>> main
