@@ -30,7 +30,10 @@ if TYPE_CHECKING:  # every name of _HOMES and _ROOMS, for type checkers
     from captum_ib.attr import *  # noqa: F403
     from captum_ib.baselines import *  # noqa: F403
     from captum_ib.bottleneck.statistics import ActivationStatistics as ActivationStatistics
+    from captum_ib.explaining.explain import explain as explain
+    from captum_ib.explaining.explanation import Explanation as Explanation
     from captum_ib.forward.masks import Mask as Mask
+    from captum_ib.forward.mistakes import InputWarning as InputWarning
     from captum_ib.layout import TokenLayout as TokenLayout
     from captum_ib.loading.load import load as load
     from captum_ib.metrics.layer_ranking import rank_layers as rank_layers
@@ -50,10 +53,13 @@ _HOMES = {
     "ActivationStatistics": "captum_ib.bottleneck.statistics",
     "CrossAttention": "captum_ib.attr.ca_m2ib",
     "DualEncoder": "captum_ib.models.dual_encoder",
+    "Explanation": "captum_ib.explaining.explanation",
+    "InputWarning": "captum_ib.forward.mistakes",
     "Mask": "captum_ib.forward.masks",
     "TokenLayout": "captum_ib.layout",
     "TowerView": "captum_ib.models.dual_encoder",
     "ZeroShotClassifier": "captum_ib.models.dual_encoder",
+    "explain": "captum_ib.explaining.explain",
     "load": "captum_ib.loading.load",
     "rank_layers": "captum_ib.metrics.layer_ranking",
 }

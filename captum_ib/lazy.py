@@ -39,3 +39,15 @@ def attach(
         return value
 
     return get, lambda: list(names), names
+
+
+def at_front_door(name: str) -> Any:
+    """What the package offers by this name, for a method that is only a shorter way to it.
+
+    ``loaded.explain(…)`` is ``captum_ib.explain(loaded, …)``: what a model's object offers as a
+    method is done in a room above it, which its own room does not import.
+
+    >>> at_front_door("load").__module__
+    'captum_ib.loading.load'
+    """
+    return getattr(import_module("captum_ib"), name)

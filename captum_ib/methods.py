@@ -46,6 +46,15 @@ class MethodSpec:
         return self.cls_path.split(":")[1]
 
     @property
+    def shown(self) -> str:
+        """The title, with a word where the class is Captum's own.
+
+        >>> get("gradcam").shown, get("layergradcam").shown
+        ('LayerGradCam (Captum)', 'LayerGradCAM')
+        """
+        return f"{self.title} (Captum)" if self.cls_path.startswith("captum.") else self.title
+
+    @property
     def cls(self) -> type:
         """The class itself."""
         module, name = self.cls_path.split(":")
@@ -162,7 +171,7 @@ _ROWS = (
             unit=OUTPUT,
             signed=True,
             paper="Selvaraju et al., ICCV 2017",
-            description="channels of a convolutional layer, weighted by their mean gradient",
+            description="Captum's Grad-CAM, of feature maps (N, C, h, w) only; see layergradcam",
             passes="1 forward and backward",
             layers="one",
         ),

@@ -1,8 +1,10 @@
 """Which method and which settings are taken when a person names none: measured, or the papers'.
 
-``"recommended"`` is what did best on data that was not used to choose (docs/results.md);
-``"paper"`` is what the method's paper says. The shell, the app and Python ask here, so that the
-same question gives the same map everywhere.
+``"recommended"`` is what did best on data that was not used to choose; the numbers, the command
+that prints them, and what could not be told apart are in docs/results.md, "The defaults, chosen by
+data". ``"paper"`` is what the method's paper says. The shell, the app and Python ask here, so that
+the same question gives the same map everywhere. A class called without a preset keeps its own
+defaults: the papers', but for the number of noise draws.
 """
 
 from __future__ import annotations
@@ -31,7 +33,20 @@ class Preset:
 
 _METHODS: dict[Kind, str] = {"classifier": "coiba", "dual": "com2ib"}
 
-PRESETS: dict[str, dict[str, Preset]] = {"recommended": {}, "paper": {}}
+_TEN_DRAWS = {"n_samples": 10, "antithetic": False}
+
+PRESETS: dict[str, dict[str, Preset]] = {
+    "recommended": {
+        "iba": Preset("auto", {"beta": 1.0}),
+        "coiba": Preset("auto", {"beta": 0.1}),
+        "m2ib": Preset("auto", {"prior": "estimated"}),
+    },
+    "paper": {
+        "coiba": Preset("paper", _TEN_DRAWS),
+        "m2ib": Preset("paper", _TEN_DRAWS),
+        "cam2ib": Preset("paper", _TEN_DRAWS),
+    },
+}
 """Preset by name, then by method; a method that is not listed has :data:`_OTHERS`."""
 
 _OTHERS = {"recommended": Preset("auto"), "paper": Preset("paper")}
@@ -58,6 +73,8 @@ def preset_of(method: str, name: str = "recommended") -> Preset:
 
     >>> preset_of("coiba", "paper").layers
     'paper'
+    >>> dict(preset_of("iba").settings)
+    {'beta': 1.0}
     """
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}, expected one of {list(PRESETS)}")

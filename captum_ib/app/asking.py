@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import torch
 from PIL import Image
 
-from captum_ib import methods
 from captum_ib.app.offers import Offer
-from captum_ib.explaining.choices import check_methods
+from captum_ib.explaining.choices import Choice, choose
 from captum_ib.explaining.results import Origin
-from captum_ib.explaining.subject import Explanation, Subject, explain_subject, make_subject
+from captum_ib.explaining.running import Finding, explain_choice
+from captum_ib.explaining.subject import Subject, make_subject
 from captum_ib.hooks import check_stop, stopping
 
 MAX_STEPS = 1000
@@ -32,7 +32,8 @@ class Question:
         name: of its file.
         asked: the caption; or the class, empty for the likeliest.
         methods: names, one or several.
-        layers: names; none for each method's default. Methods that explain the input have none.
+        layers: names; none for each method's recommended ones. Methods that explain the input have
+            none.
         beta: weight of the information; ``None`` for each method's default.
         steps: of the fit or the path; ``None`` for each method's default.
         seed: of the noise.
@@ -60,7 +61,7 @@ class Answer:
     """
 
     subject: Subject
-    results: tuple[Explanation, ...]
+    results: tuple[Finding, ...]
     waiting: tuple[str, ...]
     origin: Origin
 
@@ -83,22 +84,18 @@ def answer(
         ValueError, TypeError, RuntimeError, AssertionError: something in the question does not work
             (Captum says some mistakes with a bare ``assert``).
     """
-    rows = [methods.get(name) for name in dict.fromkeys(question.methods)]
-    _check(offer, question, rows)
-    given = {"beta": question.beta, "steps": question.steps, "seed": question.seed}
-    settings = methods.settings_for(rows, given)
+    choices = _checked(offer, question)
     asked = question.asked.strip() or None
     stop = stop or threading.Event()
     with _taken(offer, stop):
         subject = make_subject(offer.loaded, question.picture, asked, offer.device, torch.float32)
-    names = tuple(row.name for row in rows)
+    names = tuple(choice.row.name for choice in choices)
     origin = Origin(offer.loaded.name, question.name, question.seed, str(offer.device), "float32")
     current = Answer(subject, (), names, origin)
     yield current
-    for count, row in enumerate(rows, start=1):
-        layers = () if row.layers == "none" else question.layers
+    for count, choice in enumerate(choices, start=1):
         with _taken(offer, stop):
-            result = explain_subject(subject, row, layers, settings[row.name], show_progress=False)
+            result = explain_choice(subject, choice, show_progress=False)
         current = replace(current, results=(*current.results, result), waiting=names[count:])
         yield current
 
@@ -118,10 +115,11 @@ def _taken(offer: Offer, stop: threading.Event) -> Iterator[None]:
             offer.lock.release()
 
 
-def _check(offer: Offer, question: Question, rows: list[methods.MethodSpec]) -> None:
-    if not rows:
+def _checked(offer: Offer, question: Question) -> list[Choice]:
+    if not question.methods:
         raise ValueError("no method is chosen: choose one or several")
-    check_methods(rows, offer.loaded)
+    given = {"beta": question.beta, "steps": question.steps, "seed": question.seed}
+    choices = choose(offer.loaded, question.methods, layers=question.layers, given=given)
     if offer.pair and not question.asked.strip():
         raise ValueError(
             f"the caption is empty: {offer.loaded.name} compares a picture with a text"
@@ -132,7 +130,4 @@ def _check(offer: Offer, question: Question, rows: list[methods.MethodSpec]) -> 
         raise ValueError(f"steps must lie in 1 to {MAX_STEPS}, got {question.steps}")
     if not 0 <= question.seed < 2**63:
         raise ValueError(f"the seed must be a whole number of at least 0, got {question.seed}")
-    if question.layers and all(row.layers == "none" for row in rows):
-        raise ValueError(
-            f"{', '.join(row.title for row in rows)} explain the input: choose no layers"
-        )
+    return choices

@@ -18,7 +18,8 @@ from PIL import Image
 from captum_ib.app.asking import Answer
 from captum_ib.app.results import ARCHIVE
 from captum_ib.explaining.results import panel
-from captum_ib.explaining.subject import Explanation, Subject
+from captum_ib.explaining.running import Finding
+from captum_ib.explaining.subject import Subject
 from captum_ib.methods import MethodSpec
 from captum_ib.visualization import Panel, Scale, Style, amount, overlay
 from captum_ib.visualization.colors import readable_on
@@ -31,7 +32,10 @@ _STYLE = Style()
 
 def answer_html(answer: Answer, token: str = "", files: Sequence[str] = ()) -> str:
     """The cards of an answer and, when its files are written, the links to them."""
-    pixels = _enlarged(answer.subject.picture.cpu().numpy().transpose(1, 2, 0))
+    seen = answer.subject.picture
+    if seen is None:
+        raise ValueError("the page shows pictures, given two texts")
+    pixels = _enlarged(seen.cpu().numpy().transpose(1, 2, 0))
     cards = [_picture_card(answer.subject, pixels)]
     cards += [_result_card(answer.subject, result, pixels) for result in answer.results]
     cards += [_waiting_card(name) for name in answer.waiting]
@@ -103,7 +107,7 @@ def _picture_card(subject: Subject, pixels: np.ndarray) -> str:
     )
 
 
-def _result_card(subject: Subject, result: Explanation, pixels: np.ndarray) -> str:
+def _result_card(subject: Subject, result: Finding, pixels: np.ndarray) -> str:
     drawn = panel(subject, result)
     shown = Shown.of_map(drawn, _STYLE)
     scale = shown.scale

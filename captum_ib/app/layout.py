@@ -114,7 +114,7 @@ def _settings_parts(gr: Any, offer: Offer) -> dict[str, Any]:
         return {
             "layers": gr.Dropdown(
                 list(offer.layers),
-                value=list(offer.first_layers),
+                value=[],
                 multiselect=True,
                 allow_custom_value=True,
                 label="Layers",
@@ -180,7 +180,7 @@ def _connect_model(gr: Any, page: Page, parts: dict[str, Any]) -> None:
             cards.methods_html(rows),
             gr.update(
                 choices=list(offer.layers),
-                value=list(offer.first_layers),
+                value=[],
                 info=layers_info(offer, rows),
             ),
             gr.update(interactive=has(rows, "beta"), value=None),

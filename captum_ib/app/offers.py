@@ -11,22 +11,20 @@ from PIL import Image
 from torch import nn
 
 from captum_ib import methods
-from captum_ib.explaining.choices import DEFAULT_METHOD
+from captum_ib.explaining.choices import choose
+from captum_ib.explaining.running import build_method, explain_subject
 from captum_ib.explaining.scenes import held_out
-from captum_ib.explaining.subject import build_method, explain_subject, make_subject
+from captum_ib.explaining.subject import make_subject
 from captum_ib.loading.load import LoadedModel, load
 from captum_ib.methods import MethodSpec
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import blocks
+from captum_ib.presets import recommended_method
 
 ZOO = ("clip-scenes", "vit-scenes")
 EXAMPLES = 6
 """Generated pictures to each model."""
 _EXAMPLES_SEED = 0
-# The papers' depth, three quarters up, suits this small model less (docs/layers.md).
-_FIRST_LAYERS = {
-    "zoo:clip-scenes": ("vision_model.encoder.layers.1", "text_model.encoder.layers.1"),
-}
 
 
 @dataclass(frozen=True)
@@ -72,15 +70,10 @@ class Offer:
         return self.loaded.kind == "dual"
 
     @property
-    def first_layers(self) -> tuple[str, ...]:
-        """The layers that a newcomer sees chosen; none: each method's own."""
-        return _FIRST_LAYERS.get(self.loaded.name, ())
-
-    @property
     def first_methods(self) -> list[str]:
-        """The methods that a newcomer sees chosen: the model's default, and NIB beside it."""
-        wanted = (DEFAULT_METHOD[self.loaded.kind], "nib")
-        return [row.name for row in self.methods if row.name in wanted]
+        """The methods that a newcomer sees chosen: the recommended one, and NIB beside it."""
+        wanted = (recommended_method(self.loaded.kind), "nib")
+        return [name for name in wanted if name in self.defaults]
 
 
 def make_offers(
@@ -113,6 +106,11 @@ def make_offer(loaded: LoadedModel, device: torch.device) -> Offer:
     Raises:
         ValueError: the model has towers that are not understood, or no method admits it.
     """
+    if loaded.texts:
+        raise ValueError(
+            f"{loaded.name} compares two texts, and the page shows pictures; use captum-ib explain "
+            "--text, or captum_ib.explain"
+        )
     loaded.model.to(device)
     module = loaded.model
     if loaded.kind == "dual":
@@ -143,13 +141,14 @@ def _default_layers(
 ) -> tuple[str, ...] | None:
     """The method's own layers, or ``None`` where the model is not one for it."""
     try:
-        _, names = build_method(module, row)
+        (choice,) = choose(loaded, [row.name])
+        _, names = build_method(module, row, choice.layers)
         if row.layers == "one" and loaded.kind == "classifier":
             # Whether its layer has a map shows only in a run; these runs are short.
             height, width = loaded.image_size
             blank = Image.new("RGB", (width, height), (128, 128, 128))
             subject = make_subject(loaded, blank, None, device, torch.float32)
-            explain_subject(subject, row, (), row.settings, show_progress=False)
+            explain_subject(subject, row, (), choice.settings, show_progress=False)
     except (ValueError, TypeError, RuntimeError, AssertionError):
         return None
     return tuple(names)

@@ -39,7 +39,7 @@ from captum_ib.forward import (
 from captum_ib.layout import TokenLayout
 from captum_ib.models.architectures import first_norm
 from captum_ib.models.dual_encoder import DualEncoder
-from captum_ib.models.layers import LayerLike, NamedLayer
+from captum_ib.models.layers import CHOICES, LayerLike, NamedLayer
 
 if TYPE_CHECKING:
     from captum_ib.attr.options import CoM2IBOptions, Unpack
@@ -103,7 +103,7 @@ class CoM2IB(PairAttribution):
     Args:
         forward_func: a :class:`~captum_ib.models.dual_encoder.DualEncoder`.
         layers: per tower the layers (modules or dotted names, in any order), or ``None`` for the
-            default: :func:`default_sites`.
+            default (also ``"auto"``, ``"paper"``): :func:`default_sites`.
 
     >>> import torch
     >>> from captum_ib import DualEncoder, zoo
@@ -124,13 +124,15 @@ class CoM2IB(PairAttribution):
     def __init__(
         self,
         forward_func: DualEncoder,
-        layers: Sequence[LayerLike | Sequence[LayerLike] | None] | None = None,
+        layers: Sequence[LayerLike | Sequence[LayerLike] | None] | str | None = None,
     ) -> None:
         given: Any = layers
         super().__init__(forward_func, given)
 
     def _chosen(self, layers: Any) -> list[list[NamedLayer]]:
         names = self.dual.modalities[:2]
+        if isinstance(layers, str) and layers in CHOICES:
+            layers = None  # there is one default, of no paper
         if isinstance(layers, (str, nn.Module)) or (layers is not None and len(layers) != 2):
             raise ValueError(
                 "layers must be two sequences of layers (or None), one for each of "

@@ -36,7 +36,7 @@ class LayerGradCAM(OneLayer, GradientAttribution):
         unit=OUTPUT,
         signed=True,
         paper="Selvaraju et al., ICCV 2017",
-        description="channels of a layer, weighted by their mean gradient; any layout",
+        description="Grad-CAM at layers of every kind: feature maps, tokens, sequences",
         passes="1 forward and backward",
         layers="many",
     )

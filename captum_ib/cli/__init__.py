@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from captum_ib.cli.arguments import names, one_line, spread
+from captum_ib.cli.talk import say
 
 try:
     from typer.exceptions import TyperException as UsageProblem
@@ -62,10 +63,16 @@ def _root(
 @app.command("explain")
 def explain_command(
     model: Model,
-    image: Annotated[list[Path], typer.Option(help="picture(s) to explain")],
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(help="picture(s) to explain: files, folders, or patterns in quotes"),
+    ] = None,
     text: Annotated[
         list[str] | None,
-        typer.Option(help="caption for an image-text model; one for all pictures, or one each"),
+        typer.Option(
+            help="caption for an image-text model, one for all pictures or one each; for a "
+            "sentence encoder two texts"
+        ),
     ] = None,
     target: Annotated[
         list[str] | None,
@@ -73,17 +80,34 @@ def explain_command(
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="method(s) or all, see `captum-ib methods` (default: m2ib, or coiba)"),
+        typer.Option(help="method(s) or all, see `captum-ib methods` (default: the recommended)"),
     ] = None,
     out: Annotated[Path, typer.Option(help="folder for the results")] = Path("out"),
+    preset: Annotated[
+        str, typer.Option(help="settings that are not given: recommended, or paper")
+    ] = "recommended",
     layer: Annotated[
         list[str] | None,
-        typer.Option(help="layer name(s), see `captum-ib layers` (default: the method's)"),
+        typer.Option(help="auto, paper, or name(s): `captum-ib layers` (default: the preset's)"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the noise")] = 0,
     beta: Annotated[float | None, typer.Option(help="weight of the information")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="steps of the fit or path")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="noise draws per step")] = None,
+    opacity: Annotated[
+        float | None, typer.Option(help="share of the colour over the picture")
+    ] = None,
+    cmap: Annotated[
+        str | None,
+        typer.Option(help="colour map of matplotlib (default: viridis, RdBu for both signs)"),
+    ] = None,
+    grey: Annotated[bool, typer.Option("--grey", help="the picture in grey below the colours")] = (
+        False
+    ),
+    contours: Annotated[int | None, typer.Option(help="lines of equal value")] = None,
+    what_remains: Annotated[
+        bool, typer.Option("--what-remains", help="the picture seen through the map")
+    ] = False,
     device: Device = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "float32",
     revision: Annotated[
@@ -93,23 +117,29 @@ def explain_command(
     traceback: Traceback = False,
 ) -> None:
     """Explain picture(s): a figure, the raw arrays and the settings for each method."""
-    from captum_ib.cli.explain import run
-
     with one_line(traceback):
-        run(
+        if not image and len(text or []) != 2:
+            raise ValueError("pass --image, the picture(s) to explain (or two texts behind --text)")
+        shown = os.fsencode(model).decode("utf-8", "backslashreplace")
+        say(f"loading {shown} …")  # before torch, which takes seconds itself
+        from captum_ib.cli.explain import Request, run
+
+        request = Request(
             model,
-            image,
-            out,
-            texts=text or [],
-            targets=target or [],
-            chosen=names(method),
-            layers=layer or [],
-            settings={"beta": beta, "steps": steps, "samples": samples, "seed": seed},
-            device=device,
-            dtype=dtype,
-            revision=revision,
-            allow_pickle=allow_pickle,
+            image or [],
+            text or [],
+            target or [],
+            names(method),
+            layer or [],
+            preset,
+            {"beta": beta, "steps": steps, "samples": samples, "seed": seed},
+            device,
+            dtype,
+            revision,
+            allow_pickle,
         )
+        look = {"opacity": opacity, "cmap": cmap, "contours": contours}
+        run(request, out, {**look, "grey": grey, "masked": what_remains})
 
 
 @app.command("demo")
@@ -120,9 +150,10 @@ def demo_command(
     traceback: Traceback = False,
 ) -> None:
     """Explain generated pictures with the two models that come with the package."""
-    from captum_ib.cli.demo import run
-
     with one_line(traceback):
+        say("loading …")
+        from captum_ib.cli.demo import run
+
         run(out, images, seed)
 
 

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 import typer
 from PIL import Image
-from tqdm import tqdm
 
-from captum_ib import methods
+from captum_ib.cli.talk import Steps
+from captum_ib.explaining.choices import Choice, choose
 from captum_ib.explaining.output import staged, write_json
 from captum_ib.explaining.results import panel
+from captum_ib.explaining.running import Finding, explain_choice
 from captum_ib.explaining.scenes import held_out
-from captum_ib.explaining.subject import Explanation, Subject, explain_subject, make_subject
+from captum_ib.explaining.subject import Subject, make_subject
 from captum_ib.loading.load import LoadedModel, load
+from captum_ib.presets import recommended_method
 from captum_ib.visualization import grid, save
 
-# Per model its methods and their layers (none: the method's default). The papers' depth, three
-# quarters up, suits these small models less: their maps point better near the bottom.
-_TOWERS = ("vision_model.encoder.layers.{}", "text_model.encoder.layers.{}")
-METHODS: dict[str, dict[str, tuple[str, ...]]] = {
-    "clip-scenes": {
-        "m2ib": tuple(tower.format(1) for tower in _TOWERS),
-        "nib": tuple(tower.format(0) for tower in _TOWERS),
-    },
-    "vit-scenes": {"coiba": (), "iba": ("blocks.1",), "nib": ("blocks.0",), "ig": ()},
+METHODS: dict[str, tuple[str, ...]] = {
+    "clip-scenes": (recommended_method("dual"), "m2ib", "nib"),
+    "vit-scenes": (recommended_method("classifier"), "iba", "nib", "ig"),
 }
+"""The methods that are shown per model, the recommended one first, each with its preset."""
 
 
 def run(out: Path, count: int, seed: int) -> None:
@@ -47,14 +43,14 @@ def run(out: Path, count: int, seed: int) -> None:
             for i, (picture, question) in enumerate(zip(pictures, questions, strict=True)):
                 picture.save(folder / f"{name}-{i}.png")
                 subjects.append(_subject(loaded, picture, question))
-            results = _explain(subjects, chosen, seed, name)
+            results = _explain(subjects, choose(loaded, chosen, given={"seed": seed}), name)
             _write(folder, name, subjects, results, seed)
     shown = [out.resolve() / f"{name}.png" for name in METHODS]
     typer.echo("explanations: " + "  ".join(map(str, shown)))
     command = sys.argv[0] if sys.argv[0].endswith("captum-ib") else "captum-ib"
     typer.echo(
         f"try your own words:\n  {command} explain --model clip-scenes "
-        f'--image {out / "clip-scenes-0.png"} --text "a red circle" --method m2ib nib'
+        f'--image {out / "clip-scenes-0.png"} --text "a red circle"'
     )
 
 
@@ -62,24 +58,20 @@ def _subject(loaded: LoadedModel, picture: Image.Image, question: str) -> Subjec
     return make_subject(loaded, picture, question, torch.device("cpu"), torch.float32)
 
 
-def _explain(
-    subjects: list[Subject], chosen: Mapping[str, Sequence[str]], seed: int, name: str
-) -> list[list[Explanation]]:
-    rows = [methods.get(method) for method in chosen]
-    settings = methods.settings_for(rows, {"seed": seed})
-    jobs = [(subject, row) for subject in subjects for row in rows]
-    done = [
-        explain_subject(subject, row, chosen[row.name], settings[row.name], show_progress=False)
-        for subject, row in tqdm(jobs, desc=name, unit="map", delay=1, disable=None)
-    ]
-    return [done[i : i + len(rows)] for i in range(0, len(done), len(rows))]
+def _explain(subjects: list[Subject], choices: list[Choice], name: str) -> list[list[Finding]]:
+    jobs = [(subject, choice) for subject in subjects for choice in choices]
+    steps, done = Steps(len(jobs)), list[Finding]()
+    for subject, choice in jobs:
+        with steps.step(f"{choice.row.shown}, {name}"):
+            done.append(explain_choice(subject, choice))
+    return [done[i : i + len(choices)] for i in range(0, len(done), len(choices))]
 
 
 def _write(
     folder: Path,
     name: str,
     subjects: list[Subject],
-    results: list[list[Explanation]],
+    results: list[list[Finding]],
     seed: int,
 ) -> None:
     panels = [
@@ -87,7 +79,7 @@ def _write(
         for subject, row in zip(subjects, results, strict=True)
     ]
     figure = grid(
-        [subject.picture for subject in subjects],
+        [subject.picture for subject in subjects if subject.picture is not None],
         panels,
         titles=[subject.title for subject in subjects],
     )
@@ -95,7 +87,9 @@ def _write(
     record = {
         "model": f"zoo:{name}",
         "seed": seed,
-        "pictures": [subject.record() for subject in subjects],
-        "methods": [result.record() for result in results[0]],
+        "pictures": [
+            {**subject.record(), "methods": [result.record() for result in row]}
+            for subject, row in zip(subjects, results, strict=True)
+        ],
     }
     write_json(folder / f"{name}.json", record)

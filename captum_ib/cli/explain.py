@@ -3,118 +3,179 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import typer
+from PIL import Image
 
 from captum_ib import methods
-from captum_ib.explaining.choices import DEFAULT_METHOD, check_methods, device_of, dtype_of
+from captum_ib.cli.talk import Steps, say
+from captum_ib.explaining.choices import Choice, choose, device_of, dtype_of
 from captum_ib.explaining.output import printable, staged, unique_names
-from captum_ib.explaining.pictures import read_image
+from captum_ib.explaining.pictures import expanded, read_image
 from captum_ib.explaining.results import Origin, write_results
-from captum_ib.explaining.subject import Explanation, Subject, explain_subject, make_subject
+from captum_ib.explaining.running import Finding, explain_choice
+from captum_ib.explaining.subject import Subject, make_subject
+from captum_ib.explaining.summary import finding_line, question_line
 from captum_ib.loading.load import LoadedModel, load
+from captum_ib.visualization import style_from
 
 EVERY = "all"
 """In the place of a method's name: all that take this kind of model."""
 
 
-def run(
-    model: str,
-    images: Sequence[Path],
-    out: Path,
-    *,
-    texts: Sequence[str],
-    targets: Sequence[str],
-    chosen: Sequence[str],
-    layers: Sequence[str],
-    settings: Mapping[str, Any],
-    device: str,
-    dtype: str,
-    revision: str | None,
-    allow_pickle: bool,
-) -> None:
-    """Explain pictures; prints what was written. Arguments are the command's, lists filled in.
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, lists filled in.
 
-    Args:
+    Attributes:
         model: as :func:`captum_ib.load` takes it.
-        images: files of pictures.
-        out: folder for the results.
-        texts: captions, for an image-text model: one for all pictures, or one each.
+        images: files of pictures, folders of them, or patterns; none for two texts.
+        texts: captions, for an image-text model: one for all pictures, or one each; for a
+            sentence encoder the two texts.
         targets: classes by index or label, for a classifier; none for the likeliest.
-        chosen: names of methods, or :data:`EVERY`; none for the default.
-        layers: names of layers; none for each method's default.
-        settings: ``beta``, ``steps``, ``samples`` (``None`` for the default) and ``seed``.
+        chosen: names of methods, or :data:`EVERY`; none for the recommended one.
+        layers: names of layers, or ``auto`` or ``paper``; none for the preset's.
+        preset: ``recommended`` or ``paper``.
+        settings: ``beta``, ``steps``, ``samples`` (``None`` for the preset's) and ``seed``.
         device: where to compute.
         dtype: of the model.
         revision: of a hub model.
         allow_pickle: whether pickled weights are read.
+    """
+
+    model: str
+    images: Sequence[Path] = ()
+    texts: Sequence[str] = ()
+    targets: Sequence[str] = ()
+    chosen: Sequence[str] = ()
+    layers: Sequence[str] = ()
+    preset: str = "recommended"
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    device: str = "cpu"
+    dtype: str = "float32"
+    revision: str | None = None
+    allow_pickle: bool = False
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One input: its name for files, where it comes from, and what is asked of it."""
+
+    name: str
+    source: str
+    given: Image.Image | str
+    question: str | None
+
+
+def run(request: Request, out: Path, look: Mapping[str, Any]) -> None:
+    """Explain what was asked for, and say what was found and which file to open.
+
+    Args:
+        request: what was asked for.
+        out: folder for the results.
+        look: keywords of :class:`captum_ib.visualization.Style`, ``None`` for the default.
 
     Raises:
         ValueError, OSError, RuntimeError: one of the user's inputs does not work.
     """
     # Whatever can be checked without the model comes first: loading may take minutes.
-    every = EVERY in chosen
-    rows = [methods.get(name) for name in dict.fromkeys(chosen) if name != EVERY]
-    pictures = [read_image(path) for path in images]
-    if any(not text.strip() for text in texts):
+    named = [name for name in request.chosen if name != EVERY]
+    for name in named:
+        methods.get(name)
+    if any(not text.strip() for text in request.texts):
         raise ValueError("--text is empty; pass a caption")
-    place, kind = device_of(device), dtype_of(dtype)
-    loaded = load(model, allow_pickle=allow_pickle, revision=revision)
-    questions = _questions(loaded, texts, targets, len(images))
-    if every:
-        rows = methods.for_kind("dual" if loaded.kind == "dual" else "classifier")
-    rows = rows or [methods.get(DEFAULT_METHOD[loaded.kind])]
-    check_methods(rows, loaded)
-    keywords = methods.settings_for(rows, settings)
+    files = expanded(request.images)
+    pictures = [read_image(path) for path in files]
+    style = style_from(look)
+    place, kind = device_of(request.device), dtype_of(request.dtype)
+    loaded = load(request.model, allow_pickle=request.allow_pickle, revision=request.revision)
+    jobs = _jobs(loaded, request, files, pictures)
+    every = EVERY in request.chosen
+    choices = _choices(loaded, request, named, every)
     loaded.model.to(device=place, dtype=kind)
+    steps, lines = Steps(len(jobs) * len(choices)), list[str]()
     with staged(out) as folder:
-        for name, path, picture, question in zip(
-            unique_names(images), images, pictures, questions, strict=True
-        ):
-            subject = make_subject(loaded, picture, question, place, kind)
-            results = _explain(subject, rows, layers, keywords, every)
-            origin = Origin(loaded.name, str(path), settings["seed"], str(place), dtype)
-            write_results(folder, name, subject, results, origin)
-        files = sorted(file.name for file in folder.iterdir())
-    for file in files:
-        typer.echo(printable(out / file))
+        for job in jobs:
+            subject = make_subject(loaded, job.given, job.question, place, kind)
+            results = _explain(subject, choices, steps, job, every)
+            origin = Origin(
+                loaded.name, job.source, request.settings["seed"], str(place), request.dtype
+            )
+            write_results(folder, job.name, subject, results, origin, style)
+            lines += _said(job, subject, results, out)
+    typer.echo("\n".join(lines))
+
+
+def _choices(
+    loaded: LoadedModel, request: Request, named: Sequence[str], every: bool
+) -> list[Choice]:
+    names = [row.name for row in methods.for_kind(loaded.kind)] if every else named
+    return choose(
+        loaded, names, preset=request.preset, layers=request.layers, given=request.settings
+    )
 
 
 def _explain(
-    subject: Subject,
-    rows: Sequence[methods.MethodSpec],
-    layers: Sequence[str],
-    settings: Mapping[str, Mapping[str, Any]],
-    every: bool,
-) -> list[Explanation]:
-    """One explanation per method; of ``all`` methods those that this model admits."""
-    results = []
-    for row in rows:
+    subject: Subject, choices: Sequence[Choice], steps: Steps, job: _Job, every: bool
+) -> list[Finding]:
+    """One finding per method; of ``all`` methods those that this model admits."""
+    results: list[Finding] = []
+    for choice in choices:
+        title = choice.row.shown
         try:
-            results.append(explain_subject(subject, row, layers, settings[row.name]))
+            with steps.step(f"{title}, {printable(Path(job.name))}"):
+                results.append(explain_choice(subject, choice))
         except (ValueError, TypeError, RuntimeError, AssertionError) as error:
             if not every:
                 raise
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            typer.echo(f"captum-ib: without {row.name}: {reason}", err=True)
+            say(f"captum-ib: without {choice.row.name}: {reason}")
     return results
 
 
-def _questions(
-    loaded: LoadedModel, texts: Sequence[str], targets: Sequence[str], count: int
-) -> list[str | None]:
-    """A caption or target for each picture."""
+def _said(job: _Job, subject: Subject, results: Sequence[Finding], out: Path) -> list[str]:
+    """What is said of an input: the prediction, a line per method, the file to open."""
+    last = f"-{results[0].row.name}.png" if len(results) == 1 else "-compare.png"
+    shown = f"{printable(Path(job.source))}: " if job.source != "texts" else ""
+    return [
+        f"{shown}{question_line(subject)}",
+        *(f"  {finding_line(one)}" for one in results),
+        *([f"  open {printable(out / f'{job.name}{last}')}"] if results else []),
+    ]
+
+
+def _jobs(
+    loaded: LoadedModel, request: Request, files: Sequence[Path], pictures: Sequence[Image.Image]
+) -> list[_Job]:
+    """Every picture with its caption or target; or the two texts."""
+    texts, targets = request.texts, request.targets
+    if loaded.texts:
+        if files or targets or len(texts) != 2:
+            raise ValueError(
+                f'{loaded.name} compares two texts: pass --text "one" "other", and neither '
+                "--image nor --target"
+            )
+        return [_Job("texts", "texts", texts[0], texts[1])]
+    if not files:
+        raise ValueError(f"{loaded.name} explains pictures: pass --image")
     if loaded.kind == "dual":
         if targets:
             raise ValueError(f"{loaded.name} compares images with text: pass --text, not --target")
         if not texts:
             raise ValueError(f"{loaded.name} compares images with text: pass --text")
-        return _one_each(texts, "--text", count)
-    if texts:
-        raise ValueError(f"{loaded.name} is a classifier: pass --target, not --text")
-    return _one_each(targets or [None], "--target", count)
+        questions = _one_each(texts, "--text", len(files))
+    else:
+        if texts:
+            raise ValueError(f"{loaded.name} is a classifier: pass --target, not --text")
+        questions = _one_each(targets or [None], "--target", len(files))
+    names = unique_names(files)
+    return [
+        _Job(name, str(file), picture, question)
+        for name, file, picture, question in zip(names, files, pictures, questions, strict=True)
+    ]
 
 
 def _one_each(values: Sequence[Any], flag: str, count: int) -> list[Any]:

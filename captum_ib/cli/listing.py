@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from captum_ib import methods
+from captum_ib.explaining.running import build_method
+from captum_ib.explaining.summary import where
+from captum_ib.loading.load import load
+from captum_ib.models.dual_encoder import DualEncoder
+from captum_ib.models.layers import CHOICES, blocks
+from captum_ib.presets import recommended_method
 
 
 def methods_table() -> str:
-    """The methods as a table of text.
+    """The methods as a table of text, the recommended ones marked.
 
     >>> print(methods_table().splitlines()[1])
-    iba classifier bits Schulz et al., ICLR 2020
+    iba classifier bits information that one layer passes on for the class Schulz et al., ICLR 2020
     """
-    rows = [("method", "explains", "unit", "paper")]
+    rows = [("method", "explains", "unit", "what a value says", "paper")]
     rows += [
-        (row.name, ", ".join(sorted(row.takes)), row.unit, row.paper)
+        (_marked(row), ", ".join(sorted(row.takes)), row.unit, row.description, row.paper)
         for row in methods.METHODS.values()
     ]
     widths = [max(map(len, column)) + 2 for column in zip(*rows, strict=True)]
-    return "\n".join(
+    lines = [
         "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
-    )
+    ]
+    return "\n".join([*lines, "* taken where no method is named (dual: image and text, two texts)"])
+
+
+def _marked(row: methods.MethodSpec) -> str:
+    best = {recommended_method("classifier"), recommended_method("dual")}
+    return f"{row.name} *" if row.name in best else row.name
 
 
 def layers_table(spec: str) -> str:
-    """Default layers per method, then all blocks of the model.
+    """What ``--layer auto`` and ``--layer paper`` are per method, then all blocks of the model.
 
     Args:
         spec: as for :func:`captum_ib.loading.load.load`. Only names are listed, so the weights of a
@@ -33,27 +47,24 @@ def layers_table(spec: str) -> str:
     Raises:
         ValueError, RuntimeError: the model can't be loaded.
     """
-    from captum_ib.loading.load import load
-    from captum_ib.models.dual_encoder import DualEncoder
-    from captum_ib.models.layers import blocks
-
     loaded = load(spec, pretrained=not spec.startswith("timm:"))
+    module = loaded.model
     if loaded.kind == "dual":
         try:
-            dual = DualEncoder.from_model(loaded.model)
+            module = DualEncoder.from_model(loaded.model)
         except TypeError as error:
             raise ValueError(str(error)) from error
-        lines = [
-            "default of m2ib and nib: "
-            + " ".join(dual.default_layer(modality)[0] for modality in dual.modalities[:2])
-        ]
-        for modality in dual.modalities:
-            lines += [f"{modality}:", *(f"  {name}" for name, _ in dual.tower(modality).blocks)]
-        return "\n".join(lines)
-    lines = []
-    for row in methods.for_kind("classifier"):
-        if row.cls_path.startswith("captum_ib.") and row.layers == "many":
-            names = [name for name, _ in row.cls(loaded.model).layers]
-            lines.append(f"default of {row.name}: {' '.join(names)}")
-    lines += ["blocks:", *(f"  {name}" for name, _ in blocks(loaded.model))]
+    lines: list[str] = []
+    for row in methods.for_kind(loaded.kind):
+        if row.cls_path.startswith("captum_ib.attr.") and row.layers == "many":
+            lines += [f"{row.name}, {word}: {_chosen(module, row, word)}" for word in CHOICES]
+    if isinstance(module, DualEncoder):
+        for modality in module.modalities:
+            lines += [f"{modality}:", *(f"  {name}" for name, _ in module.tower(modality).blocks)]
+    else:
+        lines += ["blocks:", *(f"  {name}" for name, _ in blocks(module))]
     return "\n".join([*lines, "any other module can be named too, e.g. the norm inside a block"])
+
+
+def _chosen(module: nn.Module, row: methods.MethodSpec, word: str) -> str:
+    return where(build_method(module, row, word)[1])

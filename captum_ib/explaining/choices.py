@@ -1,17 +1,80 @@
-"""What can be chosen for a run, and the checks of it: methods, device, dtype."""
+"""What can be chosen for a run, and the checks of it: methods, settings, device, dtype."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from captum_ib import methods
 from captum_ib.loading.load import LoadedModel
+from captum_ib.models.layers import CHOICES
+from captum_ib.presets import preset_of, recommended_method
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DEFAULT_METHOD = {"dual": "m2ib", "classifier": "coiba"}
-"""Per kind of model, the method that is taken when none is named."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method and how it is run.
+
+    Attributes:
+        row: the method.
+        layers: names of layers, none for the method's default, or ``"auto"`` or ``"paper"``.
+        settings: keywords of its ``attribute``.
+        free: whether β is the preset's recommended one, which may be changed for a map that
+            collapses; what a person or a paper said is kept.
+    """
+
+    row: methods.MethodSpec
+    layers: str | tuple[str, ...]
+    settings: Mapping[str, Any]
+    free: bool = False
+
+
+def choose(
+    loaded: LoadedModel,
+    names: Sequence[str] = (),
+    *,
+    preset: str = "recommended",
+    layers: Sequence[str] = (),
+    given: Mapping[str, Any] | None = None,
+) -> list[Choice]:
+    """The methods with their layers and settings: what is given, else what the preset says.
+
+    Args:
+        loaded: the model.
+        names: of methods; none for the one that is recommended for this kind of model.
+        preset: ``"recommended"`` or ``"paper"``, see :mod:`captum_ib.presets`.
+        layers: names of layers, or one of the words ``"auto"`` and ``"paper"``; none for the
+            preset's. Methods that explain the input take none where others do.
+        given: ``beta``, ``steps``, ``samples``, ``seed``; ``None`` stands for the default.
+
+    Raises:
+        ValueError: an unknown method or preset, a method that does not explain this kind of model,
+            a setting or layers that no chosen method has.
+    """
+    rows = [methods.get(name) for name in dict.fromkeys(names)]
+    rows = rows or [methods.get(recommended_method(loaded.kind))]
+    check_methods(rows, loaded)
+    settings = methods.settings_for(rows, given or {})
+    word = layers[0] if len(layers) == 1 and layers[0] in CHOICES else None
+    some = [row for row in rows if row.layers != "none"]
+    if layers and word is None and not some:
+        raise ValueError(
+            f"{', '.join(row.name for row in rows)} explains the input and takes no layer"
+        )
+    choices: list[Choice] = []
+    for row in rows:
+        own = preset_of(row.name, preset)
+        named = word or tuple(layers) or own.layers
+        place = named if row in some else ()
+        said = (given or {}).get("beta") is not None or preset != "recommended"
+        free = "beta" in row.options and not said and not layers
+        choices.append(Choice(row, place, {**own.settings, **settings[row.name]}, free))
+    return choices
 
 
 def check_methods(rows: Sequence[methods.MethodSpec], loaded: LoadedModel) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from glob import glob, has_magic
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -12,6 +14,34 @@ from captum_ib.rgb import as_rgb
 MAX_SHAPE = 50
 """How many times longer than wide a stranger's picture may be, or wider than long. Models make the
 short side as long as their own input, and the long one as much longer."""
+
+
+def expanded(paths: Sequence[Path]) -> list[Path]:
+    """Files of pictures: those given, those in a given folder, and those that a pattern names.
+
+    Raises:
+        ValueError: a folder without pictures, a pattern that names none.
+    """
+    return [file for path in paths for file in _files(path)]
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        Image.init()
+        found = [
+            file
+            for file in sorted(path.iterdir())
+            if file.suffix.lower() in Image.EXTENSION and file.is_file()
+        ]
+        if not found:
+            raise ValueError(f"the folder {printable(path)} holds no picture")
+        return found
+    if has_magic(str(path)) and not path.exists():
+        found = sorted(Path(name) for name in glob(str(path), recursive=True))
+        if not found:
+            raise ValueError(f"no file is named as {printable(path)} says")
+        return found
+    return [path]
 
 
 def read_image(

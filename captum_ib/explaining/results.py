@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from captum_ib.explaining.output import write_json
-from captum_ib.explaining.subject import Explanation, Subject
-from captum_ib.visualization import Panel, compare, save, unit_of
+from captum_ib.explaining.running import Finding
+from captum_ib.explaining.subject import Subject
+from captum_ib.visualization import Panel, Passage, Style, compare, save, texts, unit_of
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,14 @@ class Origin:
 
 
 def write_results(
-    folder: Path, name: str, subject: Subject, results: Sequence[Explanation], origin: Origin
+    folder: Path,
+    name: str,
+    subject: Subject,
+    results: Sequence[Finding],
+    origin: Origin,
+    style: Style | None = None,
 ) -> None:
-    """Write ``NAME-METHOD.png``, ``.npz`` and ``.json`` for each result.
+    """Write ``NAME-METHOD.png``, ``.npz`` and ``.json`` for each result; ``style`` of the figures.
 
     With several results, ``NAME-compare.png`` shows them side by side.
     """
@@ -50,37 +57,70 @@ def write_results(
             "device": origin.device,
             "dtype": origin.dtype,
         }
-        _write_result(folder, f"{name}-{result.row.name}", subject, result, record)
+        stem = folder / f"{name}-{result.row.name}"
+        save(figure_of(subject, [result], style), _with(stem, ".png"))
+        arrays: Any = arrays_of(subject, result)
+        np.savez_compressed(_with(stem, ".npz"), **arrays)
+        write_json(_with(stem, ".json"), record)
     if len(results) > 1:
-        panels = [panel(subject, result) for result in results]
-        save(compare(subject.picture, panels, title=subject.title), folder / f"{name}-compare.png")
+        save(figure_of(subject, results, style), folder / f"{name}-compare.png")
 
 
-def _write_result(
-    folder: Path, stem: str, subject: Subject, result: Explanation, record: Mapping[str, Any]
-) -> None:
-    save(
-        compare(subject.picture, [panel(subject, result)], title=subject.title),
-        folder / f"{stem}.png",
-    )
-    arrays = {
-        "image": subject.picture.cpu().numpy(),
-        "image_attribution": result.image.cpu().numpy(),
-    }
-    if result.text is not None:
-        arrays["text_attribution"] = result.text.cpu().numpy()
-        arrays["tokens"] = np.array(subject.tokens)
-    np.savez_compressed(folder / f"{stem}.npz", **arrays)  # pyright: ignore[reportArgumentType]
-    write_json(folder / f"{stem}.json", record)
+def _with(stem: Path, suffix: str) -> Path:
+    """The suffix behind a name that may hold dots itself."""
+    return stem.with_name(stem.name + suffix)
 
 
-def panel(subject: Subject, result: Explanation) -> Panel:
+def arrays_of(subject: Subject, result: Finding) -> dict[str, np.ndarray]:
+    """The maps with what they lie on: picture and words."""
+    arrays: dict[str, np.ndarray] = {}
+    if subject.picture is not None and result.image is not None:
+        arrays["image"] = subject.picture.cpu().numpy()
+        arrays["image_attribution"] = result.image.numpy()
+    for words, values, name in zip(subject.words, result.texts, _names(subject), strict=True):
+        arrays[f"{name}text_attribution"] = values.numpy()
+        arrays[f"{name}tokens"] = np.array(words.tokens)
+    return arrays
+
+
+def _names(subject: Subject) -> tuple[str, ...]:
+    """What stands ahead of the names of a text's arrays."""
+    return ("first_", "second_") if len(subject.words) == 2 else ("",) * len(subject.words)
+
+
+def figure_of(subject: Subject, results: Sequence[Finding], style: Style | None = None) -> Figure:
+    """The results side by side; of two texts one below the other."""
+    if subject.picture is None:
+        passages = [one for result in results for one in _passages(subject, result)]
+        return texts(passages, title=subject.title, style=style)
+    panels = [panel(subject, result) for result in results]
+    return compare(subject.picture, panels, title=subject.title, style=style)
+
+
+def _passages(subject: Subject, result: Finding) -> list[Passage]:
+    """The texts of one method, without begin, end and padding tokens."""
+    row = result.row
+    return [
+        Passage(
+            f"{row.shown}, text {number}",
+            [words.tokens[i] for i in words.shown],
+            values[words.shown],
+            unit_of(row.unit, pair=True),
+            row.signed,
+        )
+        for number, (words, values) in enumerate(zip(subject.words, result.texts, strict=True), 1)
+    ]
+
+
+def panel(subject: Subject, result: Finding) -> Panel:
     """One method's result as a column of a figure; begin, end and padding tokens stay out."""
     words, values = None, None
     if result.text is not None:
-        shown = [i for i, word in enumerate(subject.tokens) if word not in subject.special_tokens]
+        shown = subject.words[-1].shown
         words = [subject.tokens[i] for i in shown]
         values = result.text[shown]
+    if result.image is None:
+        raise ValueError(f"{result.row.name} has no map over a picture")
     row = result.row
     unit = unit_of(row.unit, pair=subject.text is not None)
-    return Panel(row.title, result.image, unit, row.signed, words, values)
+    return Panel(row.shown, result.image, unit, row.signed, words, values)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_ib.checks import is_tuple, require_finite
+from captum_ib.forward import mistakes
 from captum_ib.forward.admit import admitted
 from captum_ib.forward.masks import Readings, marks_of, without_marks
 from captum_ib.forward.output import (
@@ -221,7 +222,7 @@ def prepare(
         if not isinstance(cast(object, value), Tensor):
             raise TypeError(
                 f"inputs must be a tensor or a tuple of tensors, given {type(value).__name__} at "
-                f"position {index}"
+                f"position {index}{mistakes.tensor_of(value)}"
             )
         name = f"inputs[{index}]" if isinstance(inputs, tuple) else "inputs"
         require_plain(value, name)
@@ -235,6 +236,7 @@ def prepare(
         (value.detach().clone() if value.is_inference() else value.detach()).as_subclass(Tensor)
         for value in given
     )
+    mistakes.look(forward_func, detached, extra)
     return Call(admitted(forward_func), detached, extra, target, isinstance(inputs, tuple), marks)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_ib.checks import is_sequence
+from captum_ib.forward.mistakes import size_of
 
 OURS = str(Path(__file__).parents[1])
 
@@ -249,7 +250,12 @@ def _mend(error: Exception, forward_func: Callable[..., Any], arguments: Sequenc
                 "of them"
             )
     tables = [m for m in model.modules() if isinstance(m, nn.Embedding)]
-    first = tensors[0]
+    first, size = tensors[0], size_of(model)
+    if size is not None and first.ndim == 4 and tuple(first.shape[-2:]) != size:
+        return (
+            f"; the model takes pictures of {size[0]} × {size[1]}, given {first.shape[-2]} × "
+            f"{first.shape[-1]}: resize them, as the model's own preprocessing does"
+        )
     if isinstance(error, IndexError) and tables and not first.is_floating_point():
         rows = sorted({table.num_embeddings for table in tables})
         return (

@@ -20,6 +20,7 @@ from captum_ib.checks import is_sequence, is_tuple
 from captum_ib.forward.call import Call, prepare
 from captum_ib.forward.layers import named_layers
 from captum_ib.forward.masks import Mask
+from captum_ib.forward.mistakes import look_at_masks, tensor_of
 from captum_ib.forward.target import cosine
 from captum_ib.hooks import borrowed
 from captum_ib.models.dual_encoder import DualEncoder, TowerEmbedding, learned_scale
@@ -93,11 +94,20 @@ def pair_calls(
         )
     if not is_tuple(inputs) or len(inputs) != 2:
         given = f"a tuple of {len(inputs)}" if is_tuple(inputs) else type(inputs).__name__
-        raise TypeError(f"inputs must be a pair {dual.modalities[:2]} of tensors, given {given}")
+        raise TypeError(
+            f"inputs must be a pair {dual.modalities[:2]} of tensors, given {given}"
+            f"{tensor_of(inputs)}"
+        )
     given = additional_forward_args
     given = given if isinstance(given, tuple) else () if given is None else (given,)
     pair = prepare(dual, inputs, tuple(_as_tower_takes(mask) for mask in given))
     sides = tower_calls(dual, pair.inputs, pair.additional)
+    look_at_masks(
+        [dual.tower(name) for name in dual.modalities[:2]],
+        pair.inputs,
+        dual.assign_masks(pair.additional),
+        len(pair.additional),
+    )
     for mask in (value for side in sides for value in side.additional):
         if isinstance(mask, Tensor) and (mask.ndim == 0 or mask.shape[0] not in (1, pair.n)):
             raise ValueError(
@@ -215,6 +225,8 @@ def one_layer_each(
     Raises:
         ValueError: several layers, an unknown name, or no default.
     """
+    if default is not None and isinstance(layer, str) and layer in CHOICES:
+        layer = None  # a method with a choice of its own has this one only
     if isinstance(forward_func, DualEncoder):
         if layer is None and default is not None:
             towers = [forward_func.tower(name) for name in forward_func.modalities[:2]]

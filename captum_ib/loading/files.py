@@ -14,10 +14,15 @@ MAX_BYTES = 2**23
 """Largest configuration that is read, in bytes; the largest of real ones hold about one million."""
 
 
-def inside(folder: Path, name: object) -> Path:
+def inside(folder: Path, name: object, part: str = "") -> Path:
     """A file of a folder by its bare name; links may not lead out of the folder.
 
     The folders in the hub's cache hold links to ``blobs/`` beside them: those may.
+
+    Args:
+        folder: the model's.
+        name: of the file.
+        part: bare name of a folder in it that holds the file.
 
     Raises:
         FolderError: ``name`` is a path, leads out of the folder, or is no regular file.
@@ -25,7 +30,7 @@ def inside(folder: Path, name: object) -> Path:
     if not isinstance(name, str) or not name or name != Path(name).name or "\\" in name:
         raise FolderError(f"{folder}: {name!r} must be the bare name of a file in this folder")
     try:
-        home, file = folder.resolve(), (folder / name).resolve()
+        home, file = folder.resolve(), (folder / part / name).resolve()
     except (RuntimeError, OSError) as error:  # RuntimeError: links in a circle, before Python 3.13
         raise FolderError(f"{folder / name} is a link that leads nowhere") from error
     homes = [home]
@@ -43,27 +48,42 @@ def has(folder: Path, name: str) -> bool:
     return (folder / name).exists() or (folder / name).is_symlink()
 
 
-def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """The JSON object in a file of a folder.
+def read_json(folder: Path, name: str, part: str = "") -> dict[str, Any]:
+    """The JSON object in a file of a folder, or of a folder in it.
 
     Raises:
         FolderError: the file is missing, too large, not UTF-8, not JSON (``NaN`` is not), nested
             too deep, or holds anything but an object.
     """
-    file, shown = inside(folder, name), folder / name
-    if file.stat().st_size > MAX_BYTES:
-        raise FolderError(f"{shown} has more than {MAX_BYTES} bytes, too many for a configuration")
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
-    except RecursionError as error:
-        raise FolderError(f"{shown} is nested too deep for a configuration") from error
-    except ValueError as error:
-        raise FolderError(f"{shown} is not valid JSON: {one_line(error)}") from error
+    found, shown = _read(folder, name, part), folder / part / name
     if not isinstance(found, dict):
         raise FolderError(
             f"{shown} must hold a JSON object ({{…}}), but holds {type(found).__name__}"
         )
     return found
+
+
+def read_list(folder: Path, name: str) -> list[Any]:
+    """The JSON list in a file of a folder; errors as in :func:`read_json`."""
+    found = _read(folder, name)
+    if not isinstance(found, list):
+        raise FolderError(
+            f"{folder / name} must hold a JSON list ([…]), but holds {type(found).__name__}"
+        )
+    return found
+
+
+def _read(folder: Path, name: str, part: str = "") -> Any:
+    """What the JSON in a file says."""
+    file, shown = inside(folder, name, part), folder / part / name
+    if file.stat().st_size > MAX_BYTES:
+        raise FolderError(f"{shown} has more than {MAX_BYTES} bytes, too many for a configuration")
+    try:
+        return json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except RecursionError as error:
+        raise FolderError(f"{shown} is nested too deep for a configuration") from error
+    except ValueError as error:
+        raise FolderError(f"{shown} is not valid JSON: {one_line(error)}") from error
 
 
 @contextmanager

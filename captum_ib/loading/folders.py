@@ -14,8 +14,8 @@ from torch import nn
 from captum_ib.loading.budget import check_size
 from captum_ib.loading.families import configuration
 from captum_ib.loading.files import MAX_BYTES, has, inside, one_line, read_json, refusing
+from captum_ib.loading.from_sentence import load_transformers
 from captum_ib.loading.from_timm import wrap_timm
-from captum_ib.loading.from_transformers import load_transformers
 from captum_ib.loading.hubs import wrapped
 from captum_ib.loading.loaded import FolderError, LoadedModel, Options, Resize, Triple, triple
 from captum_ib.loading.timm_rules import labels_of, timm_class, timm_configuration
@@ -26,6 +26,7 @@ from captum_ib.loading.weights import Weights, fill, find_weights
 def load_folder(folder: Path, options: Options) -> LoadedModel:
     """The model in a folder; which library made it stands in its ``config.json``.
 
+    - sentence-transformers: ``modules.json``, with the pooling in a folder of its own.
     - transformers: ``model_type``, with ``preprocessor_config.json`` and a tokenizer beside it.
     - timm: ``architecture`` (a timm name) with ``model_args`` and ``pretrained_cfg``, or
       ``constructor`` (``timm.models.….Class``) with ``kwargs``, ``mean`` and ``std``.

@@ -24,6 +24,9 @@ _FILES = (
     "config.json",
     "preprocessor_config.json",
     "processor_config.json",
+    "modules.json",
+    "*_Pooling/config.json",
+    "sentence_bert_config.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -35,15 +38,15 @@ _FILES = (
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")
 
 
-def load_transformers(name: str, options: Options) -> LoadedModel:
-    """A transformers model by hub id or folder; errors as in :func:`captum_ib.load`.
+def folder_of(name: str, options: Options) -> Path:
+    """Where a model lies, by hub id or folder; one on the hub is fetched first.
 
-    A model on the hub is a folder that is fetched first, and then read as any other.
+    Raises:
+        ModelUnavailableError: it is not on disk, and not to be had from the hub.
     """
     if Path(name).is_dir():
-        return _read(Path(name), name, options)
-    folder = from_disk_or_hub(f"hf:{name}", lambda on_disk: _fetched(name, options, on_disk))
-    return _read(folder, name, options)
+        return Path(name)
+    return from_disk_or_hub(f"hf:{name}", lambda on_disk: _fetched(name, options, on_disk))
 
 
 def _fetched(name: str, options: Options, on_disk: bool) -> Path:
@@ -75,7 +78,8 @@ def _require_all(folder: Path, options: Options) -> None:
     """
     if not has(folder, "config.json"):
         raise FileNotFoundError(f"{folder} holds no config.json")
-    if not (has(folder, "preprocessor_config.json") or has(folder, "processor_config.json")):
+    readers = ("preprocessor_config.json", "processor_config.json", "modules.json")
+    if not any(has(folder, reader) for reader in readers):
         raise FileNotFoundError(f"{folder} holds no preprocessor_config.json")
     if options.pretrained:
         try:
@@ -84,7 +88,8 @@ def _require_all(folder: Path, options: Options) -> None:
             raise FileNotFoundError(one_line(error)) from error
 
 
-def _read(folder: Path, name: str, options: Options) -> LoadedModel:
+def read_transformers(folder: Path, name: str, options: Options) -> LoadedModel:
+    """The image classifier or dual encoder in a folder; errors as in :func:`captum_ib.load`."""
     where = str(folder / "config.json")
     with refusing(folder):
         given = read_json(folder, "config.json")
@@ -94,15 +99,24 @@ def _read(folder: Path, name: str, options: Options) -> LoadedModel:
         check_size(lambda: kind(config), None if weights is None else weights.size, where)
         processor = image_processor(folder, config)
         words = tokenizer(folder, config) if dual else None
-        model, left_out = (kind(config), ()) if weights is None else _trained(kind, config, weights)
+        model, left_out = (kind(config), ()) if weights is None else trained(kind, config, weights)
         return wrap_transformers(f"hf:{name}", model, processor, words, left_out)
 
 
-def _trained(kind: Any, config: Any, weights: Weights) -> tuple[Any, tuple[str, ...]]:
+def trained(
+    kind: Any, config: Any, weights: Weights, unused: str = ""
+) -> tuple[Any, tuple[str, ...]]:
     """A model with its weights, all of them, and the names of those that it does not use.
 
     transformers renames tensors that older versions wrote, and fills what is missing with random
     numbers; so it is asked what it did, and given no folder in which to look for more.
+
+    Args:
+        kind: the class.
+        config: its configuration.
+        weights: of the folder.
+        unused: what the names of tensors begin with that the model's use here does not need; they
+            may be missing.
     """
     tensors = weights.read()
     with refusing(f"{weights.shown} does not fit config.json beside it"), _silent():
@@ -118,8 +132,8 @@ def _trained(kind: Any, config: Any, weights: Weights) -> tuple[Any, tuple[str, 
         f"{name} {tuple(given)} for {tuple(wanted)}"
         for name, given, wanted in report["mismatched_keys"]
     ]
-    unknown = report["unexpected_keys"]
-    return model, judged(weights.shown, report["missing_keys"], unknown, misshaped)
+    missing = [key for key in report["missing_keys"] if not (unused and key.startswith(unused))]
+    return model, judged(weights.shown, missing, report["unexpected_keys"], misshaped)
 
 
 def wrap_transformers(

@@ -12,8 +12,8 @@ from pathlib import Path
 from captum_ib import zoo
 from captum_ib.loading.folders import load_folder
 from captum_ib.loading.from_open_clip import load_open_clip
+from captum_ib.loading.from_sentence import load_transformers
 from captum_ib.loading.from_timm import load_timm
-from captum_ib.loading.from_transformers import load_transformers
 from captum_ib.loading.hubs import wrapped
 from captum_ib.loading.loaded import LoadedModel, ModelUnavailableError, Options
 

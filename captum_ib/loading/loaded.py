@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from captum_ib.lazy import at_front_door
 from captum_ib.rgb import as_rgb
 
 Triple = tuple[float, float, float]
 
 MIN_STD = 1e-6
 """Smallest standard deviation of a channel of images in [0, 1]; 1/255 is one step of a picture."""
+
+
+SHOWN = 12
+"""Classes that are listed where a word names several."""
 
 
 class ModelUnavailableError(RuntimeError):
@@ -58,6 +64,8 @@ class LoadedModel:
             for models that take none. ``None`` without text.
         tokens: one row of ``input_ids`` to its words, for display; ``None`` without text.
         special_tokens: words that stand for no text (begin, end, padding).
+        texts: whether both inputs of a dual encoder are texts (a sentence encoder). It takes no
+            pictures then: ``preprocess`` refuses them, and ``image_size`` is (0, 0).
         left_out: names of tensors of the weights file that this model computes itself or does not
             use, as tables of positions that older versions wrote. Any other difference between
             file and model is an error.
@@ -74,7 +82,21 @@ class LoadedModel:
     tokenizer: Callable[[list[str]], tuple[Tensor, Tensor | None]] | None = None
     tokens: Callable[[Tensor], list[str]] | None = None
     special_tokens: frozenset[str] = frozenset()
+    texts: bool = False
     left_out: tuple[str, ...] = ()
+
+    def explain(self, what: object, **options: Any) -> Any:
+        """What the model looked at: ``captum_ib.explain(self, what, **options)``.
+
+        Args:
+            what: a picture; for an image-text model (picture, text), for a sentence encoder
+                (text, text).
+            options: ``method``, ``target``, ``layer``, …, as :func:`captum_ib.explain` has them.
+
+        Returns:
+            A :class:`captum_ib.Explanation`.
+        """
+        return at_front_door("explain")(self, what, **options)
 
     def picture(self, pixel_values: Tensor) -> Tensor:
         """What the model sees, undoing the normalisation: ``(..., 3, H, W)`` in [0, 1]."""
@@ -82,23 +104,29 @@ class LoadedModel:
         std = torch.tensor(self.std, device=pixel_values.device).view(3, 1, 1)
         return (pixel_values.float() * std + mean).clamp(0, 1)
 
-    def class_index(self, target: str | int) -> int:
+    def class_index(self, target: str | int, *, loosely: bool = False) -> int:
         """The index of a class given by its label (in any case) or its index.
 
         A label may be one of several names that a comma separates ("tabby" for "tabby, tabby cat").
 
+        Args:
+            target: label or index.
+            loosely: take a part of a label too, where it is a part of one class's only: whole words
+                first, then any letters.
+
         Raises:
-            ValueError: no such label, several such labels, or an index out of range.
+            ValueError: no such label (the nearest are listed), several (they are listed), or an
+                index out of range.
         """
         if isinstance(target, str) and not target.lstrip("-").isdecimal():
-            return self._index_of_label(target)
+            return self._index_of_label(target, loosely)
         index, count = int(target), None if self.labels is None else len(self.labels)
         if index < 0 or (count is not None and index >= count):
             last = "" if count is None else f" and at most {count - 1}"
             raise ValueError(f"target {index} is out of range: it must be at least 0{last}")
         return index
 
-    def _index_of_label(self, label: str) -> int:
+    def _index_of_label(self, label: str, loosely: bool) -> int:
         if self.labels is None:
             raise ValueError(
                 f"target {label!r} is a label, but {self.name} does not name its classes; pass the "
@@ -106,16 +134,36 @@ class LoadedModel:
             )
         wanted = label.strip().casefold()
         names = [text.casefold() for text in self.labels]
-        found = [i for i, name in enumerate(names) if name == wanted]
-        found = found or [i for i, name in enumerate(names) if wanted in name.split(", ")]
+        found = _matching(wanted, names, loosely)
         if len(found) == 1:
             return found[0]
         if found:
-            raise ValueError(f"target {label!r} names classes {found}; pass the index you mean")
+            shown = "; ".join(f"{self.labels[i]} ({i})" for i in found[:SHOWN])
+            more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+            raise ValueError(
+                f"target {label!r} names {len(found)} classes: {shown}{more}; pass the whole label "
+                "or the index of the one you mean"
+            )
         single = [part for name in names for part in name.split(", ")]
         near = difflib.get_close_matches(wanted, single, n=3, cutoff=0.5)
         hint = f"nearest: {', '.join(near)}" if near else f"they start with {', '.join(names[:5])}"
         raise ValueError(f"target {label!r} is none of the {len(names)} labels; {hint}")
+
+
+def _matching(wanted: str, names: Sequence[str], loosely: bool) -> list[int]:
+    """The classes that a word means: by the closest kind of match that there is."""
+    whole = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
+    kinds: tuple[Callable[[str], bool], ...] = (
+        lambda name: name == wanted,
+        lambda name: wanted in name.split(", "),
+        lambda name: whole.search(name) is not None,
+        lambda name: wanted in name,
+    )
+    for fits in kinds[: 4 if loosely else 2] if wanted else ():
+        found = [i for i, name in enumerate(names) if fits(name)]
+        if found:
+            return found
+    return []
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,8 @@ IMAGES: dict[str, Rule] = {
 
 TOKENIZERS = frozenset(
     "AlbertTokenizer BertTokenizer BlipTokenizer CamembertTokenizer CLIPTokenizer "
-    "DistilBertTokenizer GemmaTokenizer PreTrainedTokenizer RobertaTokenizer Siglip2Tokenizer "
-    "SiglipTokenizer T5Tokenizer TokenizersBackend XLMRobertaTokenizer".split()
+    "DistilBertTokenizer GemmaTokenizer MPNetTokenizer PreTrainedTokenizer RobertaTokenizer "
+    "Siglip2Tokenizer SiglipTokenizer T5Tokenizer TokenizersBackend XLMRobertaTokenizer".split()
 )
 """What ``tokenizer_class`` may name, with or without ``Fast`` at the end."""
 

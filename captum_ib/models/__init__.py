@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from captum_ib.models.dual_encoder import TowerEmbedding as TowerEmbedding
     from captum_ib.models.dual_encoder import TowerView as TowerView
     from captum_ib.models.dual_encoder import ZeroShotClassifier as ZeroShotClassifier
+    from captum_ib.models.sentence import SentenceEncoder as SentenceEncoder
     from captum_ib.models.tower import Tower as Tower
 
 # Where each public name lives; a new name is one line here and one import above.
@@ -25,6 +26,7 @@ _HOMES = {
     "AnswerLogProbability": "captum_ib.models.answer",
     "DualEncoder": "captum_ib.models.dual_encoder",
     "TokenLayout": "captum_ib.layout",
+    "SentenceEncoder": "captum_ib.models.sentence",
     "Tower": "captum_ib.models.tower",
     "TowerEmbedding": "captum_ib.models.dual_encoder",
     "TowerView": "captum_ib.models.dual_encoder",

@@ -17,6 +17,7 @@ from captum_ib.models.clip import (
     metaclip2_towers,
 )
 from captum_ib.models.open_clip import open_clip_towers
+from captum_ib.models.sentence import sentence_towers
 from captum_ib.models.siglip import siglip2_towers, siglip_towers
 from captum_ib.models.tower import Tower
 from captum_ib.models.vision_text import vision_text_towers
@@ -33,6 +34,7 @@ FAMILIES: dict[str, Callable[[Any], list[Tower]]] = {
     "clap": clap_towers,
     "vision-text-dual-encoder": vision_text_towers,
     "open_clip": open_clip_towers,
+    "captum_ib": sentence_towers,
 }
 """Family → its towers. The key is transformers' ``config.model_type``, or the library's name."""
 

@@ -46,14 +46,14 @@ def test_layers_are_the_blocks_and_the_methods_own(pair, classifier):
     depth = len(classifier.module.blocks)
     assert {f"blocks.{i}" for i in range(depth)} <= set(classifier.layers)
     assert set(classifier.defaults["coiba"]) <= set(classifier.layers)
-    assert set(pair.first_layers) <= set(pair.layers) and "input" not in pair.layers
-    assert classifier.first_methods == ["coiba", "nib"] and pair.first_methods == ["m2ib", "nib"]
+    assert set(pair.defaults["com2ib"]) <= set(pair.layers) and "input" not in pair.layers
+    assert classifier.first_methods == ["coiba", "nib"] and pair.first_methods == ["com2ib", "nib"]
 
 
 def test_answers_grow_method_by_method(pair):
     answers = ask(pair)
     assert [len(one.results) for one in answers] == [0, 1, 2]
-    assert [one.waiting for one in answers] == [("m2ib", "nib"), ("nib",), ()]
+    assert [one.waiting for one in answers] == [("com2ib", "nib"), ("nib",), ()]
     assert answers[-1].subject.text == pair.examples[0].question
 
 
@@ -66,14 +66,15 @@ def test_whoever_stops_listening_holds_up_nobody(pair):
 
 
 def test_files_are_those_of_the_command_line(pair, tmp_path):
-    asked = question(pair, layers=pair.first_layers, beta=0.3, seed=3)
+    layers = [f"{tower}_model.encoder.layers.1" for tower in ("vision", "text")]
+    asked = question(pair, methods=("m2ib", "nib"), layers=tuple(layers), beta=0.3, seed=3)
     *_, done = answer(pair, asked)
     (tmp_path / "home").mkdir()
     results = Results(tmp_path / "home")
     token, files = results.add(done)
     asked.picture.save(tmp_path / "x.png")
     arguments = ["--model", "clip-scenes", "--image", tmp_path / "x.png", "--text", asked.asked]
-    arguments += ["--method", "m2ib", "nib", "--layer", *pair.first_layers]
+    arguments += ["--method", "m2ib", "nib", "--layer", *layers]
     arguments += ["--steps", 2, "--beta", 0.3, "--seed", 3, "--out", tmp_path / "out"]
     assert main(["explain", *map(str, arguments)]) == 0
     expected = sorted((tmp_path / "out").iterdir())
@@ -115,7 +116,10 @@ MISTAKES = [
     ({"steps": 1001}, "steps must lie in 1 to 1000, got 1001"),
     ({"seed": -1}, "the seed must be a whole number of at least 0"),
     ({"layers": ("nowhere", "there")}, "the model has no layer 'nowhere'"),
-    ({"methods": ("rise",), "steps": None, "layers": ("x",)}, "RISE explain the input"),
+    (
+        {"methods": ("rise",), "steps": None, "layers": ("x",)},
+        "rise explains the input",
+    ),
 ]
 
 

@@ -28,6 +28,11 @@ def done(pair):
     return last
 
 
+def with_image(result, image):
+    """The result with another map of its picture."""
+    return replace(result, maps=(image, *result.maps[1:]))
+
+
 def pictures(html: str) -> list[np.ndarray]:
     found = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data in found]
@@ -46,15 +51,16 @@ def test_the_overlay_is_that_of_the_library(done):
     seen, m2ib, _ = pictures(cards.answer_html(done))
     assert seen.shape == m2ib.shape == (448, 448, 3)
     pixels = done.subject.picture.numpy().transpose(1, 2, 0).repeat(8, 0).repeat(8, 1)
-    expected = overlay(pixels, done.results[0].image)
+    scale = Scale.of(done.results[0].image, False, unit="bits")
+    expected = overlay(pixels, done.results[0].image, scale=scale)
     assert np.abs(m2ib / 255 - expected).mean() < 0.02  # what JPEG leaves out
 
 
 def test_bars_state_limits_and_unit(done):
     html = cards.answer_html(done)
     for result in done.results:
-        scale = Scale.of(result.image, result.row.signed)
         unit = {"m2ib": "bits", "nib": "cosine"}[result.row.name]
+        scale = Scale.of(result.image, result.row.signed, unit=unit)
         middle = amount((scale.low + scale.high) / 2, unit)
         low, high = amount(scale.low), amount(scale.high)
         assert f"<span>{low}</span><span>{middle}</span><span>{high}</span>" in html
@@ -83,7 +89,9 @@ class _Tags(HTMLParser):
 
 
 def test_words_and_names_from_outside_are_data(done):
-    subject = replace(done.subject, text=HOSTILE, tokens=(HOSTILE,) * len(done.subject.tokens))
+    (words,) = done.subject.words
+    words = replace(words, text=HOSTILE, tokens=(HOSTILE,) * len(words.tokens))
+    subject = replace(done.subject, words=(words,))
     html = cards.answer_html(replace(done, subject=subject), "t", [f"{HOSTILE}-compare.png"])
     html += cards.preview_html(Image.new("RGB", (9, 9)), HOSTILE)
     html += cards.error_html(ValueError(HOSTILE)) + cards.note_html(HOSTILE)
@@ -98,13 +106,13 @@ def test_errors_are_one_sentence():
 
 
 def test_a_map_of_zeros_is_drawn(done):
-    empty = replace(done.results[0], image=torch.zeros(1, 1, 7, 7))
+    empty = with_image(done.results[0], torch.zeros(1, 1, 7, 7))
     html = cards.answer_html(replace(done, results=(empty,)))
     assert "<span>0</span><span>0.5 bits</span><span>1</span>" in html
     assert '<div class="ib-note" role="note">0 everywhere</div>' in html
 
 
 def test_a_collapsed_map_is_said_in_words(done):
-    lost = replace(done.results[0], image=torch.eye(7)[None, None] / 4)
+    lost = with_image(done.results[0], torch.eye(7)[None, None] / 4)
     html = cards.answer_html(replace(done, results=(lost,)))
     assert '<div class="ib-note" role="note">collapsed: at most 0.25 bits</div>' in html

@@ -33,7 +33,7 @@ PICTURES = torch.rand(3, 3, 16, 16)
             torch.rand(3, 3, 17, 16),
             ValueError,
             r"^forward_func failed on \(float32 \(3, 3, 17, 16\) on cpu\): AssertionError: .*17.*"
-            "check shapes and types",
+            "takes pictures of 16 × 16, given 17 × 16: resize them",
         ),
         (
             PICTURES.double(),

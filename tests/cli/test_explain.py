@@ -18,7 +18,10 @@ import captum_ib
 from captum_ib.cli import main
 from captum_ib.explaining import results
 from captum_ib.explaining.pictures import read_image
+from captum_ib.explaining.summary import readable
 from captum_ib.loading.load import load
+from captum_ib.presets import preset_of
+from captum_ib.visualization import CONTROLS, Style
 
 TEXT = "a red circle"
 
@@ -64,19 +67,26 @@ def test_a_pair_and_two_methods(clip_folder, image, out, methods, capsys):
         *(f"x-{m}.{e}" for m in ("m2ib", "nib") for e in ("json", "npz", "png")),
     ]
     assert names(out) == sorted(files)
-    assert capsys.readouterr().out.split() == [str(out / name) for name in sorted(files)]
-
     loaded, pixels = inputs_of(clip_folder, image)
     ids, mask = loaded.tokenizer([TEXT])
     dual = captum_ib.DualEncoder.from_model(loaded.model)
+    cosine = dual(pixels, ids, mask).item()
     expected = {
-        "m2ib": captum_ib.M2IB(dual).attribute(
-            (pixels, ids), additional_forward_args=mask, n_steps=2, beta=0.5, seed=3
+        "m2ib": captum_ib.M2IB(dual, "auto").attribute(
+            (pixels, ids),
+            additional_forward_args=mask,
+            **{**preset_of("m2ib").settings, "n_steps": 2, "beta": 0.5, "seed": 3},
         ),
-        "nib": captum_ib.NIB(dual).attribute(
+        "nib": captum_ib.NIB(dual, "auto").attribute(
             (pixels, ids), additional_forward_args=mask, n_steps=2
         ),
     }
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"{image}: “{TEXT}”, cosine {cosine:.3f}"
+    total = float(expected["m2ib"][0].sum() + expected["m2ib"][1].sum())
+    assert said[1].startswith(f"  M2IB: {readable(total)} bits (")
+    assert "at vision_model.encoder.layers.1; text_model.encoder.layers.1, " in said[1]
+    assert said[2].startswith("  NIB: ") and said[3] == f"  open {out / 'x-compare.png'}"
     for name, (image_map, words) in expected.items():
         arrays, record = read(out, f"x-{name}")
         assert np.array_equal(arrays["image_attribution"], image_map.detach().numpy())
@@ -84,20 +94,21 @@ def test_a_pair_and_two_methods(clip_folder, image, out, methods, capsys):
         assert arrays["tokens"].tolist() == ["<bos>", "a", "red", "circle", "<eos>"]
         assert np.array_equal(arrays["image"], loaded.picture(pixels[0]).numpy())
         assert record["method"] == name and record["text"] == TEXT and record["seed"] == 3
-        assert record["cosine"] == pytest.approx(dual(pixels, ids, mask).item(), abs=1e-6)
+        assert record["cosine"] == pytest.approx(cosine, abs=1e-6)
         assert record["settings"]["n_steps"] == 2
     assert read(out, "x-m2ib")[1]["settings"]["beta"] == 0.5
     assert "beta" not in read(out, "x-nib")[1]["settings"]
     assert read(out, "x-m2ib")[1]["layers"] == [
-        "vision_model.encoder.layers.3",
-        "text_model.encoder.layers.3",
+        "vision_model.encoder.layers.1",
+        "text_model.encoder.layers.1",
     ]
 
 
 def test_settings_in_the_record_are_complete(vit_folder, image, out):
     assert (
-        explain(out, "--model", vit_folder, "--image", image, "--method", "iba", "--steps", 1) == 0
-    )
+        explain(out, "--model", vit_folder, "--image", image, "--method", "iba", "--steps", 1,
+                "--preset", "paper") == 0
+    )  # fmt: skip
     _, record = read(out, "x-iba")
     assert record["settings"]["n_steps"] == 1  # given
     assert record["settings"]["beta"] == 10.0  # the class's default: Schulz et al.
@@ -117,7 +128,7 @@ def test_two_pictures_of_the_same_name_and_a_target_each(vit_folder, image, out,
     for path, stem, target in ((image, "x-nib", 2), (other, "x-2-nib", 0)):
         arrays, record = read(out, stem)
         loaded, pixels = inputs_of(vit_folder, path)
-        expected = captum_ib.NIB(loaded.model).attribute(pixels, target=target)
+        expected = captum_ib.NIB(loaded.model, "auto").attribute(pixels, target=target)
         assert np.array_equal(arrays["image_attribution"], expected.detach().numpy())
         assert record["target"] == target and record["label"] == loaded.labels[target]
         probability = loaded.model(pixels).softmax(1)[0, target].item()
@@ -131,10 +142,60 @@ def test_the_default_is_the_likeliest_class_and_coiba(vit_folder, image, out):
     assert record["target"] == int(loaded.model(pixels).argmax())
 
 
-def test_the_default_of_pairs_is_m2ib(clip_folder, image, out):
+def test_the_default_of_pairs_is_com2ib(clip_folder, image, out):
     arguments = ["--model", clip_folder, "--image", image, "--text", TEXT, "--samples", 2]
     assert explain(out, *arguments) == 0
-    assert read(out, "x-m2ib")[1]["settings"]["n_samples"] == 2
+    assert read(out, "x-com2ib")[1]["settings"]["n_samples"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "layer"),
+    [
+        ([], "blocks.1"),
+        (["--preset", "paper"], "blocks.2"),
+        (["--layer", "paper"], "blocks.2"),
+        (["--preset", "paper", "--layer", "auto"], "blocks.1"),
+    ],
+)
+def test_presets_and_words_for_layers(vit_folder, image, out, words, layer):
+    arguments = ["--model", vit_folder, "--image", image, "--method", "iba", "--steps", 1]
+    assert explain(out, *arguments, *words) == 0
+    assert read(out, "x-iba")[1]["layers"] == [layer]
+
+
+def test_the_look_of_figures(vit_folder, image, out, tmp_path):
+    arguments = ["--model", vit_folder, "--image", image, "--method", "nib", "--target", 1]
+    look = ["--opacity", 0.4, "--cmap", "PuOr_r", "--grey", "--contours", 3, "--what-remains"]
+    assert explain(out, *arguments, *look) == 0
+    style = Style(opacity=0.4, cmap="PuOr_r", grey=True, contours=3, masked=True)
+    found = captum_ib.explain(str(vit_folder), image, method="nib", target=1)
+    found.save(tmp_path / "python", style=style)
+    assert (out / "x-nib.png").read_bytes() == (tmp_path / "python" / "x-nib.png").read_bytes()
+
+
+def test_the_look_is_said_by_all_controls(capsys):
+    assert main(["explain", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert [one.flag for one in CONTROLS if one.flag not in said] == []
+
+
+def test_a_folder_and_a_pattern_are_their_pictures(vit_folder, image, out, tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("b.PNG", "a.png"):
+        (folder / name).write_bytes(Path(image).read_bytes())
+    (folder / "notes.txt").write_text("no picture")
+    arguments = ["--model", vit_folder, "--method", "nib", "--steps", 2, "--target", 1, "--image"]
+    assert explain(out, *arguments, folder) == 0
+    said = capsys.readouterr()
+    assert [line for line in said.out.splitlines() if line.startswith("  open")] == [
+        f"  open {out / name}" for name in ("a-nib.png", "b-nib.png")
+    ]
+    done = [line.rpartition(": ")[0] for line in said.err.splitlines()]
+    assert done == ["", "[1/2] NIB, a", "[2/2] NIB, b"]
+    assert said.err.splitlines()[0] == f"loading {vit_folder} …"
+    assert explain(tmp_path / "other", *arguments, folder / "a*") == 0
+    assert len(names(tmp_path / "other")) == 3
 
 
 def test_layers_by_name(vit_folder, image, out):
@@ -227,8 +288,11 @@ def test_all_methods_on_a_classifier_of_transformers(classifier_folders, image, 
     assert explain(out, *arguments, "--steps", 2, "--samples", 2) == 0
     # Captum's Grad-CAM wants channels before positions, which a ViT's blocks have not (and, in
     # transformers 4, a layer that returns a tensor): it alone is left out.
-    error = capsys.readouterr().err
-    assert error.startswith("captum-ib: without gradcam: ") and error.count("\n") == 1
+    error = capsys.readouterr().err.splitlines()
+    (left_out,) = [line for line in error if line.startswith("captum-ib: ")]
+    assert left_out.startswith("captum-ib: without gradcam: ")
+    count = len(captum_ib.methods.for_kind("classifier"))
+    assert len(error) == count + 1 and error[-1].startswith(f"[{count}/{count}] FastIG")
     shapes = {
         path.stem.removeprefix("x-"): read(out, path.stem)[0]["image_attribution"].shape
         for path in out.glob("*.npz")
@@ -275,19 +339,20 @@ def test_the_same_seed_gives_the_same_arrays(image, tmp_path):
     for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
         torch.rand(1)  # the global generator must not matter
         assert explain(tmp_path / folder, *arguments, "--seed", seed) == 0
-    first, same, other = (read(tmp_path / f, "x-m2ib")[0]["image_attribution"] for f in "abc")
+    first, same, other = (read(tmp_path / f, "x-com2ib")[0]["image_attribution"] for f in "abc")
     assert np.array_equal(first, same) and not np.array_equal(first, other)
 
 
 def refused(capsys, out, *arguments) -> str:
-    """The one line that these arguments get; nothing may be written."""
+    """The last line that these arguments get; nothing may be written."""
     code = explain(out, *arguments)
     output = capsys.readouterr()
-    assert code == 2 and output.out == "" and output.err.count("\n") == 1
-    assert output.err.startswith("captum-ib: error: ")
+    *progress, error = output.err.splitlines()
+    assert code == 2 and output.out == "" and error.startswith("captum-ib: error: ")
+    assert progress[0].startswith("loading ") and all(line[0] == "[" for line in progress[1:])
     assert not out.exists()
     assert not list(out.parent.glob(".captum-ib-*"))
-    return output.err
+    return error
 
 
 PAIR = "--model CLIP --image IMAGE --text TEXT "
@@ -298,7 +363,9 @@ CLASS = "--model VIT --image IMAGE "
     ("arguments", "message"),
     [
         ("--model CLIP --image no.png --text TEXT", "image no.png does not exist"),
-        ("--model CLIP --image . --text TEXT", "image . does not exist or is not a file"),
+        ("--model CLIP --image FOLDERS --text TEXT", "folders holds no picture"),
+        ("--model CLIP --image no*.png --text TEXT", "no file is named as no*.png says"),
+        ("--model CLIP --text TEXT TEXT", "explains pictures: pass --image"),
         ("--model CLIP --image BROKEN --text TEXT", "can't be read"),
         ("--model CLIP --image TRUNCATED --text TEXT", "can't be read"),
         ("--model CLIP --image IMAGE --text EMPTY", "--text is empty"),
@@ -307,7 +374,7 @@ CLASS = "--model VIT --image IMAGE "
         (PAIR + "--method coiba", "coiba can't explain an image-text model"),
         (PAIR + "--method m2iv", "unknown method 'm2iv'; nearest: m2ib"),
         (PAIR + "--layer nothing else", "the model has no layer 'nothing'"),
-        (PAIR + "--layer vision_model.encoder.layers.1", "needs two layers"),
+        (PAIR + "--layer vision_model.encoder.layers.1", "needs two layers or more, some of each"),
         (PAIR + "--text more and more", "4 values of --text for 1 image(s)"),
         (PAIR + "--method nib --beta 1", "beta means nothing to nib"),
         (PAIR + "--device no-such-device", "device 'no-such-device' can't be used"),
@@ -325,6 +392,10 @@ CLASS = "--model VIT --image IMAGE "
             "gradcam takes one layer, given 2",
         ),
         (CLASS + "--method gradcam", "gradcam gives no map over the image at blocks.3"),
+        (CLASS + "--method gradcam", "--method layergradcam is Grad-CAM for layers of every kind"),
+        (CLASS + "--opacity 2", "opacity must lie in [0, 1], given 2"),
+        (CLASS + "--cmap viridiss", "no colour map 'viridiss'; nearest: viridis"),
+        (CLASS + "--preset best", "unknown preset 'best', expected one of"),
         (CLASS + "--method coiba --layer blocks.9", "the model has no layer 'blocks.9'; nearest"),
         ("--model no-such-model --image IMAGE", "unknown model 'no-such-model'"),
         ("--model timm:vit_tiny_patch16_224 --image IMAGE", "is not on disk"),
@@ -334,6 +405,7 @@ CLASS = "--model VIT --image IMAGE "
 )
 def test_mistakes(clip_folder, vit_folder, image, tmp_path, capsys, arguments, message):
     (tmp_path / "broken.png").write_text("no picture")
+    (tmp_path / "folders" / "inside").mkdir(parents=True)
     (tmp_path / "truncated.png").write_bytes(Path(image).read_bytes()[:200])
     values = {
         "CLIP": clip_folder,
@@ -344,6 +416,7 @@ def test_mistakes(clip_folder, vit_folder, image, tmp_path, capsys, arguments, m
         "BROKEN": tmp_path / "broken.png",
         "TRUNCATED": tmp_path / "truncated.png",
         "FOLDER": tmp_path,
+        "FOLDERS": tmp_path / "folders",
     }
     given = [values.get(argument, argument) for argument in arguments.split()]
     assert message in refused(capsys, tmp_path / "new" / "out", *given)
@@ -376,7 +449,7 @@ def test_an_interrupt_leaves_nothing(vit_folder, image, out, capsys, monkeypatch
 
     monkeypatch.setattr(results, "compare", interrupt)
     assert explain(out, "--model", vit_folder, "--image", image, "--method", "nib") == 130
-    assert capsys.readouterr().err == "captum-ib: interrupted, nothing was written\n"
+    assert capsys.readouterr().err.endswith("captum-ib: interrupted, nothing was written\n")
     assert not out.exists()
 
 
@@ -409,8 +482,8 @@ def test_as_a_process(image, tmp_path):
     command[command.index(image)] = "missing.png"
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    expected = "captum-ib: error: image missing.png does not exist or is not a file\n"
-    assert done.stderr == expected
+    expected = "captum-ib: error: image missing.png does not exist or is not a file"
+    assert done.stderr.splitlines() == ["loading clip-scenes …", expected]
 
 
 def test_a_file_name_that_is_no_utf_8_keeps_its_result(tmp_path, vit_folder, image, out, capsys):

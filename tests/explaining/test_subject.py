@@ -15,6 +15,7 @@ def loaded(model):
     return SimpleNamespace(
         model=model.eval(),
         kind="classifier",
+        texts=False,
         labels=None,
         preprocess=lambda picture: picture,
         picture=lambda pixels: pixels,
@@ -30,9 +31,9 @@ class Squeezed(nn.Sequential):
 def test_one_logit_has_the_probability_of_its_sigmoid(kind):
     torch.manual_seed(0)
     model = kind(nn.Flatten(), nn.Linear(48, 1))
-    pixels = torch.rand(3, 4, 4)
+    pixels = torch.rand(1, 3, 4, 4)
     subject = make_subject(loaded(model), pixels, None, torch.device("cpu"), torch.float32)
-    z = model(pixels[None]).reshape(()).item()
+    z = model(pixels).reshape(()).item()
     expected = torch.sigmoid(torch.tensor(z)).item()
     assert subject.target == 0
     assert subject.score == pytest.approx(expected)

@@ -63,13 +63,43 @@ def test_class_by_index_or_label(target, index):
         (None, -1, "target -1 is out of range: it must be at least 0$"),
         (["cat", "dog"], "catt", "'catt' is none of the 2 labels; nearest: cat"),
         (["cat", "dog"], "zzz", "they start with cat, dog"),
-        (["crane", "crane"], "crane", r"'crane' names classes \[0, 1\]; pass the index"),
+        (["crane", "crane"], "crane", r"'crane' names 2 classes: crane \(0\); crane \(1\); pass"),
         (None, "cat", "test does not name its classes; pass the index"),
     ],
 )
 def test_no_such_class(labels, target, message):
     with pytest.raises(ValueError, match=message):
         model(labels).class_index(target)
+
+
+TABBY = ["tabby, tabby cat", "tiger cat", "catamaran", "goldfish"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "target", "index"),
+    [
+        (TABBY, "tabby cat", 0),
+        (TABBY, "tabby", 0),
+        (TABBY, "tiger", 1),  # a whole word of one label
+        (TABBY, "gold", 3),  # letters of one label
+        (TABBY, "catam", 2),
+    ],
+)
+def test_a_class_by_a_part_of_its_label(labels, target, index):
+    assert model(labels).class_index(target, loosely=True) == index
+
+
+def test_a_part_of_several_labels_lists_them():
+    listed = r"'cat' names 2 classes: tabby, tabby cat \(0\); tiger cat \(1\); pass the whole"
+    with pytest.raises(ValueError, match=listed):  # whole words come before letters: no catamaran
+        model(TABBY).class_index("cat", loosely=True)
+    with pytest.raises(ValueError, match="'goldfisch' is none of the 4 labels; nearest: goldfish"):
+        model(TABBY).class_index("goldfisch", loosely=True)
+    with pytest.raises(ValueError, match="'gold' is none of the 4 labels"):
+        model(TABBY).class_index("gold")  # a table of data means what it says
+    many = [f"cat {i}" for i in range(20)]
+    with pytest.raises(ValueError, match=r"names 20 classes: .*cat 11 \(11\); and 8 more; pass"):
+        model(many).class_index("cat", loosely=True)
 
 
 def test_triple():

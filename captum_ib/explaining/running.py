@@ -1,0 +1,332 @@
+"""Run a method on a subject: what the shell, the page and ``captum_ib.explain`` all do."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from captum_ib.collapse import Collapse, collapses_of
+from captum_ib.explaining.choices import Choice
+from captum_ib.explaining.subject import Subject
+from captum_ib.forward import output_tensor
+from captum_ib.hooks import check_stop
+from captum_ib.methods import MethodSpec
+from captum_ib.models.dual_encoder import DualEncoder
+from captum_ib.models.layers import blocks, resolve_layer
+
+Layers = str | Sequence[str]
+"""Names of layers; none for the method's default; or ``"auto"`` or ``"paper"``."""
+
+
+RETRIES = 3
+"""How often another β is tried for a map that collapses."""
+_FACTORS: dict[str | None, float] = {None: 1.0, "nothing": 0.1, "everything": 10.0}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a method says about a subject.
+
+    Attributes:
+        row: the method.
+        maps: one per input, on the CPU: ``(1, 1, h, w)`` for a picture, ``(T,)`` for a text, in
+            the method's unit.
+        layers: names of the layers it looked at.
+        settings: all settings, given and default.
+        seconds: that it took.
+        method: the method itself, as it was used.
+        given: the keywords of ``attribute`` that were used.
+        collapses: per map in bits why it shows nothing, if it does; begin, end and padding of a
+            text don't count.
+        tried: β (of a pair, for each input) at which a map collapsed, before the one that was used.
+    """
+
+    row: MethodSpec
+    maps: tuple[Tensor, ...]
+    layers: tuple[str, ...]
+    settings: Mapping[str, Any]
+    seconds: float = 0.0
+    method: Any = field(default=None, repr=False, compare=False)
+    given: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    collapses: tuple[Collapse | None, ...] = ()
+    tried: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def betas(self) -> tuple[float, ...]:
+        """β for each map."""
+        beta = self.settings["beta"]
+        return tuple(beta) if isinstance(beta, (list, tuple)) else (beta,) * len(self.maps)
+
+    @property
+    def image(self) -> Tensor | None:
+        """The picture's map, ``(1, 1, h, w)``; ``None`` for two texts."""
+        return next((one for one in self.maps if one.ndim == 4), None)
+
+    @property
+    def texts(self) -> tuple[Tensor, ...]:
+        """The texts' maps, ``(T,)`` each."""
+        return tuple(one for one in self.maps if one.ndim == 1)
+
+    @property
+    def text(self) -> Tensor | None:
+        """The map of the caption, or of the second text; ``None`` for a classifier."""
+        return self.texts[-1] if self.texts else None
+
+    @property
+    def bits(self) -> tuple[float, ...] | None:
+        """Bits in each map, summed; ``None`` for methods with another unit."""
+        if self.row.unit != "bits":
+            return None
+        return tuple(float(one.double().sum()) for one in self.maps)
+
+    def record(self) -> dict[str, Any]:
+        """Method, layers and settings."""
+        return {
+            "method": self.row.name,
+            "class": self.row.cls_path,
+            "paper": self.row.paper,
+            "unit": self.row.unit,
+            "signed": self.row.signed,
+            "layers": list(self.layers),
+            "settings": dict(self.settings),
+        }
+
+
+def explain_choice(subject: Subject, choice: Choice, *, show_progress: bool = True) -> Finding:
+    """Run a method as it was chosen; where β is free and the map collapses, with another β.
+
+    A map that keeps nothing is tried again with a tenth of β, one that keeps everything with ten
+    times β, :data:`RETRIES` times at most; of a pair only that input's. If none selects, the first
+    is given.
+
+    Raises:
+        TypeError, ValueError: as in :func:`explain_subject`.
+    """
+    run = partial(explain_subject, subject, choice.row, choice.layers, show_progress=show_progress)
+    first = found = run(choice.settings)
+    tried: tuple[tuple[float, ...], ...] = ()
+    while choice.free and any(found.collapses) and len(tried) < RETRIES:
+        tried = (*tried, found.betas)
+        parts = zip(found.betas, found.collapses, strict=True)
+        betas = tuple(beta * _FACTORS[one.kind if one is not None else None] for beta, one in parts)
+        found = run({**choice.settings, "beta": betas[0] if len(betas) == 1 else betas})
+    return first if any(found.collapses) else replace(found, tried=tried)
+
+
+def explain_subject(
+    subject: Subject,
+    row: MethodSpec,
+    layers: Layers,
+    settings: Mapping[str, Any],
+    *,
+    show_progress: bool = True,
+) -> Finding:
+    """Run a method.
+
+    Args:
+        subject: what is to be explained.
+        row: the method.
+        layers: names of layers, none for the method's default, or ``"auto"`` or ``"paper"``.
+        settings: keywords of its ``attribute``.
+        show_progress: show a progress bar, if stderr is a terminal.
+
+    Raises:
+        TypeError: a keyword that its ``attribute`` does not have.
+        ValueError: a layer that is not there, does not fit the method, or gives no map.
+    """
+    start = time.perf_counter()
+    method, names = build_method(subject.model, row, layers)
+    parameters = inspect.signature(method.attribute).parameters
+    _require_known(row, settings, parameters)
+    keywords, shown = dict(settings), show_progress and sys.stderr.isatty()
+    if "show_progress" in parameters:
+        keywords["show_progress"] = shown
+    with _passes(subject.model, row, keywords, shown and "show_progress" not in parameters):
+        maps = _maps(method, subject, row, keywords)
+    if subject.picture is not None and (maps[0].ndim != 4 or maps[0].shape[1] != 1):
+        raise ValueError(_no_map(row, names, maps[0]))
+    kept = {key: _plain(value) for key, value in {**_defaults(parameters), **keywords}.items()}
+    kept.pop("show_progress", None)
+    seconds = time.perf_counter() - start
+    collapses = _collapses(subject, row, maps)
+    return Finding(row, maps, tuple(names), kept, seconds, method, dict(settings), collapses)
+
+
+def _collapses(
+    subject: Subject, row: MethodSpec, maps: Sequence[Tensor]
+) -> tuple[Collapse | None, ...]:
+    if row.unit != "bits":
+        return ()
+    words = [None] * (len(maps) - len(subject.words)) + list(subject.words)
+    counted = [
+        one if text is None or not text.shown else one[None, text.shown]
+        for one, text in zip(maps, words, strict=True)
+    ]
+    return tuple(collapses_of(one.reshape(1, -1))[0] for one in counted)
+
+
+def _maps(
+    method: Any, subject: Subject, row: MethodSpec, keywords: Mapping[str, Any]
+) -> tuple[Tensor, ...]:
+    """One map per input, without the axis of samples for texts, on the CPU."""
+    if subject.words:
+        found = method.attribute(subject.inputs, additional_forward_args=subject.masks, **keywords)
+    else:
+        # Captum's input methods would set this themselves, with a warning.
+        pixels = subject.pixel_values.clone().requires_grad_(row.layers == "none")
+        attributed = method.attribute(pixels, target=subject.target, **keywords)
+        whole = row.layers == "none"
+        found = (attributed.sum(dim=1, keepdim=True) if whole else attributed,)
+    maps = [one.detach().float().cpu() for one in found]
+    return tuple(one[0] if one.ndim == 2 and subject.words else one for one in maps)
+
+
+def _no_map(row: MethodSpec, names: Sequence[str], found: Tensor) -> str:
+    mend = "choose another layer"
+    if row.cls_path == "captum.attr:LayerGradCam":
+        mend = (
+            "this is Captum's own Grad-CAM, for feature maps (N, C, h, w) only; --method "
+            "layergradcam is Grad-CAM for layers of every kind"
+        )
+    return (
+        f"{row.name} gives no map over the image at {', '.join(names)} (shape "
+        f"{tuple(found.shape)}); {mend}"
+    )
+
+
+def build_method(model: nn.Module, row: MethodSpec, layers: Layers = ()) -> tuple[Any, list[str]]:
+    """The method on a model, and the names of its layers.
+
+    Args:
+        model: a classifier, or a ``DualEncoder``.
+        row: the method.
+        layers: names of layers, none for the method's default, or ``"auto"`` or ``"paper"``.
+
+    Raises:
+        ValueError: a layer that is not there, or does not fit the method.
+    """
+    forward = Logits(model) if row.cls_path.startswith("captum.") else model
+    names = [] if isinstance(layers, str) else list(layers)
+    if row.layers == "none":
+        if names:
+            raise ValueError(f"{row.name} explains the input and takes no layer")
+        return row.cls(forward), ["input"]
+    if row.layers == "one":
+        if len(names) > 1:
+            raise ValueError(f"{row.name} takes one layer, given {len(names)}")
+        name, module = resolve_layer(model, names[0]) if names else blocks(model)[-1]
+        return row.cls(forward, module), [name]
+    method = row.cls(model, _layers_for(model, row, layers))
+    return method, [name for name, _ in method.layers]
+
+
+def _layers_for(model: nn.Module, row: MethodSpec, layers: Layers) -> Any:
+    """The constructor's argument for what was asked."""
+    if isinstance(layers, str):  # comparators have one default each
+        return layers if row.cls_path.startswith("captum_ib.attr.") else None
+    if not layers or not isinstance(model, DualEncoder):
+        return list(layers) or None
+    groups = _by_tower(model, layers)
+    if row.name == "com2ib":
+        return groups
+    ones = [group[0] for group in groups if len(group) == 1]
+    return ones if len(ones) == 2 else list(layers)
+
+
+def _by_tower(dual: DualEncoder, layers: Sequence[str]) -> list[list[str]]:
+    """The named layers of each tower; two texts may share one encoder.
+
+    Raises:
+        ValueError: a name that is not there, or a tower that got none.
+    """
+    named = [(name, resolve_layer(dual.model, name)[1]) for name in layers]
+    groups: list[list[str]] = []
+    for modality in dual.modalities[:2]:
+        inside = set(dual.tower(modality).modules())
+        groups.append([name for name, module in named if module in inside])
+        if not groups[-1]:
+            raise ValueError(
+                f"a dual encoder needs two layers or more, some of each tower; none of "
+                f"{', '.join(layers)} lies in the {modality} tower (`captum-ib layers` lists them)"
+            )
+    return groups
+
+
+class Logits:
+    """A forward function for Captum's own methods: a tensor of logits, and a look whether to stop.
+
+    Args:
+        model: a classifier; its output may be a ``ModelOutput``, which Captum does not take.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Logits ``(N, classes)``."""
+        check_stop()  # Captum's methods don't look between their steps
+        return output_tensor(self.model(pixels), len(pixels))
+
+
+@contextmanager
+def _passes(
+    model: nn.Module, row: MethodSpec, keywords: Mapping[str, Any], show: bool
+) -> Iterator[None]:
+    """A bar that counts the inputs that pass through the model, for methods without a bar."""
+    if not show:
+        yield
+        return
+    parts = [model]
+    if isinstance(model, DualEncoder):
+        parts = [model.tower(name).module for name in model.modalities[:2]]
+    total = keywords.get("n_steps", 50) if row.name == "ig" else None
+    with ExitStack() as stack:
+        bar = stack.enter_context(tqdm(total=total, desc=row.shown, unit="pass"))
+        for part in parts:
+            stack.callback(part.register_forward_hook(partial(_count, bar)).remove)
+        yield
+
+
+def _count(bar: Any, module: nn.Module, args: Any, output: Any) -> None:
+    """A forward hook: the samples of a pass; it returns nothing, so the output stays."""
+    bar.update(len(output) if isinstance(output, Tensor) and output.ndim else 1)
+
+
+_INPUTS = ("self", "inputs", "baselines", "target", "additional_forward_args")
+
+
+def _require_known(
+    row: MethodSpec, settings: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]
+) -> None:
+    known = [name for name in parameters if name not in _INPUTS]
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise TypeError(
+            f"{row.name} has no setting {', '.join(unknown)}; it has {', '.join(known)}"
+        )
+
+
+def _defaults(parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    return {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if name not in _INPUTS and parameter.default is not inspect.Parameter.empty
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold; functions and classes by their name."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return getattr(value, "__name__", str(value))

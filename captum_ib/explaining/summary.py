@@ -1,0 +1,80 @@
+"""What was found, in a few lines of text: the shell prints them, and an explanation shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from captum_ib.explaining.running import Finding
+from captum_ib.explaining.subject import Subject
+
+
+def question_line(subject: Subject) -> str:
+    """The prediction in words.
+
+    >>> import torch
+    >>> question_line(Subject(torch.nn.Identity(), (), "", 0.401, target=281, label="tabby"))
+    'tabby (class 281), probability 40.1 %'
+    """
+    if subject.words:
+        texts = " and ".join(f"“{words.text}”" for words in subject.words)
+        return f"{texts}, cosine {subject.score:.3f}"
+    name = f"class {subject.target}"
+    if subject.label is not None:
+        name = f"{subject.label} ({name})"
+    return f"{name}, probability {100 * subject.score:.1f} %"
+
+
+def amount(finding: Finding) -> str:
+    """How much there is in a map: its bits, by part for a pair; else the range of its values."""
+    if finding.bits is None:
+        low = min(float(one.min()) for one in finding.maps)
+        high = max(float(one.max()) for one in finding.maps)
+        return f"{low:.3g} to {high:.3g} {finding.row.unit}"
+    total = f"{readable(sum(finding.bits))} bits"
+    parts = " + ".join(readable(bits) for bits in finding.bits)
+    return total if len(finding.bits) == 1 else f"{total} ({parts})"
+
+
+def readable(number: float) -> str:
+    """Three digits, thousands as "k".
+
+    >>> readable(0.2571), readable(243.4), readable(6812.0)
+    ('0.257', '243', '6.81 k')
+    """
+    return f"{number / 1000:.3g} k" if abs(number) >= 999.5 else f"{number:.3g}"
+
+
+def where(layers: Sequence[str]) -> str:
+    """Names of layers, the middle of a long run left out.
+
+    >>> where(["blocks.4.norm1", "blocks.5.norm1", "blocks.6.norm1"])
+    'blocks.4.norm1 … blocks.6.norm1 (3 layers)'
+    >>> where(["vision.0", "text.0", "text.1"])
+    'vision.0; text.0, text.1'
+    """
+    once = dict.fromkeys(layers)  # two texts share theirs
+    runs = [list(run) for _, run in groupby(once, lambda name: name.partition(".")[0])]
+    return "; ".join(
+        ", ".join(run) if len(run) <= 2 else f"{run[0]} … {run[-1]} ({len(run)} layers)"
+        for run in runs
+    )
+
+
+def finding_line(finding: Finding) -> str:
+    """Method, amount, layers and time."""
+    line = (
+        f"{finding.row.shown}: {amount(finding)} at {where(finding.layers)}, "
+        f"{finding.seconds:.1f} s"
+    )
+    if finding.tried:
+        before = ", ".join(map(_said, finding.tried))
+        line += f" (β {_said(finding.betas)}: at {before} it showed nothing)"
+    for collapse in filter(None, finding.collapses):
+        line += f"; {collapse}, so the map shows no selection: {collapse.mend}"
+    return line
+
+
+def _said(betas: Sequence[float]) -> str:
+    """One β, or those of both inputs."""
+    return " and ".join(dict.fromkeys(f"{beta:.3g}" for beta in betas))

@@ -1,0 +1,163 @@
+"""Mistakes that would pass silently get a word, and what is right gets none."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from captum_ib import IBA, M2IB, AttentionRollout, CoIBA, DualEncoder, InputWarning, LayerGradCAM
+from captum_ib.forward.mistakes import padding_in
+from captum_ib.zoo import load
+
+FEW = {"n_steps": 1, "n_samples": 2}
+
+
+class Small(nn.Module):
+    """A classifier of pictures of 8 × 8 pixels, normalised as its configuration says."""
+
+    pretrained_cfg: ClassVar = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+
+    def __init__(self, dropout=0.0):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3)
+        self.drop = nn.Dropout(dropout)
+        self.head = nn.Linear(4 * 6 * 6, 5)
+
+    def forward(self, x):
+        return self.head(self.drop(self.layer(x).relu()).flatten(1))
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return Small().eval()
+
+
+def ramp():
+    """A picture in [0, 1] whose neighbours are alike."""
+    return torch.linspace(0, 1, 8).expand(1, 3, 8, 8).clone()
+
+
+def explain(model, inputs, **options):
+    return IBA(model, "layer").attribute(inputs, target=1, seed=0, **FEW, **options)
+
+
+@pytest.mark.parametrize(("dropout", "warns"), [(0.2, True), (0.0, False)])
+def test_a_model_in_training_mode(dropout, warns):
+    torch.manual_seed(0)
+    model, inputs = Small(dropout).train(), torch.randn(1, 3, 8, 8)
+    if warns:
+        with pytest.warns(InputWarning, match="training mode, in which its Dropout answers other"):
+            found = explain(model, inputs)
+    else:
+        found = explain(model, inputs)
+    assert torch.equal(found, explain(model.eval(), inputs))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (
+            ramp(),
+            r"0 to 1 look like a picture before normalisation: .* mean \(0.5, .*, std \(0.25",
+        ),
+        (255 * ramp(), "from 0 to 255 look like bytes: divide by 255, then normalise"),
+    ],
+)
+def test_pixels_that_are_not_normalised(model, pixels, message):
+    with pytest.warns(InputWarning, match=message) as caught:
+        explain(model, pixels)
+    assert caught[0].filename == __file__
+
+
+def test_pixels_that_are_right_or_of_which_nothing_is_known(model):
+    explain(model, (ramp() - 0.5) / 0.25)
+    explain(model, torch.rand(1, 3, 8, 8))  # noise is no picture
+    explain(model, torch.full((1, 3, 8, 8), 0.5))
+    plain = nn.Sequential(*model.children())[:1].append(nn.Flatten()).append(model.head)
+    IBA(plain, "0").attribute(255 * ramp(), target=1, **FEW)
+
+
+def test_pictures_of_another_size():
+    vit = load("vit-scenes").model
+    with pytest.raises(ValueError, match="takes pictures of 64 × 64, given 32 × 32: resize them"):
+        CoIBA(vit).attribute(torch.rand(1, 3, 32, 32), target=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((1, 3, 8, 8)), "given ndarray at position 0; pass torch.from_numpy"),
+        (Image.new("RGB", (8, 8)), r"given Image at position 0; pass .*captum_ib\.explain\(model"),
+        ([torch.zeros(1, 3, 8, 8)], "given list at position 0; pass a tuple for several inputs"),
+        (
+            {"pixel_values": torch.zeros(1, 3, 8, 8)},
+            r'given dict at position 0; pass its entries: inputs=batch\["pixel_values"\]',
+        ),
+        ("a cat", "given str at position 0; pass the tokenizer's ids"),
+    ],
+)
+def test_things_that_are_no_tensors(model, given, message):
+    with pytest.raises(TypeError, match=message):
+        explain(model, given)
+
+
+def test_a_mask_by_its_name(model):
+    with pytest.raises(TypeError, match="pass the mask as additional_forward_args=attention_mask"):
+        explain(model, torch.rand(1, 3, 8, 8), attention_mask=torch.ones(1, 4))
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return load("clip-scenes")
+
+
+def test_a_forgotten_mask(clip):
+    ids, mask = clip.tokenizer(["a red circle", "a red circle next to a blue square"])
+    method = M2IB(DualEncoder.from_model(clip.model))
+    pixels = torch.randn(2, 3, *clip.image_size)
+    with pytest.warns(InputWarning, match="the text's ids hold padding, and no mask says so"):
+        method.attribute((pixels, ids), **FEW)
+    method.attribute((pixels, ids), additional_forward_args=mask, **FEW)
+    method.attribute((pixels[1:], ids[1:]), **FEW)  # nothing is padded
+    with pytest.raises(TypeError, match=r'of tensors, given dict; pass its entries: .*"input_ids"'):
+        method.attribute({"input_ids": ids})
+
+
+@pytest.mark.parametrize(
+    ("config", "ids", "expected"),
+    [
+        ({"pad_token_id": 0, "eos_token_id": 2}, [[1, 3, 2, 0]], True),
+        ({"pad_token_id": 0, "eos_token_id": 2}, [[0, 1, 3, 2]], True),
+        ({"pad_token_id": 0, "eos_token_id": 2}, [[1, 0, 3, 2]], False),
+        ({"pad_token_id": 2, "eos_token_id": 2}, [[1, 3, 4, 2]], False),
+        ({"pad_token_id": 2, "eos_token_id": 2}, [[1, 3, 2, 2]], True),
+        ({}, [[1, 0, 0, 0]], False),
+    ],
+)
+def test_what_is_padding(config, ids, expected):
+    model = nn.Module()
+    model.config = type("Config", (), config)()
+    assert padding_in(torch.tensor(ids), model) is expected
+
+
+def test_layer_and_layers_are_one_argument():
+    vit = load("vit-scenes").model
+    names = ["blocks.1", "blocks.2"]
+    assert [name for name, _ in CoIBA(vit, layer=names).layers] == names
+    assert IBA(vit, layers="blocks.1").layers[0][0] == "blocks.1"
+    assert LayerGradCAM(vit, layers="blocks.1").layers[0][0] == "blocks.1"
+    for given in ({"layer": "blocks.1", "layers": "blocks.2"}, {"layer": "x", "layers": "y"}):
+        with pytest.raises(TypeError, match="layer and layers are the same argument; pass one"):
+            CoIBA(vit, **given)
+    with pytest.raises(TypeError, match="IBA: layer and layers are the same argument"):
+        IBA(vit, "blocks.1", layers="blocks.2")
+    with pytest.raises(TypeError, match="CoIBA has no argument blocks; it has forward_func, l"):
+        CoIBA(vit, blocks="blocks.1")
+    with pytest.raises(TypeError, match="AttentionRollout has no argument layer; it has forward_"):
+        AttentionRollout(vit, layer="blocks.1")
