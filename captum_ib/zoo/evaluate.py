@@ -1,7 +1,7 @@
 """Measure the models of the zoo on held-out scenes: ``python -m captum_ib.zoo.evaluate``.
 
 ``clip-scenes``: over captions, how well the images that hold all that a caption names rank above
-those that don't (area under the ROC curve). ``vit-scenes``: accuracy.
+those that don't (area under the ROC curve). Classifiers: accuracy, and how sure they are.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from torch.nn import functional
 
 from captum_ib import zoo
 from captum_ib.zoo import captions, scenes
+from captum_ib.zoo.worlds import generator
 
 HELD_OUT_SEED = 1_000_003
 """Seed of the held-out scenes. Streams of different seeds never meet (see :mod:`.scenes`)."""
+
+_BINS = 20
 
 
 def auc(scores: Tensor, positive: Tensor) -> Tensor:
@@ -89,22 +92,54 @@ def caption_aucs(
 def correct(
     model: zoo.ZooModel, n: int = 2000, *, seed: int = HELD_OUT_SEED, batch: int = 200
 ) -> Tensor:
-    """Which of n held-out scenes ``vit-scenes`` classifies rightly: ``(n,)`` bool.
+    """Which of n held-out scenes a classifier of the zoo classifies rightly: ``(n,)`` bool.
 
     Args:
-        model: ``zoo.load("vit-scenes")``, or another model that zoo.load gave for such scenes.
+        model: ``zoo.load("vit-scenes")``, ``zoo.load("vit-relations")``, or another model that
+            zoo.load gave for such scenes.
         n: Number of scenes.
         seed: Seed of the scenes.
         batch: Images drawn and classified at a time.
     """
-    right = []
+    return _answers(model, n, seed, batch)[1]
+
+
+def confidences(
+    model: zoo.ZooModel, n: int = 2000, *, seed: int = HELD_OUT_SEED, batch: int = 200
+) -> Tensor:
+    """The probability of the class that a classifier answers with: ``(n,)`` float32 in [0, 1].
+
+    Args:
+        model, n, seed, batch: As for :func:`correct`.
+    """
+    return _answers(model, n, seed, batch)[0]
+
+
+def _answers(model: zoo.ZooModel, n: int, seed: int, batch: int) -> tuple[Tensor, Tensor]:
+    """(n,) probability of the answer, and whether it is right."""
+    draw = generator(model.labels) or scenes.labelled
+    sure, right = [], []
     with torch.no_grad():
         for start in range(0, n, batch):
-            data = scenes.labelled(
-                min(batch, n - start), seed=seed, start=start, size=model.image_size
-            )
-            right.append(model.model(model.normalize(data.images)).argmax(1) == data.labels)
-    return torch.cat(right)
+            data = draw(min(batch, n - start), seed=seed, start=start, size=model.image_size)
+            highest = model.model(model.normalize(data.images)).softmax(1).max(1)
+            sure.append(highest.values)
+            right.append(highest.indices == data.labels)
+    return torch.cat(sure), torch.cat(right)
+
+
+def histogram(model: zoo.ZooModel, n: int, seed: int) -> str:
+    """A line per bin of confidence: the share of n held-out scenes, the accuracy among them."""
+    sure, right = _answers(model, n, seed, batch=200)
+    place = (sure * _BINS).long().clamp(max=_BINS - 1)
+    lines = ["confidence   share  accuracy"]
+    for number in range(_BINS):
+        inside = place == number
+        share = inside.double().mean().item()
+        rate = f"{right[inside].double().mean().item():.3f}" if inside.any() else "-"
+        low, high = number / _BINS, (number + 1) / _BINS
+        lines.append(f"{low:.2f}-{high:.2f}   {share:7.4f}  {rate:>8}")
+    return "\n".join(lines)
 
 
 def report(model: zoo.ZooModel, n: int, seed: int) -> str:
@@ -129,10 +164,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("name", choices=sorted(zoo.names()), help="which model")
     parser.add_argument("--folder", type=Path, help="its folder (default: the one in the package)")
     parser.add_argument("--seed", type=int, default=HELD_OUT_SEED)
+    parser.add_argument(
+        "--confidence", action="store_true", help="also how sure a classifier is, in 20 bins"
+    )
     parser.add_argument("-n", type=int, default=2000, help="number of held-out scenes")
     given = parser.parse_args(arguments)
     try:
-        line = report(zoo.load(given.name, given.folder), given.n, given.seed)
+        model = zoo.load(given.name, given.folder)
+        if given.confidence and model.labels is None:
+            raise ValueError(f"{given.name} has no classes; --confidence is for classifiers.")
+        line = report(model, given.n, given.seed)
+        if given.confidence:
+            line += "\n" + histogram(model, given.n, given.seed)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     sys.stdout.write(line + "\n")

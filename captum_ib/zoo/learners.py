@@ -30,9 +30,7 @@ _OUTLINE_WEIGHT = 3.0
 _PAIR_WEIGHT = 4.0
 
 
-def most_objects(
-    progress: float, curriculum: Sequence[tuple[float, int]] = _CURRICULUM
-) -> int:
+def most_objects(progress: float, curriculum: Sequence[tuple[float, int]] = _CURRICULUM) -> int:
     """The most objects per image at ``progress`` in [0, 1] of the training."""
     return next(most for until, most in curriculum if progress <= until)
 
@@ -219,9 +217,7 @@ class RelationsLearner(VitLearner):
 
     def draw(self, n: int, seed: int, start: int, most: int) -> relations.RelatedScenes:
         """Scenes as :meth:`Learner.draw` describes them."""
-        return relations.labelled(
-            n, seed=seed, start=start, size=self.spec.size, objects=(2, most)
-        )
+        return relations.labelled(n, seed=seed, start=start, size=self.spec.size, objects=(2, most))
 
     def forward(self, data: relations.RelatedScenes) -> tuple[Tensor, Tensor]:
         """Losses as :meth:`Learner.forward` describes them."""

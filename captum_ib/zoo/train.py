@@ -27,7 +27,7 @@ class Run:
     """The settings of a training run.
 
     Attributes:
-        name: Which model, ``"clip-scenes"`` or ``"vit-scenes"``.
+        name: Which model, a name of the zoo.
         seed: Seed of the initial weights and of the images.
         steps: Number of optimiser steps.
         batch: Images per step.

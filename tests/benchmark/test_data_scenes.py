@@ -24,6 +24,17 @@ def test_labelled_scenes_for_a_classifier():
     assert sample.words is None
 
 
+def test_scenes_of_relations_for_a_classifier_of_directions():
+    directions = model(labels=zoo.relations.DIRECTIONS)
+    scenes = zoo.relations.labelled(3, seed=7, size=(32, 48))
+    for options, index in (({"seed": 7}, 2), ({"seed": 7, "objects": (3, 7)}, 2)):
+        sample = open_data(DataConfig("scenes", None, options), directions).read(index)
+        assert (sample.id, sample.label) == ("scene-7-2", int(scenes.labels[2]))
+        assert np.array_equal(sample.mask, (scenes.ring | scenes.star)[2].numpy())
+    with pytest.raises(ValueError, match=r"objects must be \(fewest, most\) within 2..7"):
+        open_data(DataConfig("scenes", None, {"objects": (1, 4)}), directions)
+
+
 def test_captioned_scenes_for_two_towers():
     data = open_data(DataConfig("scenes"), load("clip-scenes"))
     scenes = zoo.scenes.captioned(2, seed=1_000_003, size=56)
@@ -46,7 +57,7 @@ def test_options():
 
 
 def test_a_classifier_of_something_else():
-    with pytest.raises(ValueError, match="scenes have the classes circle, .* not those of a model"):
+    with pytest.raises(ValueError, match="circle, .* or right, .* not those of a model; use"):
         open_data(DataConfig("scenes"), model())
     assert len(open_data(DataConfig("scenes"), model(labels=None))) == 10**9
 
