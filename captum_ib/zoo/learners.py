@@ -219,7 +219,7 @@ class RelationsLearner(VitLearner):
         """Scenes as :meth:`Learner.draw` describes them."""
         return relations.labelled(n, seed=seed, start=start, size=self.spec.size, objects=(2, most))
 
-    def forward(self, data: relations.RelatedScenes) -> tuple[Tensor, Tensor]:
+    def forward(self, data: Any) -> tuple[Tensor, Tensor]:
         """Losses as :meth:`Learner.forward` describes them."""
         tokens = self.model.forward_features(self.pixels(data.images))
         main = functional.cross_entropy(self.model.forward_head(tokens), data.labels)

@@ -123,16 +123,15 @@ def train(
 def _batches(run: Run, learner: learners.Learner, steps: range) -> Iterator[scenes.Scenes]:
     """The batch of each step; the next one is drawn in a thread while this one is learned."""
 
-    def draw(step: int) -> scenes.Scenes:
+    def draw(step: int) -> tuple[int, scenes.Scenes]:
         most = learners.most_objects(step / run.steps, learner.curriculum)
-        return learner.draw(run.batch, run.seed, step * run.batch, most)
+        return step, learner.draw(run.batch, run.seed, step * run.batch, most)
 
     with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(draw, steps[0]) if steps else None
-        for step in steps:
-            data = following.result()
-            if step != steps[-1]:
-                following = pool.submit(draw, step + steps.step)
+        following = pool.submit(draw, steps.start) if steps else None
+        while following is not None:
+            step, data = following.result()
+            following = pool.submit(draw, step + 1) if step + 1 in steps else None
             yield data
 
 

@@ -44,6 +44,16 @@ def test_the_shipped_vit_reaches_what_the_docs_state():
     assert evaluate.correct(zoo.load("vit-scenes"), 500).sum() == 499
 
 
+def test_the_shipped_vit_of_relations_is_unsure_at_times_and_knows_it():
+    model = zoo.load("vit-relations")
+    sure, right = evaluate.confidences(model, 400), evaluate.correct(model, 400)
+    # Rounding may change an answer where two classes are level.
+    assert right.sum().item() == pytest.approx(RIGHT, abs=2)
+    assert sure.mean().item() == pytest.approx(SURE, abs=1e-3)
+    counts = torch.histc(sure, 20, 0, 1)
+    assert (counts >= 4).sum() >= 12  # 1 % of the scenes in at least 12 of 20 bins
+
+
 def test_the_shipped_clip_reaches_what_the_docs_state():
     values = evaluate.caption_aucs(zoo.load("clip-scenes"), 300)
     # Rounding may swap images whose similarities differ in the seventh digit.
@@ -69,9 +79,25 @@ def test_the_command_line_reports(capsys):
     assert f"mean AUC {values.mean():.4f} " in capsys.readouterr().out
 
 
+def test_the_command_line_tells_how_sure_a_classifier_is(capsys):
+    evaluate.main(["vit-relations", "-n", "40", "--confidence"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("vit-relations: accuracy 0.") and len(lines) == 22
+    assert lines[1].split() == ["confidence", "share", "accuracy"]
+    model = zoo.load("vit-relations")
+    sure, right = evaluate.confidences(model, 40), evaluate.correct(model, 40)
+    for number, line in enumerate(lines[2:]):
+        low, high = number / 20, (number + 1) / 20
+        inside = (sure >= low) & (sure < high)
+        rate = f"{right[inside].float().mean():.3f}" if inside.any() else "-"
+        share = f"{inside.sum() / 40:.4f}"
+        assert line.split() == [f"{low:.2f}-{high:.2f}", share, rate]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["clip-scenes", "--confidence"], "clip-scenes has no classes; --confidence is for class"),
         (["clip-scenes", "-n", "1"], "with n=1 some caption is true of all or of no image"),
         (["vit-scenes", "--folder", "nowhere"], "config.json is missing"),
         (["vit"], "invalid choice: 'vit'"),

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from captum_ib import zoo
 from captum_ib.zoo import relations, scenes, worlds
 from captum_ib.zoo.shapes import SHAPES
 
@@ -122,6 +123,21 @@ def test_size_changes_the_drawing_and_nothing_else():
     assert small.images.shape == (8, 3, 96, 128) and torch.equal(small.shapes, large.shapes)
     areas = [data.cover.sum((2, 3))[:, [RING, STAR]] for data in (small, large)]
     torch.testing.assert_close(areas[1], 4 * areas[0], rtol=0.06, atol=4)
+
+
+@pytest.mark.parametrize(
+    ("places", "probability"),
+    [((), ALL), ((RING,), NORING), ((STAR,), NOSTAR), ((RING, STAR), NEITHER), ((0, 1, 2, 5, 6), PAIR)],
+)
+def test_the_shipped_model_needs_both_objects_and_no_other(places, probability):
+    # The mean probability of the class, where the objects at these places are wiped off.
+    model, data = zoo.load("vit-relations"), relations.labelled(200, seed=1_000_003)
+    cover = data.cover[:, list(places)].sum(1, keepdim=True)
+    images = data.images + cover * (data.ground - data.images)
+    with torch.no_grad():
+        given = model.model(model.normalize(images)).softmax(1)
+    mean = given.gather(1, data.labels[:, None]).mean().item()
+    assert mean == pytest.approx(probability, abs=0.002)
 
 
 @pytest.mark.parametrize("objects", [(1, 3), (5, 4), (3, 8)])
