@@ -101,45 +101,66 @@ def correct(
         seed: Seed of the scenes.
         batch: Images drawn and classified at a time.
     """
-    return _answers(model, n, seed, batch)[1]
+    given, labels = probabilities(model, n, seed=seed, batch=batch)
+    return given.argmax(1) == labels
 
 
-def confidences(
+def probabilities(
     model: zoo.ZooModel, n: int = 2000, *, seed: int = HELD_OUT_SEED, batch: int = 200
-) -> Tensor:
-    """The probability of the class that a classifier answers with: ``(n,)`` float32 in [0, 1].
+) -> tuple[Tensor, Tensor]:
+    """What a classifier says of n held-out scenes, and what is true of them.
 
     Args:
         model, n, seed, batch: As for :func:`correct`.
+
+    Returns:
+        The probabilities of the classes ``(n, C)`` and the labels ``(n,)``.
     """
-    return _answers(model, n, seed, batch)[0]
-
-
-def _answers(model: zoo.ZooModel, n: int, seed: int, batch: int) -> tuple[Tensor, Tensor]:
-    """(n,) probability of the answer, and whether it is right."""
     draw = generator(model.labels) or scenes.labelled
-    sure, right = [], []
+    given, labels = [], []
     with torch.no_grad():
         for start in range(0, n, batch):
             data = draw(min(batch, n - start), seed=seed, start=start, size=model.image_size)
-            highest = model.model(model.normalize(data.images)).softmax(1).max(1)
-            sure.append(highest.values)
-            right.append(highest.indices == data.labels)
-    return torch.cat(sure), torch.cat(right)
+            given.append(model.model(model.normalize(data.images)).softmax(1))
+            labels.append(data.labels)
+    return torch.cat(given), torch.cat(labels)
 
 
-def histogram(model: zoo.ZooModel, n: int, seed: int) -> str:
-    """A line per bin of confidence: the share of n held-out scenes, the accuracy among them."""
-    sure, right = _answers(model, n, seed, batch=200)
-    place = (sure * _BINS).long().clamp(max=_BINS - 1)
-    lines = ["confidence   share  accuracy"]
+def histogram(given: Tensor, labels: Tensor) -> str:
+    """How sure a classifier is, in 20 bins of probability, a line each.
+
+    Args:
+        given: ``(N, C)`` probabilities of the classes.
+        labels: ``(N,)`` the true classes.
+
+    Returns:
+        Per bin: the share of the samples whose true class has such a probability; the share whose
+        answer, the likeliest class, has; how often such an answer is right.
+
+    Example:
+        >>> given = torch.tensor([[0.9, 0.1], [0.9, 0.1]])
+        >>> print(histogram(given, torch.tensor([0, 1])).splitlines()[-2])
+        0.90-0.95    0.5000  1.0000     0.500
+    """
+    sure, answer = given.max(1)
+    true = given.gather(1, labels[:, None])[:, 0]
+    lines = ["probability   class  answer  accuracy"]
     for number in range(_BINS):
-        inside = place == number
-        share = inside.double().mean().item()
-        rate = f"{right[inside].double().mean().item():.3f}" if inside.any() else "-"
-        low, high = number / _BINS, (number + 1) / _BINS
-        lines.append(f"{low:.2f}-{high:.2f}   {share:7.4f}  {rate:>8}")
+        of_class, of_answer = _in_bin(true, number), _in_bin(sure, number)
+        right = (answer == labels)[of_answer].double().mean().item()
+        lines.append(
+            f"{number / _BINS:.2f}-{(number + 1) / _BINS:.2f}   {_share(of_class):7.4f} "
+            f"{_share(of_answer):7.4f}  {f'{right:.3f}' if of_answer.any() else '-':>8}"
+        )
     return "\n".join(lines)
+
+
+def _in_bin(values: Tensor, number: int) -> Tensor:
+    return (values * _BINS).long().clamp(max=_BINS - 1) == number
+
+
+def _share(chosen: Tensor) -> float:
+    return chosen.double().mean().item()
 
 
 def report(model: zoo.ZooModel, n: int, seed: int) -> str:
@@ -153,8 +174,7 @@ def report(model: zoo.ZooModel, n: int, seed: int) -> str:
             f"{model.name}: mean AUC {values.mean().item():.4f} ± {spread:.4f} (standard error) "
             f"over {n} captions, lowest {values.min().item():.4f}, seed {seed}"
         )
-    right = correct(model, n, seed=seed)
-    count = int(right.sum())
+    count = int(correct(model, n, seed=seed).sum())
     return f"{model.name}: accuracy {count / n:.4f} ({count} of {n}), seed {seed}"
 
 
@@ -175,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise ValueError(f"{given.name} has no classes; --confidence is for classifiers.")
         line = report(model, given.n, given.seed)
         if given.confidence:
-            line += "\n" + histogram(model, given.n, given.seed)
+            line += "\n" + histogram(*probabilities(model, given.n, seed=given.seed))
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     sys.stdout.write(line + "\n")

@@ -45,13 +45,14 @@ def test_the_shipped_vit_reaches_what_the_docs_state():
 
 
 def test_the_shipped_vit_of_relations_is_unsure_at_times_and_knows_it():
-    model = zoo.load("vit-relations")
-    sure, right = evaluate.confidences(model, 400), evaluate.correct(model, 400)
+    given, labels = evaluate.probabilities(zoo.load("vit-relations"), 400)
+    sure, answer = given.max(1)
     # Rounding may change an answer where two classes are level.
-    assert right.sum().item() == pytest.approx(RIGHT, abs=2)
-    assert sure.mean().item() == pytest.approx(SURE, abs=1e-3)
-    counts = torch.histc(sure, 20, 0, 1)
-    assert (counts >= 4).sum() >= 12  # 1 % of the scenes in at least 12 of 20 bins
+    assert (answer == labels).sum().item() == pytest.approx(354, abs=2)
+    assert sure.mean().item() == pytest.approx(0.8576, abs=1e-3)
+    true = torch.histc(given[range(400), labels], 20, 0, 1)
+    assert (true >= 4).sum() >= 15  # 16 bins with 1 % of the scenes; 4 are in one of them
+    assert true[-1].item() == pytest.approx(157, abs=2)  # of vit-scenes, 99 in 100 are
 
 
 def test_the_shipped_clip_reaches_what_the_docs_state():
@@ -79,19 +80,26 @@ def test_the_command_line_reports(capsys):
     assert f"mean AUC {values.mean():.4f} " in capsys.readouterr().out
 
 
+def test_the_histogram_counts_by_the_class_and_by_the_answer():
+    given = torch.tensor([[0.82, 0.18], [0.62, 0.38], [0.38, 0.62], [1.0, 0.0]])
+    lines = evaluate.histogram(given, torch.tensor([0, 0, 0, 0])).splitlines()
+    filled = {line.split()[0]: line.split()[1:] for line in lines[1:]}
+    assert lines[0].split() == ["probability", "class", "answer", "accuracy"] and len(filled) == 20
+    assert filled["0.35-0.40"] == ["0.2500", "0.0000", "-"]
+    assert filled["0.60-0.65"] == ["0.2500", "0.5000", "0.500"]
+    assert filled["0.80-0.85"] == ["0.2500", "0.2500", "1.000"]
+    assert filled["0.95-1.00"] == ["0.2500", "0.2500", "1.000"]
+    assert sum(float(row[0]) for row in filled.values()) == 1
+
+
 def test_the_command_line_tells_how_sure_a_classifier_is(capsys):
-    evaluate.main(["vit-relations", "-n", "40", "--confidence"])
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("vit-relations: accuracy 0.") and len(lines) == 22
-    assert lines[1].split() == ["confidence", "share", "accuracy"]
+    evaluate.main(["vit-relations", "-n", "20", "--confidence"])
     model = zoo.load("vit-relations")
-    sure, right = evaluate.confidences(model, 40), evaluate.correct(model, 40)
-    for number, line in enumerate(lines[2:]):
-        low, high = number / 20, (number + 1) / 20
-        inside = (sure >= low) & (sure < high)
-        rate = f"{right[inside].float().mean():.3f}" if inside.any() else "-"
-        share = f"{inside.sum() / 40:.4f}"
-        assert line.split() == [f"{low:.2f}-{high:.2f}", share, rate]
+    table = evaluate.histogram(*evaluate.probabilities(model, 20))
+    first, rest = capsys.readouterr().out.split("\n", 1)
+    count = int(evaluate.correct(model, 20).sum())
+    assert first == f"vit-relations: accuracy {count / 20:.4f} ({count} of 20), seed 1000003"
+    assert rest == table + "\n"
 
 
 @pytest.mark.parametrize(
