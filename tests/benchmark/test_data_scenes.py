@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from captum_ib import load, zoo
-from captum_ib.benchmark import DataConfig, open_data
+from captum_ib.benchmark import DataConfig, load_config, open_data
 from tests.benchmark.data_models import model
 
 LABELS = zoo.scenes.NAMED_SHAPES
@@ -33,6 +35,13 @@ def test_scenes_of_relations_for_a_classifier_of_directions():
         assert np.array_equal(sample.mask, (scenes.ring | scenes.star)[2].numpy())
     with pytest.raises(ValueError, match=r"objects must be \(fewest, most\) within 2..7"):
         open_data(DataConfig("scenes", None, {"objects": (1, 4)}), directions)
+
+
+def test_the_comparison_of_methods_on_relations_is_a_file_that_loads():
+    file = Path(__file__).parents[2] / "benchmarks" / "relations.yaml"
+    (run,) = load_config(file)
+    assert (run.title, run.model, run.samples) == ("vit-relations", "zoo:vit-relations", 204)
+    assert len(run.methods) == 12
 
 
 def test_captioned_scenes_for_two_towers():
