@@ -32,6 +32,7 @@ ROOMS = (
     "captum_ib.report",
     "captum_ib.visualization",
     "captum_ib.zoo",
+    "captum_ib.zoo.relations",
     "captum_ib.zoo.scenes",
 )
 

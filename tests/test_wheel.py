@@ -103,7 +103,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel, copy):
     }
     assert {name for name in content if ".dist-info/" not in name} == wanted
     assert "captum_ib/py.typed" in content
-    for name in ("clip-scenes", "vit-scenes"):
+    for name in ("clip-scenes", "vit-scenes", "vit-relations"):
         weights = package / "zoo" / "weights" / name / "model.safetensors"
         assert content[str(weights.relative_to(copy))] == weights.read_bytes()
     assert any(name.startswith("captum_ib/benchmark/presets/") for name in content)

@@ -32,7 +32,8 @@ app = typer.Typer(
 Model = Annotated[
     str,
     typer.Option(
-        help="clip-scenes, vit-scenes, timm:NAME, hf:ID-or-folder, open_clip:NAME/TAG, or a folder"
+        help="clip-scenes, vit-scenes, vit-relations, timm:NAME, hf:ID-or-folder, "
+        "open_clip:NAME/TAG, or a folder"
     ),
 ]
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from captum_ib.loading.load import LoadedModel
 from captum_ib.zoo import scenes
+from captum_ib.zoo.worlds import generator
 
 
 def held_out(loaded: LoadedModel, count: int, seed: int) -> tuple[list[Image.Image], list[str]]:
@@ -27,7 +28,9 @@ def held_out(loaded: LoadedModel, count: int, seed: int) -> tuple[list[Image.Ima
     if loaded.kind == "dual":
         captioned = scenes.captioned(count, seed=HELD_OUT_SEED + seed, size=size)
         return [_to_picture(image) for image in captioned.images], captioned.captions
-    labelled = scenes.labelled(count, seed=HELD_OUT_SEED + seed, size=size)
+    # Classes of another kind get scenes of shapes: pictures of something, and a question.
+    draw = generator(loaded.labels) or scenes.labelled
+    labelled = draw(count, seed=HELD_OUT_SEED + seed, size=size)
     pictures = [_to_picture(image) for image in labelled.images]
     return pictures, [str(int(label)) for label in labelled.labels]
 

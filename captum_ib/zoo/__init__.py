@@ -1,4 +1,4 @@
-"""Two tiny trained models and the generated scenes they were trained on; nothing to download.
+"""Three tiny trained models and the generated scenes they were trained on; nothing to download.
 
 >>> from captum_ib import zoo
 >>> model = zoo.load("clip-scenes")
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from captum_ib.lazy import attach
 
 if TYPE_CHECKING:
+    from captum_ib.zoo import relations as relations
     from captum_ib.zoo import scenes as scenes
     from captum_ib.zoo.loading import ZooModel as ZooModel
     from captum_ib.zoo.loading import load as load
@@ -30,4 +31,4 @@ _HOMES = {
     "WordTokenizer": "captum_ib.zoo.tokenizer",
 }
 
-__getattr__, __dir__, __all__ = attach(__name__, _HOMES, ["scenes"])
+__getattr__, __dir__, __all__ = attach(__name__, _HOMES, ["relations", "scenes"])

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from captum_ib.zoo.captions import vocabulary
+from captum_ib.zoo.relations import DIRECTIONS
 from captum_ib.zoo.shapes import NAMED_SHAPES
 
 
@@ -31,12 +32,21 @@ class Spec:
 
 SPECS: dict[str, Spec] = {
     spec.name: spec
-    for spec in (Spec("clip-scenes", size=56, patch=8), Spec("vit-scenes", size=64, patch=8))
+    for spec in (
+        Spec("clip-scenes", size=56, patch=8),
+        Spec("vit-scenes", size=64, patch=8),
+        Spec("vit-relations", size=96, patch=8),
+    )
 }
 
 WIDTH = 64
 _HEADS = 4
 _MAX_TOKENS = 16
+# Blocks and classes of the classifiers.
+_VITS: dict[str, tuple[int, tuple[str, ...]]] = {
+    "vit-scenes": (8, NAMED_SHAPES),
+    "vit-relations": (6, DIRECTIONS),
+}
 
 
 def clip_config() -> dict[str, Any]:
@@ -78,20 +88,20 @@ def clip_config() -> dict[str, Any]:
     }
 
 
-def vit_config() -> dict[str, Any]:
-    """The configuration of ``vit-scenes``: arguments of timm's ``VisionTransformer``; labels."""
-    spec = SPECS["vit-scenes"]
+def vit_config(name: str = "vit-scenes") -> dict[str, Any]:
+    """The configuration of a classifier: arguments of timm's ``VisionTransformer``; labels."""
+    spec, (depth, labels) = SPECS[name], _VITS[name]
     return {
         "constructor": "timm.models.vision_transformer.VisionTransformer",
         "kwargs": {
             "img_size": spec.size,
             "patch_size": spec.patch,
             "embed_dim": WIDTH,
-            "depth": 8,
+            "depth": depth,
             "num_heads": _HEADS,
-            "num_classes": len(NAMED_SHAPES),
+            "num_classes": len(labels),
         },
-        "label_names": list(NAMED_SHAPES),
+        "label_names": list(labels),
         **_normalisation(spec),
     }
 
@@ -120,7 +130,7 @@ def _normalisation(spec: Spec) -> dict[str, list[float]]:
 
 def config_of(name: str) -> dict[str, Any]:
     """The configuration of a model of the zoo by its name."""
-    return clip_config() if name == "clip-scenes" else vit_config()
+    return clip_config() if name == "clip-scenes" else vit_config(name)
 
 
 def build(config: dict[str, Any]) -> nn.Module:

@@ -1,7 +1,7 @@
 """Measure the models of the zoo on held-out scenes: ``python -m captum_ib.zoo.evaluate``.
 
 ``clip-scenes``: over captions, how well the images that hold all that a caption names rank above
-those that don't (area under the ROC curve). ``vit-scenes``: accuracy.
+those that don't (area under the ROC curve). Classifiers: accuracy, and how sure they are.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from torch.nn import functional
 
 from captum_ib import zoo
 from captum_ib.zoo import captions, scenes
+from captum_ib.zoo.worlds import generator
 
 HELD_OUT_SEED = 1_000_003
 """Seed of the held-out scenes. Streams of different seeds never meet (see :mod:`.scenes`)."""
+
+_BINS = 20
 
 
 def auc(scores: Tensor, positive: Tensor) -> Tensor:
@@ -89,22 +92,75 @@ def caption_aucs(
 def correct(
     model: zoo.ZooModel, n: int = 2000, *, seed: int = HELD_OUT_SEED, batch: int = 200
 ) -> Tensor:
-    """Which of n held-out scenes ``vit-scenes`` classifies rightly: ``(n,)`` bool.
+    """Which of n held-out scenes a classifier of the zoo classifies rightly: ``(n,)`` bool.
 
     Args:
-        model: ``zoo.load("vit-scenes")``, or another model that zoo.load gave for such scenes.
+        model: ``zoo.load("vit-scenes")``, ``zoo.load("vit-relations")``, or another model that
+            zoo.load gave for such scenes.
         n: Number of scenes.
         seed: Seed of the scenes.
         batch: Images drawn and classified at a time.
     """
-    right = []
+    given, labels = probabilities(model, n, seed=seed, batch=batch)
+    return given.argmax(1) == labels
+
+
+def probabilities(
+    model: zoo.ZooModel, n: int = 2000, *, seed: int = HELD_OUT_SEED, batch: int = 200
+) -> tuple[Tensor, Tensor]:
+    """What a classifier says of n held-out scenes, and what is true of them.
+
+    Args:
+        model, n, seed, batch: As for :func:`correct`.
+
+    Returns:
+        The probabilities of the classes ``(n, C)`` and the labels ``(n,)``.
+    """
+    draw = generator(model.labels) or scenes.labelled
+    given, labels = [], []
     with torch.no_grad():
         for start in range(0, n, batch):
-            data = scenes.labelled(
-                min(batch, n - start), seed=seed, start=start, size=model.image_size
-            )
-            right.append(model.model(model.normalize(data.images)).argmax(1) == data.labels)
-    return torch.cat(right)
+            data = draw(min(batch, n - start), seed=seed, start=start, size=model.image_size)
+            given.append(model.model(model.normalize(data.images)).softmax(1))
+            labels.append(data.labels)
+    return torch.cat(given), torch.cat(labels)
+
+
+def histogram(given: Tensor, labels: Tensor) -> str:
+    """How sure a classifier is, in 20 bins of probability, a line each.
+
+    Args:
+        given: ``(N, C)`` probabilities of the classes.
+        labels: ``(N,)`` the true classes.
+
+    Returns:
+        Per bin: the share of the samples whose true class has such a probability; the share whose
+        answer, the likeliest class, has; how often such an answer is right.
+
+    Example:
+        >>> given = torch.tensor([[0.9, 0.1], [0.9, 0.1]])
+        >>> print(histogram(given, torch.tensor([0, 1])).splitlines()[-2])
+        0.90-0.95    0.5000  1.0000     0.500
+    """
+    sure, answer = given.max(1)
+    true = given.gather(1, labels[:, None])[:, 0]
+    lines = ["probability   class  answer  accuracy"]
+    for number in range(_BINS):
+        of_class, of_answer = _in_bin(true, number), _in_bin(sure, number)
+        right = (answer == labels)[of_answer].double().mean().item()
+        lines.append(
+            f"{number / _BINS:.2f}-{(number + 1) / _BINS:.2f}   {_share(of_class):7.4f} "
+            f"{_share(of_answer):7.4f}  {f'{right:.3f}' if of_answer.any() else '-':>8}"
+        )
+    return "\n".join(lines)
+
+
+def _in_bin(values: Tensor, number: int) -> Tensor:
+    return (values * _BINS).long().clamp(max=_BINS - 1) == number
+
+
+def _share(chosen: Tensor) -> float:
+    return chosen.double().mean().item()
 
 
 def report(model: zoo.ZooModel, n: int, seed: int) -> str:
@@ -118,8 +174,7 @@ def report(model: zoo.ZooModel, n: int, seed: int) -> str:
             f"{model.name}: mean AUC {values.mean().item():.4f} ± {spread:.4f} (standard error) "
             f"over {n} captions, lowest {values.min().item():.4f}, seed {seed}"
         )
-    right = correct(model, n, seed=seed)
-    count = int(right.sum())
+    count = int(correct(model, n, seed=seed).sum())
     return f"{model.name}: accuracy {count / n:.4f} ({count} of {n}), seed {seed}"
 
 
@@ -129,10 +184,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("name", choices=sorted(zoo.names()), help="which model")
     parser.add_argument("--folder", type=Path, help="its folder (default: the one in the package)")
     parser.add_argument("--seed", type=int, default=HELD_OUT_SEED)
+    parser.add_argument(
+        "--confidence", action="store_true", help="also how sure a classifier is, in 20 bins"
+    )
     parser.add_argument("-n", type=int, default=2000, help="number of held-out scenes")
     given = parser.parse_args(arguments)
     try:
-        line = report(zoo.load(given.name, given.folder), given.n, given.seed)
+        model = zoo.load(given.name, given.folder)
+        if given.confidence and model.labels is None:
+            raise ValueError(f"{given.name} has no classes; --confidence is for classifiers.")
+        line = report(model, given.n, given.seed)
+        if given.confidence:
+            line += "\n" + histogram(*probabilities(model, given.n, seed=given.seed))
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     sys.stdout.write(line + "\n")

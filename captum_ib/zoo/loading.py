@@ -89,7 +89,7 @@ def names() -> list[str]:
 
     Example:
         >>> names()
-        ['clip-scenes', 'vit-scenes']
+        ['clip-scenes', 'vit-scenes', 'vit-relations']
     """
     return list(architectures.SPECS)
 
@@ -98,7 +98,8 @@ def load(name: str, folder: str | Path | None = None) -> ZooModel:
     """Load a model of the zoo.
 
     Args:
-        name: ``"clip-scenes"``, a dual encoder, or ``"vit-scenes"``, a classifier.
+        name: ``"clip-scenes"``, a dual encoder, or a classifier: ``"vit-scenes"`` tells shapes,
+            ``"vit-relations"`` where one object lies, seen from another.
         folder: Where ``python -m captum_ib.zoo.train`` wrote the model; by default the trained
             weights that come with the package.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -41,8 +42,14 @@ def draw(
     start: int,
     size: int | tuple[int, int],
     objects: tuple[int, int],
+    *,
+    within: tuple[int, int] = (1, MAX_OBJECTS),
+    fields: Mapping[str, int] = _FIELDS,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Check the arguments, then draw every random number: named fields (N, ·), pixel noise."""
+    """Check the arguments, then draw every random number: named fields (N, ·), pixel noise.
+
+    ``within`` bounds ``objects``; ``fields`` says how many numbers each named field has.
+    """
     sides = (size, size) if isinstance(size, int) else tuple(size)
     if len(sides) != 2:
         raise ValueError(f"size must be one number or (height, width); got {size}.")
@@ -52,8 +59,10 @@ def draw(
             raise TypeError(f"{name} must be a whole number; got {value!r}.")
         if value < least:
             raise ValueError(f"{name} must be at least {least}; got {value}.")
-    if not 1 <= objects[0] <= objects[1] <= MAX_OBJECTS:
-        raise ValueError(f"objects must be (fewest, most) within 1..{MAX_OBJECTS}; got {objects}.")
+    if not within[0] <= objects[0] <= objects[1] <= within[1]:
+        raise ValueError(
+            f"objects must be (fewest, most) within {within[0]}..{within[1]}; got {objects}."
+        )
     if isinstance(seed, torch.Generator):
         drawn = torch.randint(2**62, (), generator=seed, device=seed.device)
         seed = int(drawn)
@@ -61,35 +70,25 @@ def draw(
         raise TypeError(f"seed must be a whole number or a torch.Generator; got {seed!r}.")
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed must be in 0..2**64 - 1; got {seed}.")
-    total = sum(_FIELDS.values())
+    total = sum(fields.values())
     numbers = np.empty((n, total + 3 * height * width), dtype=np.float32)
     for index in range(n):
         # A counter-based generator: the key (seed, index) is a stream of its own.
         key = np.array([seed, start + index], dtype=np.uint64)
         np.random.Generator(np.random.Philox(key=key)).random(out=numbers[index], dtype=np.float32)
     values = torch.from_numpy(numbers)
-    named = values[:, :total].split(list(_FIELDS.values()), dim=1)
+    named = values[:, :total].split(list(fields.values()), dim=1)
     noise = values[:, total:].reshape(n, 3, height, width) - 0.5
-    return dict(zip(_FIELDS, named, strict=True)), noise
+    return dict(zip(fields, named, strict=True)), noise
 
 
 def paint(
     draws: dict[str, Tensor], noise: Tensor, colours: Tensor, shapes: Tensor
 ) -> dict[str, Tensor]:
     """Draw the ground, then the objects from back to front: the fields of :class:`Scenes`."""
-    n, _, height, width = noise.shape
-    level = draws["ground"][:, :1] * 0.3 + 0.35 + (draws["ground"][:, 1:] - 0.5) * 0.12
-    texture = functional.interpolate(
-        draws["texture"].reshape(n, 3, _COARSE, _COARSE) - 0.5,
-        size=(height, width),
-        mode="bilinear",
-        align_corners=True,
-    )
-    ground = (level[:, :, None, None] + 0.25 * texture + 0.2 * noise).clamp(0, 1)
-
-    alpha = _coverage(draws, shapes, (height, width))
-    palette = torch.tensor(list(COLOURS.values()))
-    tone = palette[colours.clamp(min=0)] + (draws["tone"].reshape(n, -1, 3) - 0.5) * 0.1
+    ground = _ground(draws, noise)
+    alpha = _coverage(draws, shapes, (noise.shape[2], noise.shape[3]))
+    tone = _tone(draws, colours)
     images, visible = ground, torch.zeros_like(alpha)
     for place in range(MAX_OBJECTS):
         cover = alpha[:, place, None]
@@ -97,6 +96,51 @@ def paint(
         images = images + cover * (painted - images)
         visible = visible * (1 - cover)
         visible[:, place] = alpha[:, place]
+    return _fields(images, ground, visible, colours, shapes)
+
+
+def blend(
+    draws: dict[str, Tensor], noise: Tensor, alpha: Tensor, colours: Tensor, shapes: Tensor
+) -> dict[str, Tensor]:
+    """Draw what ``alpha`` (N, K, H, W) covers, from back to front, onto the ground.
+
+    The same as :func:`paint` up to roundings and edges between colours at their limits, all objects
+    at once: several times faster where there are many.
+    """
+    ground = _ground(draws, noise)
+    clear = (1 - alpha).flip(1).cumprod(1).flip(1)  # of this place and all before it
+    visible = alpha.clone()
+    visible[:, :-1] *= clear[:, 1:]
+    tone = _tone(draws, colours)
+    objects = torch.einsum("nkhw,nkc->nchw", visible, tone)
+    objects += 0.1 * noise * visible.sum(1, keepdim=True)
+    images = (ground * clear[:, :1] + objects).clamp(0, 1)
+    return _fields(images, ground, visible, colours, shapes)
+
+
+def _ground(draws: dict[str, Tensor], noise: Tensor) -> Tensor:
+    """(N, 3, H, W): one level per channel, a coarse texture and the noise."""
+    level = draws["ground"][:, :1] * 0.3 + 0.35 + (draws["ground"][:, 1:] - 0.5) * 0.12
+    side = math.isqrt(draws["texture"].shape[1] // 3)
+    texture = functional.interpolate(
+        draws["texture"].reshape(len(noise), 3, side, side) - 0.5,
+        size=noise.shape[2:],
+        mode="bilinear",
+        align_corners=True,
+    )
+    return (level[:, :, None, None] + 0.25 * texture + 0.2 * noise).clamp(0, 1)
+
+
+def _tone(draws: dict[str, Tensor], colours: Tensor) -> Tensor:
+    """(N, K, 3): the colours of the objects, each a little its own."""
+    palette = torch.tensor(list(COLOURS.values()))
+    own = draws["tone"].reshape(len(colours), -1, 3) - 0.5
+    return palette[colours.clamp(min=0)] + own * 0.1
+
+
+def _fields(
+    images: Tensor, ground: Tensor, visible: Tensor, colours: Tensor, shapes: Tensor
+) -> dict[str, Tensor]:
     masks = visible > 0.5
     return {
         "images": images,

@@ -6,7 +6,8 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from tqdm import tqdm
 
-from captum_ib.zoo import architectures, checkpoint, learners
+from captum_ib.zoo import architectures, checkpoint, learners, scenes
 from captum_ib.zoo.captions import vocabulary
 from captum_ib.zoo.muon import Muon
 from captum_ib.zoo.tokenizer import WordTokenizer
@@ -26,7 +27,7 @@ class Run:
     """The settings of a training run.
 
     Attributes:
-        name: Which model, ``"clip-scenes"`` or ``"vit-scenes"``.
+        name: Which model, a name of the zoo.
         seed: Seed of the initial weights and of the images.
         steps: Number of optimiser steps.
         batch: Images per step.
@@ -111,21 +112,38 @@ def train(
     last = run.steps if stop_after is None else min(stop_after, run.steps)
     learner.train()
     bar = tqdm(range(done, last), initial=done, total=run.steps, disable=not show_progress)
-    for step in bar:
-        main, auxiliary = _step(run, learner, optimizers, step)
+    for step, data in zip(bar, _batches(run, learner, range(done, last)), strict=True):
+        main, auxiliary = _step(run, learner, optimizers, step, data)
         bar.set_postfix(loss=f"{main:.3f}", patches=f"{auxiliary:.3f}", refresh=False)
         if (step + 1) % save_every == 0 or step + 1 == last:
             checkpoint.save(checkpoint_file, learner, optimizers, run.settings(step + 1))
     return learner.eval()
 
 
+def _batches(run: Run, learner: learners.Learner, steps: range) -> Iterator[scenes.Scenes]:
+    """The batch of each step; the next one is drawn in a thread while this one is learned."""
+
+    def draw(step: int) -> tuple[int, scenes.Scenes]:
+        most = learners.most_objects(step / run.steps, learner.curriculum)
+        return step, learner.draw(run.batch, run.seed, step * run.batch, most)
+
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(draw, steps.start) if steps else None
+        while following is not None:
+            step, data = following.result()
+            following = pool.submit(draw, step + 1) if step + 1 in steps else None
+            yield data
+
+
 def _step(
-    run: Run, learner: learners.Learner, optimizers: Sequence[Optimizer], step: int
+    run: Run,
+    learner: learners.Learner,
+    optimizers: Sequence[Optimizer],
+    step: int,
+    data: scenes.Scenes,
 ) -> tuple[float, float]:
     """One optimiser step; returns the two losses."""
     progress = step / run.steps
-    most = learners.most_objects(progress)
-    data = learner.draw(run.batch, run.seed, step * run.batch, most)
     main, auxiliary = learner(data)
     loss = main + run.auxiliary * (1 - progress) * auxiliary
     if not torch.isfinite(loss):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from captum_ib import load, zoo
-from captum_ib.benchmark import DataConfig, open_data
+from captum_ib.benchmark import DataConfig, load_config, open_data
 from tests.benchmark.data_models import model
 
 LABELS = zoo.scenes.NAMED_SHAPES
@@ -22,6 +24,24 @@ def test_labelled_scenes_for_a_classifier():
     assert np.abs(pixels - scenes.images[2].numpy()).max() <= 0.5 / 255 + 1e-6
     assert np.array_equal(sample.mask, scenes.mask[2].numpy())
     assert sample.words is None
+
+
+def test_scenes_of_relations_for_a_classifier_of_directions():
+    directions = model(labels=zoo.relations.DIRECTIONS)
+    scenes = zoo.relations.labelled(3, seed=7, size=(32, 48))
+    for options, index in (({"seed": 7}, 2), ({"seed": 7, "objects": (3, 7)}, 2)):
+        sample = open_data(DataConfig("scenes", None, options), directions).read(index)
+        assert (sample.id, sample.label) == ("scene-7-2", int(scenes.labels[2]))
+        assert np.array_equal(sample.mask, (scenes.ring | scenes.star)[2].numpy())
+    with pytest.raises(ValueError, match=r"objects must be \(fewest, most\) within 2..7"):
+        open_data(DataConfig("scenes", None, {"objects": (1, 4)}), directions)
+
+
+def test_the_comparison_of_methods_on_relations_is_a_file_that_loads():
+    file = Path(__file__).parents[2] / "benchmarks" / "relations.yaml"
+    (run,) = load_config(file)
+    assert (run.title, run.model, run.samples) == ("vit-relations", "zoo:vit-relations", 204)
+    assert len(run.methods) == 12
 
 
 def test_captioned_scenes_for_two_towers():
@@ -46,7 +66,7 @@ def test_options():
 
 
 def test_a_classifier_of_something_else():
-    with pytest.raises(ValueError, match="scenes have the classes circle, .* not those of a model"):
+    with pytest.raises(ValueError, match="circle, .* or right, .* not those of a model; use"):
         open_data(DataConfig("scenes"), model())
     assert len(open_data(DataConfig("scenes"), model(labels=None))) == 10**9
 

@@ -94,7 +94,7 @@ def arrays(names: dict[str, Any]) -> None:
 
 
 def install(names: dict[str, Any]) -> None:
-    assert set(names["captum_ib"].zoo.names()) == {"clip-scenes", "vit-scenes"}
+    assert set(names["captum_ib"].zoo.names()) == {"clip-scenes", "vit-scenes", "vit-relations"}
 
 
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {

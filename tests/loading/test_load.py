@@ -47,7 +47,7 @@ def test_options_that_mean_nothing_to_the_zoo(options, message):
         load("vit-scenes", **options)
 
 
-@pytest.mark.parametrize("spec", ["clip-scenes", "zoo:vit-scenes"])
+@pytest.mark.parametrize("spec", ["clip-scenes", "zoo:vit-scenes", "zoo:vit-relations"])
 def test_zoo(spec):
     loaded = load(spec)
     assert isinstance(loaded, LoadedModel)

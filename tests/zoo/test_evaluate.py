@@ -44,6 +44,17 @@ def test_the_shipped_vit_reaches_what_the_docs_state():
     assert evaluate.correct(zoo.load("vit-scenes"), 500).sum() == 499
 
 
+def test_the_shipped_vit_of_relations_is_unsure_at_times_and_knows_it():
+    given, labels = evaluate.probabilities(zoo.load("vit-relations"), 400)
+    sure, answer = given.max(1)
+    # Rounding may change an answer where two classes are level.
+    assert (answer == labels).sum().item() == pytest.approx(354, abs=2)
+    assert sure.mean().item() == pytest.approx(0.8576, abs=1e-3)
+    true = torch.histc(given[range(400), labels], 20, 0, 1)
+    assert (true >= 4).sum() >= 15  # 16 bins with 1 % of the scenes; 4 are in one of them
+    assert true[-1].item() == pytest.approx(157, abs=2)  # of vit-scenes, 99 in 100 are
+
+
 def test_the_shipped_clip_reaches_what_the_docs_state():
     values = evaluate.caption_aucs(zoo.load("clip-scenes"), 300)
     # Rounding may swap images whose similarities differ in the seventh digit.
@@ -69,9 +80,32 @@ def test_the_command_line_reports(capsys):
     assert f"mean AUC {values.mean():.4f} " in capsys.readouterr().out
 
 
+def test_the_histogram_counts_by_the_class_and_by_the_answer():
+    given = torch.tensor([[0.82, 0.18], [0.62, 0.38], [0.38, 0.62], [1.0, 0.0]])
+    lines = evaluate.histogram(given, torch.tensor([0, 0, 0, 0])).splitlines()
+    filled = {line.split()[0]: line.split()[1:] for line in lines[1:]}
+    assert lines[0].split() == ["probability", "class", "answer", "accuracy"] and len(filled) == 20
+    assert filled["0.35-0.40"] == ["0.2500", "0.0000", "-"]
+    assert filled["0.60-0.65"] == ["0.2500", "0.5000", "0.500"]
+    assert filled["0.80-0.85"] == ["0.2500", "0.2500", "1.000"]
+    assert filled["0.95-1.00"] == ["0.2500", "0.2500", "1.000"]
+    assert sum(float(row[0]) for row in filled.values()) == 1
+
+
+def test_the_command_line_tells_how_sure_a_classifier_is(capsys):
+    evaluate.main(["vit-relations", "-n", "20", "--confidence"])
+    model = zoo.load("vit-relations")
+    table = evaluate.histogram(*evaluate.probabilities(model, 20))
+    first, rest = capsys.readouterr().out.split("\n", 1)
+    count = int(evaluate.correct(model, 20).sum())
+    assert first == f"vit-relations: accuracy {count / 20:.4f} ({count} of 20), seed 1000003"
+    assert rest == table + "\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["clip-scenes", "--confidence"], "clip-scenes has no classes; --confidence is for class"),
         (["clip-scenes", "-n", "1"], "with n=1 some caption is true of all or of no image"),
         (["vit-scenes", "--folder", "nowhere"], "config.json is missing"),
         (["vit"], "invalid choice: 'vit'"),

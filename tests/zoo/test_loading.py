@@ -33,10 +33,14 @@ def test_what_is_loaded(name):
         ids, _ = model.tokenizer(["a ring"])
         assert model.tokens(ids[0]) == ["<bos>", "a", "ring", "<eos>"]
     else:
-        assert len(model.model.blocks) == 8
+        depth, labels, side = {
+            "vit-scenes": (8, zoo.scenes.NAMED_SHAPES, 64),
+            "vit-relations": (6, zoo.relations.DIRECTIONS, 96),
+        }[name]
+        assert len(model.model.blocks) == depth
         assert model.kind == "classifier" and model.tokenizer is None
-        assert tuple(model.labels) == zoo.scenes.NAMED_SHAPES and model.image_size == (64, 64)
-        with pytest.raises(TypeError, match="vit-scenes is a classifier and has no tokens"):
+        assert tuple(model.labels) == labels and model.image_size == (side, side)
+        with pytest.raises(TypeError, match=f"{name} is a classifier and has no tokens"):
             model.tokens(torch.tensor([0]))
 
 

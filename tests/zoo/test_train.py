@@ -8,16 +8,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from captum_ib import zoo
-from captum_ib.zoo import architectures, learners, scenes
+from captum_ib.zoo import architectures, learners, relations, scenes
 from captum_ib.zoo.captions import holds
 from captum_ib.zoo.train import Run, main, train
 
-NAMES = ["clip-scenes", "vit-scenes"]
+NAMES = ["clip-scenes", "vit-scenes", "vit-relations"]
 
 
 @pytest.fixture
 def shallow(monkeypatch):
-    """Two blocks per tower instead of six and eight."""
+    """Two blocks per tower instead of six or eight."""
     full = architectures.config_of
 
     def config_of(name):
@@ -109,6 +109,8 @@ def test_the_rate_rises_and_falls_as_a_half_cosine():
 def test_the_curriculum_ends_with_four_objects():
     shares = [0.0, 0.08, 0.09, 0.18, 0.2, 0.3, 0.31, 1.0]
     assert [learners.most_objects(share) for share in shares] == [1, 1, 2, 2, 3, 3, 4, 4]
+    own = learners.RelationsLearner.curriculum
+    assert [learners.most_objects(share, own) for share in shares] == [2, 2, 4, 7, 7, 7, 7, 7]
 
 
 def test_patch_targets_against_the_boxes():
@@ -131,12 +133,40 @@ def test_patch_pixels_put_together_are_the_mask():
     assert torch.equal(folded[:, 0] > 0, data.masks.any(1))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES[:2])
 def test_positions_start_as_waves_of_which_each_is_its_own(name):
     positions = learners.LEARNERS[name]().positions()[1:].detach()
     nearest = torch.cdist(positions, positions).fill_diagonal_(torch.inf)
     assert nearest.min() > 0.5
     assert positions.square().sum(1).allclose(torch.tensor(32.0))  # sin² + cos², 32 times
+
+
+def test_the_classifier_of_relations_starts_from_that_of_shapes():
+    torch.manual_seed(0)
+    known, fresh = zoo.load("vit-scenes").model.state_dict(), learners.RelationsLearner()
+    own = fresh.model.state_dict()
+    taken = {key for key in own if key in known and torch.equal(own[key], known[key])}
+    assert set(own) - taken == {"head.weight", "head.bias", "pos_embed"}
+    # What is added to the waves of the small grid is added to those of the large one.
+    learned = torch.cat([torch.full((1, 64), 0.3), learners.waves(8) + 0.125])
+    fresh._start_positions()
+    fresh._take_positions(learned)
+    expected = torch.cat([learned[:1], learners.waves(12) + 0.125])
+    torch.testing.assert_close(fresh.positions().detach(), expected)
+
+
+def test_the_loss_of_relations_against_its_formula(monkeypatch):
+    torch.manual_seed(0)
+    learner, data = learners.RelationsLearner().eval(), relations.labelled(5, seed=1)
+    monkeypatch.setattr(learner, "patch_loss", lambda patches, data: patches.mean())
+    with torch.no_grad():
+        tokens = learner.model.forward_features((data.images - 0.5) / 0.25)
+        scores = learner.model.head(tokens[:, 0]).log_softmax(1)
+        main, auxiliary = learner(data)
+        away = learner.pair(tokens[:, 0]).reshape(5, 2, 2) - 4 * (data.centres - 0.5)
+    assert main.item() == pytest.approx(-scores[range(5), data.labels].mean().item(), rel=1e-5)
+    expected = tokens[:, 1:].mean() + 4 * away.square().mean()
+    assert auxiliary.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_the_heads_need_a_forward_pass():

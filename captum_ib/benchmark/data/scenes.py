@@ -8,8 +8,9 @@ from torch import Tensor
 from captum_ib.benchmark.config import DataConfig
 from captum_ib.benchmark.data.samples import Dataset, Sample
 from captum_ib.loading.load import LoadedModel
-from captum_ib.zoo import scenes
+from captum_ib.zoo import relations, scenes
 from captum_ib.zoo.evaluate import HELD_OUT_SEED
+from captum_ib.zoo.worlds import generator
 
 ENDLESS = 10**9
 """Length of what never ends; a run says how many samples it takes."""
@@ -18,25 +19,30 @@ ENDLESS = 10**9
 def open_dataset(config: DataConfig, loaded: LoadedModel) -> Dataset:
     """Scenes for a model, at its image size; scene i depends on the seed and i only.
 
+    A classifier whose classes are directions gets scenes of relations, another one those of shapes.
+
     Options: ``seed`` (default: that of the held-out scenes; the models of the zoo were trained on
-    seed 0), ``objects``, the fewest and most per scene (default 1 to 4).
+    seed 0), ``objects``, the fewest and most per scene (default 1 to 4; for relations 3 to 7).
 
     Raises:
         ValueError: an option is out of range; or a classifier whose classes are not the scenes'.
     """
     captioned = loaded.kind == "dual"
-    if not captioned and loaded.labels is not None and loaded.labels != list(scenes.NAMED_SHAPES):
+    labelled = generator(None if captioned else loaded.labels)
+    if labelled is None:
         raise ValueError(
-            f"scenes have the classes {', '.join(scenes.NAMED_SHAPES)}, which are not those of "
-            f"{loaded.name}; use zoo:vit-scenes, or other data"
+            f"scenes have the classes {', '.join(scenes.NAMED_SHAPES)} or "
+            f"{', '.join(relations.DIRECTIONS)}, which are not those of {loaded.name}; use "
+            f"zoo:vit-scenes, zoo:vit-relations, or other data"
         )
     seed = config.options.get("seed", HELD_OUT_SEED)
-    objects = config.options.get("objects", (1, scenes.MAX_OBJECTS))
-    where = {"seed": seed, "size": loaded.image_size, "objects": objects}
+    where = {"seed": seed, "size": loaded.image_size}
+    if "objects" in config.options:
+        where["objects"] = config.options["objects"]
 
     def read(place: int, name: str) -> Sample:
         if not captioned:
-            scene = scenes.labelled(1, start=place, **where)
+            scene = labelled(1, start=place, **where)
             label = int(scene.labels[0])
             return Sample(name, _picture(scene.images[0]), label, mask=scene.mask[0].numpy())
         scene = scenes.captioned(1, start=place, **where)
