@@ -41,6 +41,7 @@ ESTIMATED = {"prior": "estimated"}
 
 _CLASSIFIER = [
     *(PAPER[name] for name in ("coiba", "iba", "nib")),
+    *(Row(name, "paper", {}, references=True) for name in ("coiba", "iba")),
     *(Row("coiba", 0.0, {"beta": beta}) for beta in (0.1, 0.01)),
     *(Row("coiba", 0.0, one) for one in ({}, ELEMENTS, {"beta": 0.1} | ELEMENTS, ELEMENTS | SHORT)),
     Row("iba", 0.25),

@@ -38,7 +38,7 @@ _TEN_DRAWS = {"n_samples": 10, "antithetic": False}
 PRESETS: dict[str, dict[str, Preset]] = {
     "recommended": {
         "iba": Preset("auto", {"beta": 1.0}),
-        "coiba": Preset("auto", {"beta": 0.1}),
+        "coiba": Preset("auto", {"beta": 0.01}),
         "m2ib": Preset("auto", {"prior": "estimated"}),
     },
     "paper": {

@@ -55,7 +55,7 @@ class TestTheCallsBehindThePresets:
         call = {"target": target[:2], "seed": 0}
         found = mapped(CoIBA, preset_of("coiba"), (vit.model, x[:2]), **call)
         norms = [f"blocks.{index}.norm1" for index in range(8)]
-        written = CoIBA(vit.model, norms).attribute(x[:2], beta=0.1, **call)
+        written = CoIBA(vit.model, norms).attribute(x[:2], beta=0.01, **call)
         torch.testing.assert_close(found, written, rtol=0, atol=0)
 
     def test_coiba_of_the_paper(self, vit, scenes):
