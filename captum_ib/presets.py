@@ -54,7 +54,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
 """Preset by name, then by method; a method that is not listed has :data:`_OTHERS`."""
 
 _OTHERS = {"recommended": Preset("auto"), "paper": Preset("paper")}
-# A small β costs maps of a CNN their contrast, and they do not collapse (docs/results.md).
+# On a CNN a small β did no better, and the papers' setting does not collapse (docs/results.md).
 _OF_PLAIN_TRANSFORMERS = ("iba", "coiba")
 
 

@@ -108,7 +108,7 @@ def test_methods_without_a_row_keep_their_own_defaults():
 
 
 class TestOtherArchitectures:
-    """What was chosen on plain transformers is not taken where it was seen to do worse."""
+    """What was chosen on plain transformers is not taken where it did no better."""
 
     def test_a_cnn_keeps_the_papers_settings(self):
         cnn = timm.create_model("resnet18", pretrained=False)
