@@ -41,6 +41,7 @@ ESTIMATED = {"prior": "estimated"}
 
 _CLASSIFIER = [
     *(PAPER[name] for name in ("coiba", "iba", "nib")),
+    *(Row(name, "paper", {}, references=True) for name in ("coiba", "iba")),
     *(Row("coiba", 0.0, {"beta": beta}) for beta in (0.1, 0.01)),
     *(Row("coiba", 0.0, one) for one in ({}, ELEMENTS, {"beta": 0.1} | ELEMENTS, ELEMENTS | SHORT)),
     Row("iba", 0.25),
@@ -75,48 +76,29 @@ SUBJECTS = {
     "clip-small": clip_small,
 }
 _SPLIT = Row("com2ib", None, {"beta": (0.03, 0.1)})
+_BOTH = [Row("coiba", 0.0, {"beta": 0.01}), Row("iba", 0.25, {"beta": 1.0})]
+_LOW = [Row("m2ib", share, ESTIMATED) for share in (0.25, 0.0)]
 CHOSEN = {
     "vit-scenes": [
         *(PAPER[name] for name in ("coiba", "iba", "nib")),
-        Row("coiba", 0.0, {"beta": 0.1}),
-        Row("coiba", 0.0, {"beta": 0.01}),
-        Row("iba", 0.25, {"beta": 1.0}),
-        Row("nib", 0.5),
-        Row("nib", 0.0),
+        *_BOTH,
+        *(Row("nib", share) for share in (0.5, 0.0)),
         Row("genericattention"),
-        Row("iba", 0.25, {"beta": 1.0} | SHORT),
-        Row("coiba", 0.0, {"beta": 0.01}, references=True),
     ],
-    "funnybirds": [
-        *(PAPER[name] for name in ("coiba", "iba", "nib")),
-        Row("coiba", 0.0, {"beta": 0.1}),
-        Row("coiba", 0.0, {"beta": 0.01}),
-        Row("iba", 0.25, {"beta": 1.0}),
-        Row("nib", 0.5),
-        Row("nib", 0.0),
-    ],
+    "funnybirds": [PAPER["coiba"], PAPER["iba"], *_BOTH],
     "photographs": [
         *(PAPER[name] for name in ("iba", "coiba", "nib")),
         Row("iba", "paper", {"beta": 1.0}),
         Row("coiba", "paper", {"beta": 0.01}),
     ],
     "clip-scenes": [
-        *(PAPER[name] for name in ("com2ib", "m2ib", "nib", "cam2ib")),
+        *(PAPER[name] for name in ("com2ib", "m2ib")),
         _SPLIT,
-        Row("m2ib", 0.25, ESTIMATED),
-        Row("m2ib", 0.0, ESTIMATED),
+        *_LOW,
         Row("nib", 0.5),
-        Row("cam2ib", 0.25),
         Row("genericattention"),
     ],
-    "clip-small": [
-        PAPER["com2ib"],
-        PAPER["m2ib"],
-        _SPLIT,
-        Row("m2ib", 0.25, ESTIMATED),
-        Row("m2ib", 0.0, ESTIMATED),
-        Row("genericattention"),
-    ],
+    "clip-small": [*(PAPER[name] for name in ("com2ib", "m2ib")), *_LOW],
 }
 COLUMNS = {  # score: its title and number of digits
     "ΔInsDel": ("ΔInsDel ↑", 1),

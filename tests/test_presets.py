@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 
 import pytest
+import timm
 import torch
 
 from captum_ib import IBA, M2IB, NIB, CoIBA, DualEncoder, methods, zoo
 from captum_ib.models.layers import CHOICES
-from captum_ib.presets import PRESETS, preset_of, recommended_method
+from captum_ib.presets import PRESETS, Preset, preset_of, recommended_method
 
 ROWS = [(name, method) for name, rows in PRESETS.items() for method in rows]
 
@@ -55,7 +56,7 @@ class TestTheCallsBehindThePresets:
         call = {"target": target[:2], "seed": 0}
         found = mapped(CoIBA, preset_of("coiba"), (vit.model, x[:2]), **call)
         norms = [f"blocks.{index}.norm1" for index in range(8)]
-        written = CoIBA(vit.model, norms).attribute(x[:2], beta=0.1, **call)
+        written = CoIBA(vit.model, norms).attribute(x[:2], beta=0.01, **call)
         torch.testing.assert_close(found, written, rtol=0, atol=0)
 
     def test_coiba_of_the_paper(self, vit, scenes):
@@ -104,6 +105,33 @@ def test_methods_without_a_row_keep_their_own_defaults():
     assert preset_of("genericattention").settings == {}
     assert preset_of("nib", "paper").layers == "paper"
     assert preset_of("nib", "paper").settings == {}
+
+
+class TestOtherArchitectures:
+    """What was chosen on plain transformers is not taken where it did no better."""
+
+    def test_a_cnn_keeps_the_papers_settings(self):
+        cnn = timm.create_model("resnet18", pretrained=False)
+        assert recommended_method("classifier", cnn) == "iba"
+        for method in ("iba", "coiba"):
+            assert preset_of(method, model=cnn) == Preset("auto", {})
+
+    def test_a_staged_transformer_too(self):
+        swin = timm.create_model(
+            "swin_tiny_patch4_window7_224", pretrained=False, embed_dim=8, num_heads=(1, 1, 2, 2)
+        )
+        assert recommended_method("classifier", swin) == "coiba"
+        assert preset_of("coiba", model=swin) == Preset("auto", {})
+
+    def test_a_model_without_blocks_too(self):
+        head = torch.nn.Linear(4, 2)
+        assert recommended_method("classifier", head) == "coiba"
+        assert preset_of("iba", model=head) == Preset("auto", {})
+
+    def test_a_plain_transformer_has_its_own(self, vit):
+        assert recommended_method("classifier", vit.model) == "coiba"
+        assert preset_of("coiba", model=vit.model) is PRESETS["recommended"]["coiba"]
+        assert preset_of("coiba", "paper", vit.model) is PRESETS["paper"]["coiba"]
 
 
 @pytest.mark.parametrize("kind", ["classifier", "dual"])

@@ -72,7 +72,7 @@ class Offer:
     @property
     def first_methods(self) -> list[str]:
         """The methods that a newcomer sees chosen: the recommended one, and NIB beside it."""
-        wanted = (recommended_method(self.loaded.kind), "nib")
+        wanted = (recommended_method(self.loaded.kind, self.loaded.model), "nib")
         return [name for name in wanted if name in self.defaults]
 
 

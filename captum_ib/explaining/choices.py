@@ -57,7 +57,7 @@ def choose(
             a setting or layers that no chosen method has.
     """
     rows = [methods.get(name) for name in dict.fromkeys(names)]
-    rows = rows or [methods.get(recommended_method(loaded.kind))]
+    rows = rows or [methods.get(recommended_method(loaded.kind, loaded.model))]
     check_methods(rows, loaded)
     settings = methods.settings_for(rows, given or {})
     word = layers[0] if len(layers) == 1 and layers[0] in CHOICES else None
@@ -68,7 +68,7 @@ def choose(
         )
     choices: list[Choice] = []
     for row in rows:
-        own = preset_of(row.name, preset)
+        own = preset_of(row.name, preset, loaded.model)
         named = word or tuple(layers) or own.layers
         place = named if row in some else ()
         said = (given or {}).get("beta") is not None or preset != "recommended"

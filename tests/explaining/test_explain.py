@@ -78,7 +78,9 @@ def test_the_default_is_the_method_with_its_recommended_layers(vit, clip, pictur
     expected = CoIBA(vit.model, "auto").attribute(
         pixels, target=target, n_steps=2, n_samples=2, seed=0, **preset_of("coiba").settings
     )
-    assert ours.settings["beta"] == 0.1 and torch.allclose(ours.image, expected, rtol=1e-5)
+    assert ours.settings["beta"] == preset_of("coiba").settings["beta"] and torch.allclose(
+        ours.image, expected, rtol=1e-5
+    )
     assert ours.bits == pytest.approx(float(expected.sum()), rel=1e-5)
     assert ours.bits_per_part == {"image": pytest.approx(ours.bits)}
     assert ours.prediction.target == target and ours.prediction.label == vit.labels[target]
@@ -171,7 +173,7 @@ def small():
 def test_any_module_takes_its_own_input(small):
     pixels = torch.randn(3, 8, 8)
     found = captum_ib.explain(small, pixels, method="iba", layer="0", target=2, steps=2)
-    settings = {"n_steps": 2, "seed": 0, **preset_of("iba").settings}
+    settings = {"n_steps": 2, "seed": 0, **preset_of("iba", model=small).settings}
     expected = IBA(small, "0").attribute(pixels[None], target=2, **settings)
     assert torch.equal(found.image, expected)
     with pytest.raises(ValueError, match="how this model wants its pictures is not known"):
