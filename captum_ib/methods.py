@@ -188,6 +188,11 @@ _ROWS = (
     MethodSpec("captum_ib.baselines.rise:RISE"),
     MethodSpec("captum_ib.baselines.mfaba:MFABA"),
     MethodSpec("captum_ib.baselines.fast_ig:FastIG"),
+    MethodSpec("captum_ib.baselines.grad_eclip:GradECLIP"),
+    MethodSpec("captum_ib.baselines.legrad:LeGrad"),
+    MethodSpec("captum_ib.baselines.clip_surgery:CLIPSurgery"),
+    MethodSpec("captum_ib.baselines.mask_clip:MaskCLIP"),
+    MethodSpec("captum_ib.baselines.token_tm:TokenTM"),
 )
 
 METHODS: dict[str, MethodSpec] = {row.name: row for row in _ROWS}

@@ -35,11 +35,37 @@ class AttentionLayer:
         probabilities: ``(N, heads, T, T)``, part of the autograd graph; rows are queries.
         values: ``(N, heads, T, d)``.
         projection: weight ``(C, heads · d)`` of the linear map behind the heads.
+        bias: of that map.
+        queries, keys: ``(N, heads, T, d)``; some models scale their queries beforehand.
+        mixed: ``probabilities @ values``, part of the graph, as the model has it: heads may be
+            folded into the samples.
     """
 
     probabilities: Tensor
     values: Tensor | None = None
     projection: Tensor | None = None
+    bias: Tensor | None = None
+    queries: Tensor | None = None
+    keys: Tensor | None = None
+    mixed: Tensor | None = None
+
+    def apart(self, value: Tensor) -> Tensor:
+        """``(N, heads, …)`` of a tensor whose heads may be folded into the samples."""
+        return value.unflatten(0, self.probabilities.shape[:2]) if value.ndim == 3 else value
+
+    def joined(self, value: Tensor | None, what: str) -> Tensor:
+        """One of its tensors as ``(N, T, heads · d)``, float32, detached.
+
+        Raises:
+            ValueError: the pass did not show it.
+        """
+        if value is None:
+            raise ValueError(
+                f"the forward pass does not show the {what} of an attention layer: its heads are "
+                "not mixed by a product of matrices or by fused attention; choose a method that "
+                "needs attention maps only, such as GenericAttention"
+            )
+        return self.apart(value.detach()).float().transpose(1, 2).flatten(2)
 
 
 @dataclass
@@ -48,6 +74,7 @@ class _Expect:
 
     values: AttentionLayer | None = None
     projection: AttentionLayer | None = None
+    factors: tuple[Tensor, Tensor] | None = None  # of the last product that may be scores
 
 
 @dataclass(eq=False)
@@ -110,11 +137,15 @@ class AttentionRecorder(TorchFunctionMode):
         """The result of any other operation, after a look at what follows an attention."""
         if func is F.linear:
             self._projection(args)
-        elif func in MATMUL:
-            self._values(args)
         elif func is F.layer_norm:
             self._expect = _Expect()  # what follows is no projection of the heads
-        return func(*args, **kwargs)
+        mixing = self._values(args) if func in MATMUL else None
+        result = func(*args, **kwargs)
+        if mixing is not None:
+            mixing.mixed = result
+        elif func in MATMUL and len(args) > 1 and (is_map(result) or self._folded(result)):
+            self._expect.factors = (args[0], args[1])
+        return result
 
     def _seen(self, result: Tensor, values: Tensor | None = None) -> Tensor:
         """The result of a softmax, recorded when it is a map."""
@@ -138,20 +169,30 @@ class AttentionRecorder(TorchFunctionMode):
         layer = AttentionLayer(probabilities, values)
         self.layers.append(layer)
         if values is None:
+            self._factors(layer)
             self._expect = _Expect(values=layer)
         else:
             self._expect = _Expect(projection=layer)
         return probabilities
 
-    def _values(self, args: tuple) -> None:
+    def _factors(self, layer: AttentionLayer) -> None:
+        """Queries and keys of an open implementation: of the product ahead of the softmax."""
+        if self._expect.factors is not None:
+            query, key = self._expect.factors
+            layer.queries = layer.apart(query)
+            layer.keys = layer.apart(key).transpose(-2, -1)
+
+    def _values(self, args: tuple) -> AttentionLayer | None:
+        """The layer of which this product mixes the values."""
         layer = self._expect.values
         if layer is None or len(args) < 2:
-            return
+            return None
         shape = layer.probabilities.shape
-        if args[0].shape in (shape, (shape[0] * shape[1], *shape[2:])):
-            folded = args[1].ndim == 3
-            layer.values = args[1].unflatten(0, shape[:2]) if folded else args[1]
-            self._expect = _Expect(projection=layer)
+        if args[0].shape not in (shape, (shape[0] * shape[1], *shape[2:])):
+            return None
+        layer.values = layer.apart(args[1])
+        self._expect = _Expect(projection=layer)
+        return layer
 
     def _projection(self, args: tuple) -> None:
         layer = self._expect.projection
@@ -160,6 +201,7 @@ class AttentionRecorder(TorchFunctionMode):
         _, heads, _, width = layer.values.shape
         if args[1].shape[1] == heads * width:
             layer.projection = args[1]
+            layer.bias = args[2] if len(args) > 2 else None
         self._expect = _Expect()
 
     def _fused(
@@ -178,12 +220,16 @@ class AttentionRecorder(TorchFunctionMode):
             key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
             value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
         factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-        query = self.unchanged(lambda q: q * factor, query)
-        scores = self.product(query, key.transpose(-2, -1))
+        scaled = self.unchanged(lambda q: q * factor, query)
+        scores = self.product(scaled, key.transpose(-2, -1))
         probabilities = self.unchanged(
             lambda s: _masked(s, attn_mask, is_causal).softmax(dim=-1).to(value.dtype), scores
         )
-        return self.product(self._seen(probabilities, value), value)
+        seen = len(self.layers)
+        mixed = self.product(self._seen(probabilities, value), value)
+        for layer in self.layers[seen:]:
+            layer.mixed, layer.queries, layer.keys = mixed, layer.apart(query), layer.apart(key)
+        return mixed
 
     def _multi_head(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """``nn.MultiheadAttention``'s function, for self-attention without its rarer options."""
@@ -212,7 +258,7 @@ class AttentionRecorder(TorchFunctionMode):
             mask = padding if mask is None else mask + padding
         mixed = self._fused(*split.unbind(0), attn_mask=mask)
         joined = mixed.permute(2, 0, 1, 3).reshape(tokens, n, width)
-        self._projection((joined, given["out_proj_weight"]))
+        self._projection((joined, given["out_proj_weight"], given["out_proj_bias"]))
         weights = self.layers[-1].probabilities if given.get("need_weights", True) else None
         if weights is not None and given.get("average_attn_weights", True):
             weights = weights.mean(dim=1)

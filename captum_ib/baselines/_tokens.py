@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ class AttentionMaps:
         gradients: of the output with respect to them; the same shapes.
         layers: what the recorder saw of each layer.
         positions: where the tokens lie, as far as the operations of the pass show.
+        mixed: per layer the gradient with respect to the joined heads ahead of their projection,
+            ``(N, T, heads · d)``; empty unless asked for.
     """
 
     call: Call
@@ -34,6 +36,7 @@ class AttentionMaps:
     gradients: list[Tensor]
     layers: list[AttentionLayer]
     positions: Axis | None = None
+    mixed: list[Tensor] = field(default_factory=list[Tensor])
 
     def readout(self, readout: Readout) -> Tensor:
         """Weights ``(N, T)`` of the tokens that the output is read from.
@@ -69,18 +72,29 @@ class AttentionMaps:
 
     def layout(self, given: TokenLayout | None) -> TokenLayout:
         """Where the tokens lie: as given, as the pass shows, or as the model states."""
-        tokens = self.probabilities[0].shape[-1]
-        shaped = torch.empty(self.call.n, tokens, 1, device="meta")
-        axes = (Axis("samples"), self.positions, Axis("channels"))
-        return layout_of(self.call, nn.Identity(), shaped, "attention", given, axes)
+        return token_layout(self.call, self.probabilities[0].shape[-1], given, self.positions)
 
     def map(self, values: Tensor, given: TokenLayout | None) -> Tensor:
         """Token values ``(N, T)`` → ``(N, 1, h, w)`` without prefix tokens, or ``(N, T)`` with
         padding 0."""
-        layout = self.layout(given)
-        if layout.kind == "sequence":
-            values = as_map(self.call, values)
-        return layout.attribution(values.unsqueeze(-1))
+        return token_map(self.call, values, self.layout(given))
+
+
+def token_layout(
+    call: Call, tokens: int, given: TokenLayout | None = None, positions: Axis | None = None
+) -> TokenLayout:
+    """Where the tokens of a call's model lie: as given, as a pass shows, or as the model states."""
+    shaped = torch.empty(call.n, tokens, 1, device="meta")
+    axes = (Axis("samples"), positions, Axis("channels"))
+    return layout_of(call, nn.Identity(), shaped, "attention", given, axes)
+
+
+def token_map(call: Call, values: Tensor, layout: TokenLayout) -> Tensor:
+    """Token values ``(N, T)`` → ``(N, 1, h, w)`` without prefix tokens, or ``(N, T)`` with
+    padding 0."""
+    if layout.kind == "sequence":
+        values = as_map(call, values)
+    return layout.attribution(values.unsqueeze(-1))
 
 
 def attention_maps(
@@ -90,6 +104,7 @@ def attention_maps(
     any_output: bool = False,
     transform: Transform | None = None,
     repeats: int = 1,
+    mixed: bool = False,
 ) -> AttentionMaps:
     """Run the model once and return its attention maps from ``start_layer`` on, with gradients.
 
@@ -100,6 +115,7 @@ def attention_maps(
             are read.
         transform: see :class:`~captum_ib.baselines._recorder.AttentionRecorder`.
         repeats: rows per sample, draw by draw.
+        mixed: whether to take the gradients of the joined heads too.
 
     Raises:
         ValueError: no attention maps, maps of windows, or a ``start_layer`` that does not exist.
@@ -109,30 +125,45 @@ def attention_maps(
         tracker = AxisTracker()
         with tracker, recorder:  # in this order: attention is tracked as the recorder computes it
             output = call.run(repeats)
-        layers = _checked(recorder.layers, call.n * repeats, start_layer)
+        layers = require_maps(recorder.layers, call.n * repeats, start_layer)
         if any_output and call.target is None and not isinstance(call, TowerCall):
             followed = output.float().square().sum()
         else:
             followed = call.score(output).sum()
         require_finite(output, "the output of forward_func")
         graph = [layer.probabilities for layer in layers]
-        gradients = torch.autograd.grad(followed, graph, allow_unused=True, materialize_grads=True)
+        heads = [_mixed(layer) for layer in layers] if mixed else []
+        gradients = torch.autograd.grad(
+            followed, [*graph, *heads], allow_unused=True, materialize_grads=True
+        )
+    gradients, joined = gradients[: len(layers)], gradients[len(layers) :]
     maps = [value.detach().float() for value in graph]
-    places = _positions(tracker, graph)
+    places = positions_of(tracker, graph)
     for number, value in enumerate(maps):
         require_finite(value, f"attention map {number}")
     slopes = [gradient.float() for gradient in gradients]
-    return AttentionMaps(call, maps, slopes, layers, places)
+    behind = [layer.joined(g, "heads") for layer, g in zip(layers, joined, strict=False)]
+    return AttentionMaps(call, maps, slopes, layers, places, behind)
 
 
-def _positions(tracker: AxisTracker, maps: list[Tensor]) -> Axis | None:
+def _mixed(layer: AttentionLayer) -> Tensor:
+    layer.joined(layer.mixed, "heads")  # says so when the pass did not show them
+    return torch.as_tensor(layer.mixed)
+
+
+def positions_of(tracker: AxisTracker, maps: list[Tensor]) -> Axis | None:
     """What the maps' rows are: the positions of the queries."""
     rows = {tracker.settled((None, tracker.of(one)[-2]))[1] for one in maps}
     known = {axis for axis in rows if axis is not None and axis.role == "positions"}
     return known.pop() if len(known) == 1 else next(iter(rows)) if len(rows) == 1 else None
 
 
-def _checked(layers: list[AttentionLayer], n: int, start_layer: int) -> list[AttentionLayer]:
+def require_maps(layers: list[AttentionLayer], n: int, start_layer: int) -> list[AttentionLayer]:
+    """The layers from ``start_layer`` on, of maps between all tokens.
+
+    Raises:
+        ValueError: none, maps of windows, or a ``start_layer`` that does not exist.
+    """
     if not layers:
         raise ValueError(
             "the forward pass gave no attention maps: the model has no self-attention over its "

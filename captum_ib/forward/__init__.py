@@ -3,6 +3,12 @@
 from captum_ib.facts import Facts
 from captum_ib.forward.admit import require_one_device
 from captum_ib.forward.call import Call, draw_seed, prepare
+from captum_ib.forward.joint import (
+    directions_of,
+    embedding_of,
+    require_joint,
+    second_embedding,
+)
 from captum_ib.forward.layers import (
     activations,
     estimate,
@@ -65,7 +71,9 @@ __all__ = [
     "cosine",
     "cross_entropy",
     "cross_entropy_at",
+    "directions_of",
     "draw_seed",
+    "embedding_of",
     "estimate",
     "in_parts",
     "layout_of",
@@ -84,8 +92,10 @@ __all__ = [
     "references_of",
     "refuse_pairs",
     "require_dual",
+    "require_joint",
     "require_one_device",
     "samples_at_once",
+    "second_embedding",
     "select",
     "sequence_mask",
     "session_layouts",

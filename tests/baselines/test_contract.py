@@ -38,15 +38,25 @@ METHODS = {
     "AttentionRollout": Method(ATTENTION, classless=True),
     "BeyondIntuition": Method(ATTENTION, {"n_steps": 3}),
     "BeyondIntuition-token": Method(ATTENTION, {"n_steps": 3, "variant": "token"}),
+    "CLIPSurgery": Method(("clip",), signed=True),
     "FastIG": Method(ANY, signed=True, map="input"),
     "GenericAttention": Method(ATTENTION),
+    "GradECLIP": Method(ATTENTION, signed=True),
+    "GradECLIP-paper": Method(
+        ("vit", "clip"), {"relu_attributions": True, "start_layer": -2, "joined_heads": True}
+    ),
     "IIA": Method(ATTENTION, {"n_steps": 2}),
     "IIA-3": Method(ATTENTION, {"n_steps": 2, "n_integrals": 3}),
     "LayerGradCAM": Method((*ANY, "swin"), signed=True),
+    "LeGrad": Method(ATTENTION),
+    "LeGrad-mean": Method(("vit", "clip"), {"pooling": "mean", "start_layer": -2}),
     "MFABA": Method(ANY, {"n_steps": 3}, signed=True, map="input"),
+    "MaskCLIP": Method(("clip",), signed=True),
+    "MaskCLIP-keys": Method(("clip",), {"key_similarity": True}, signed=True),
     # Signed where the score is a cosine similarity, which may be negative.
     "RISE": Method(ANY, {"n_masks": 20, "grid": 3}, signed=True, random=True, map="pixels"),
     "ScoreCAM": Method((*ANY, "swin"), {"relu_attributions": False}, signed=True),
+    "TokenTM": Method(ATTENTION),
     # Its shares are divided by products that come close to 0.
     "TransformerAttribution": Method(("vit", "hf_vit"), half=0.6),
     "ViTCX": Method(ANY, signed=True, random=True, map="pixels"),

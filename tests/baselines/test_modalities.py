@@ -16,6 +16,8 @@ SETTINGS = {
     "AttentionRollout": {},
     "BeyondIntuition": {"n_steps": 2},
     "LayerGradCAM": {},
+    "LeGrad": {},
+    "MaskCLIP": {},
     "ScoreCAM": {"relu_attributions": False},
 }
 
@@ -33,7 +35,9 @@ def test_audio_and_text(name):
     assert (maps[1][token_mask() == 0] == 0).all()
 
 
-@pytest.mark.parametrize("name", ["GenericAttention", "LayerGradCAM", "ScoreCAM"])
+@pytest.mark.parametrize(
+    "name", ["GenericAttention", "LayerGradCAM", "LeGrad", "MaskCLIP", "ScoreCAM"]
+)
 def test_blocks_that_take_the_sequence_first(name):
     maps = [
         getattr(baselines, name)(bind(first).pair("audio", "text")).attribute(
@@ -47,7 +51,12 @@ def test_blocks_that_take_the_sequence_first(name):
         torch.testing.assert_close(sequence_first, usual, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["GenericAttention", "LayerGradCAM", "ScoreCAM", "FastIG"])
+ZERO_SHOT = (
+    "GenericAttention LayerGradCAM ScoreCAM FastIG GradECLIP LeGrad MaskCLIP CLIPSurgery TokenTM"
+)
+
+
+@pytest.mark.parametrize("name", ZERO_SHOT.split())
 def test_zero_shot_classifiers(name):
     subject = SUBJECTS["clip"]()
     pixels, ids = subject.inputs
