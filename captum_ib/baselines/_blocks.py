@@ -156,7 +156,7 @@ def tower_tokens(
     tower: Tower = embedding_of(call).tower
     recorder = AttentionRecorder(transform, call.n)
     put = hook(call, blocks[-1:], lambda _, value: None if last is None else last.to(value.dtype))
-    with borrowed(roots(call.forward_func, call.run)), torch.no_grad(), recorder, put:
+    with borrowed(roots(call.forward_func, call.run)), recorder, put, torch.no_grad():
         tokens = tower.tokens(*(value.clone() for value in call.arguments))
     require_finite(tokens, "the tokens in the joint space")
     return TowerTokens(nn.functional.normalize(tokens.float(), dim=-1), recorder.layers)

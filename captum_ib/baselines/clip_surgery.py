@@ -170,11 +170,11 @@ def _second_path(call: Call, blocks: Sequence[NamedLayer], start: int) -> _Path:
     tower = embedding_of(call).tower
     with (
         borrowed(roots(call.forward_func, call.run)),
-        torch.no_grad(),
         entering.hook(call, blocks, to_input=True),
         middle.hook(call, inside, to_input=True),
         tracker,
         recorder,
+        torch.no_grad(),
     ):
         pooled = tower.pooled(*(value.clone() for value in call.arguments))
     require_one_each(require_maps(recorder.layers, call.n, 0), blocks)
