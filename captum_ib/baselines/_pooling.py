@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -23,11 +23,12 @@ class PoolingRecorder(AttentionRecorder):
 
     def _multi_head(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """``nn.MultiheadAttention``'s function with one query, computed openly."""
-        query, key, value, width, heads, weight, bias = args[:7]
+        query, key, value, width, heads = args[:5]
+        weight, bias = cast("tuple[Tensor | None, Tensor | None]", args[5:7])
         one_query = query.ndim == 3 and query.shape[0] == 1 < key.shape[0]
         masks = [kwargs.get(name) for name in ("attn_mask", "key_padding_mask")]
-        plain = weight is not None and key is value and all(mask is None for mask in masks)
-        if not (one_query and plain):
+        plain = key is value and all(mask is None for mask in masks)
+        if weight is None or not (one_query and plain):
             return F.multi_head_attention_forward(*args, **kwargs)
         rows = [None] * 3 if bias is None else bias.split(width)
         q, k, v = (
