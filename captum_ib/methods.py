@@ -188,6 +188,8 @@ _ROWS = (
     MethodSpec("captum_ib.baselines.rise:RISE"),
     MethodSpec("captum_ib.baselines.mfaba:MFABA"),
     MethodSpec("captum_ib.baselines.fast_ig:FastIG"),
+    MethodSpec("captum_ib.baselines.libra_grad:LibraGrad"),
+    MethodSpec("captum_ib.baselines.attn_lrp:AttnLRP"),
 )
 
 METHODS: dict[str, MethodSpec] = {row.name: row for row in _ROWS}

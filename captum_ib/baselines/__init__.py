@@ -29,11 +29,13 @@ They return a map ``(N, 1, h, w)``, or ``(N, T)`` with padding 0 for sequences, 
 
 from captum_ib.baselines.attention_gradcam import AttentionGradCAM
 from captum_ib.baselines.attention_rollout import AttentionRollout
+from captum_ib.baselines.attn_lrp import AttnLRP
 from captum_ib.baselines.beyond_intuition import BeyondIntuition
 from captum_ib.baselines.fast_ig import FastIG
 from captum_ib.baselines.generic_attention import GenericAttention
 from captum_ib.baselines.iia import IIA
 from captum_ib.baselines.layer_gradcam import LayerGradCAM
+from captum_ib.baselines.libra_grad import LibraGrad, libra
 from captum_ib.baselines.mfaba import MFABA
 from captum_ib.baselines.rise import RISE
 from captum_ib.baselines.score_cam import ScoreCAM
@@ -46,11 +48,14 @@ __all__ = [
     "RISE",
     "AttentionGradCAM",
     "AttentionRollout",
+    "AttnLRP",
     "BeyondIntuition",
     "FastIG",
     "GenericAttention",
     "LayerGradCAM",
+    "LibraGrad",
     "ScoreCAM",
     "TransformerAttribution",
     "ViTCX",
+    "libra",
 ]
