@@ -31,7 +31,9 @@ from captum_ib.baselines.attention_gradcam import AttentionGradCAM
 from captum_ib.baselines.attention_rollout import AttentionRollout
 from captum_ib.baselines.attn_lrp import AttnLRP
 from captum_ib.baselines.beyond_intuition import BeyondIntuition
+from captum_ib.baselines.ex_clip import ExCLIP
 from captum_ib.baselines.fast_ig import FastIG
+from captum_ib.baselines.fixlip import FIxLIP
 from captum_ib.baselines.generic_attention import GenericAttention
 from captum_ib.baselines.iia import IIA
 from captum_ib.baselines.layer_gradcam import LayerGradCAM
@@ -39,6 +41,7 @@ from captum_ib.baselines.libra_grad import LibraGrad, libra
 from captum_ib.baselines.mfaba import MFABA
 from captum_ib.baselines.rise import RISE
 from captum_ib.baselines.score_cam import ScoreCAM
+from captum_ib.baselines.sobol_attribution import SobolAttribution
 from captum_ib.baselines.transformer_attribution import TransformerAttribution
 from captum_ib.baselines.vit_cx import ViTCX
 
@@ -50,11 +53,14 @@ __all__ = [
     "AttentionRollout",
     "AttnLRP",
     "BeyondIntuition",
+    "ExCLIP",
+    "FIxLIP",
     "FastIG",
     "GenericAttention",
     "LayerGradCAM",
     "LibraGrad",
     "ScoreCAM",
+    "SobolAttribution",
     "TransformerAttribution",
     "ViTCX",
     "libra",

@@ -103,7 +103,7 @@ class BackwardMode(AttentionRecorder):
         return self._count(with_gradient_of(surrogate, exact))
 
     def gated(self, func: Any, x: Tensor, *rest: Any, **kwargs: Any) -> Tensor:
-        """f(x) = x·φ(x), with φ(x) = f(x) / x a constant (its limit at 0 does not matter: x is 0)."""
+        """f(x) = x·φ(x), with φ(x) = f(x) / x a constant; at x = 0 it does not matter."""
         with torch.no_grad():
             exact = func(x.clone(), *rest, **kwargs)  # it may write in place
             wide = x if x.dtype == torch.float64 else x.float()

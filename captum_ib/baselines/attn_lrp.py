@@ -220,7 +220,9 @@ class _Gamma(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, w, b, z = (None if v is None else _wide(v) for v in ctx.saved_tensors)
+        saved = ctx.saved_tensors
+        x, w, z = (_wide(saved[i]) for i in (0, 1, 3))
+        b = None if saved[2] is None else _wide(saved[2])
         g, gamma, operation = _wide(gradient[0]), ctx.gammas[ctx.kind.name], ctx.operation
         nothing = (None,) * 5
         with torch.enable_grad():

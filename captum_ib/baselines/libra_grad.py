@@ -32,7 +32,7 @@ def libra(model: nn.Module) -> Generator[None]:
     Captum's, :class:`~captum_ib.attr.nib.NIB`, :class:`~captum_ib.baselines.LayerGradCAM`. Nothing
     in the model changes; it is the functions which it calls that are seen, in this thread.
 
-    Works on timm's, transformers' (``sdpa``, ``eager``), torchvision's and open_clip's transformers.
+    Works on the transformers of timm, transformers (``sdpa``, ``eager``), torchvision, open_clip.
 
     Args:
         model: whose gradients are corrected.

@@ -40,6 +40,8 @@ METHODS = {
     "AttnLRP-cp": Method(("vit", "clip"), {"attention": "cp"}, signed=True, map="input"),
     "BeyondIntuition": Method(ATTENTION, {"n_steps": 3}),
     "BeyondIntuition-token": Method(ATTENTION, {"n_steps": 3, "variant": "token"}),
+    "ExCLIP": Method(("clip",), {"n_steps": 2}, signed=True),
+    "FIxLIP": Method(("clip",), {"n_masks": 24}, signed=True, random=True),
     "FastIG": Method(ANY, signed=True, map="input"),
     "GenericAttention": Method(ATTENTION),
     "IIA": Method(ATTENTION, {"n_steps": 2}),
@@ -51,6 +53,7 @@ METHODS = {
     # Signed where the score is a cosine similarity, which may be negative.
     "RISE": Method(ANY, {"n_masks": 20, "grid": 3}, signed=True, random=True, map="pixels"),
     "ScoreCAM": Method((*ANY, "swin"), {"relu_attributions": False}, signed=True),
+    "SobolAttribution": Method(ANY, {"n_designs": 4, "grid": 2}, random=True, map="pixels"),
     # Its shares are divided by products that come close to 0.
     "TransformerAttribution": Method(("vit", "hf_vit"), half=0.6),
     "ViTCX": Method(ANY, signed=True, random=True, map="pixels"),
@@ -178,7 +181,7 @@ def test_samples_do_not_influence_each_other(case):
 def test_batch_sizes_do_not_change_the_result(case):
     instance = case.build()
     whole = maps(case.attribute(instance))
-    layer = case.name in ("RISE", "ScoreCAM", "ViTCX")
+    layer = case.name in ("RISE", "ScoreCAM", "ViTCX", "FIxLIP", "SobolAttribution")
     size = {"perturbations_per_eval": 3} if layer else {"internal_batch_size": 2}
     for one, other in zip(whole, maps(case.attribute(instance, **size)), strict=True):
         assert torch.allclose(one, other, rtol=1e-4, atol=2e-5)
