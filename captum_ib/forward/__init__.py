@@ -48,6 +48,7 @@ from captum_ib.forward.target import (
     select,
     target_index,
 )
+from captum_ib.forward.words import WordRegions
 
 __all__ = [
     "Call",
@@ -59,6 +60,7 @@ __all__ = [
     "Target",
     "Tick",
     "TowerCall",
+    "WordRegions",
     "activations",
     "as_given",
     "calls_of",

@@ -227,6 +227,30 @@ class CAM2IB(PairAttribution):
         attentions = attentions_of(sides, fits, seen)
         return (*result, attentions) if return_trace else (result, attentions)
 
+    @log_usage()
+    def interactions(
+        self,
+        inputs: tuple[Tensor, Tensor],
+        baselines: tuple[Tensor, ...] | ActivationStatistics | None = None,
+        target: None = None,
+        additional_forward_args: Any = None,
+        **settings: Any,
+    ) -> Tensor:
+        """Where each word looks: A of eq. 4, from the words to the picture.
+
+        Args:
+            inputs, baselines, target, additional_forward_args: as in :meth:`attribute`.
+            settings: as :meth:`attribute` takes them; ``cross_attention`` stays on.
+
+        Returns:
+            ``(N, T, h, w)``; a map ≥ 0 that sums to 1 for every word that counts, 0 for others.
+        """
+        result: Any = self.attribute(
+            inputs, baselines, target, additional_forward_args, return_attention=True, **settings
+        )
+        to_grid = [one for one in result[-1] if one.key_layout.spatial]
+        return (to_grid[-1] if to_grid else result[-1][-1]).over_keys()
+
 
 def guides_of(
     calls: Sequence[TowerCall],
