@@ -59,13 +59,14 @@ def test_the_order_of_the_rows():
     assert " ".join(METHODS) == (
         "iba coiba m2ib nib cam2ib com2ib ig saliency inputxgradient gradcam genericattention "
         "transformerattribution attentionrollout attentiongradcam beyondintuition iia layergradcam "
-        "scorecam vitcx rise mfaba fastig"
+        "scorecam vitcx rise mfaba fastig "
+        "libragrad attnlrp exclip fixlip sobolattribution"
     )
 
 
 def test_every_method_of_the_rooms_has_its_row_and_its_name_at_the_top():
     ours = [row for row in METHODS.values() if row.cls_path.startswith("captum_ib.")]
-    offered = {*attr.__all__, *baselines.__all__} - {"CrossAttention"}
+    offered = {*attr.__all__, *baselines.__all__} - {"CrossAttention", "libra"}
     assert {row.title for row in ours} == offered <= set(captum_ib.__all__)
     for row in ours:
         assert row.cls is getattr(captum_ib, row.title)
@@ -75,7 +76,7 @@ def test_every_method_of_the_rooms_has_its_row_and_its_name_at_the_top():
 def test_names_are_listed_without_torch():
     code = (
         "import sys; from captum_ib.methods import METHODS, get; get('NIB').title;"
-        "assert len(METHODS) == 22 and METHODS['ig'].unit == 'output units';"
+        "assert len(METHODS) == 27 and METHODS['ig'].unit == 'output units';"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

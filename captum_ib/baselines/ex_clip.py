@@ -85,19 +85,26 @@ class ExCLIP(Named, LayerAttribution):
         baselines: Any = None,
         target: None = None,
         additional_forward_args: Any = None,
-        **settings: Any,
+        *,
+        n_steps: int = 10,
+        method: Literal["gausslegendre", "riemann_right", "riemann_middle"] = "gausslegendre",
+        reference: Literal["aligned", "published"] = "aligned",
+        layout: Sequence[TokenLayout | None] | None = None,
+        internal_batch_size: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Per token of each side, the sum of its interactions with all tokens of the other.
 
         Args:
             inputs, baselines, target, additional_forward_args: see :meth:`interactions`.
-            settings: as :meth:`interactions` takes them.
+            n_steps, method, reference, layout, internal_batch_size: see :meth:`interactions`.
 
         Returns:
             The image's ``(N, 1, h, w)`` and the text's ``(N, T)``, padding 0.
         """
-        found = self._interactions(inputs, baselines, target, additional_forward_args, **settings)
-        return marginals(found)
+        settings = _Settings.of(n_steps, method, reference, layout, internal_batch_size)
+        return marginals(
+            self._interactions(inputs, baselines, target, additional_forward_args, settings)
+        )
 
     @log_usage()
     def interactions(
@@ -107,8 +114,12 @@ class ExCLIP(Named, LayerAttribution):
         target: None = None,
         additional_forward_args: Any = None,
         *,
+        n_steps: int = 10,
+        method: Literal["gausslegendre", "riemann_right", "riemann_middle"] = "gausslegendre",
+        reference: Literal["aligned", "published"] = "aligned",
+        layout: Sequence[TokenLayout | None] | None = None,
+        internal_batch_size: int | None = None,
         return_convergence_delta: bool = False,
-        **settings: Any,
     ) -> Any:
         """A map for every word: ``(N, T, h, w)``. Common arguments: :mod:`captum_ib.baselines`.
 
@@ -118,20 +129,22 @@ class ExCLIP(Named, LayerAttribution):
                 ``reference``.
             target: none.
             additional_forward_args: the masks.
+            n_steps: points of each path (paper: 10).
+            method: their rule; the authors': ``"riemann_right"``.
+            reference: of a text: ``"aligned"`` keeps its first and its last token where they are,
+                with id 0 between; ``"published"`` is ``[first, 0, last, 0, …]``, whose embedding is
+                read at the caption's last position, where the reference has an id 0, so that the
+                sum is no difference of similarities.
+            layout: one per tower, where it can't be inferred.
+            internal_batch_size: most rows at once; at least one word's path.
             return_convergence_delta: also return Σ I over all tokens minus what it stands for,
                 ``(N,)``.
-            settings: ``n_steps``: points of each path (10); ``method``: their rule,
-                ``"gausslegendre"``, ``"riemann_middle"``, or the authors' ``"riemann_right"``;
-                ``reference``: of a text, ``"aligned"`` keeps its first and its last token where
-                they are, with id 0 between; ``"published"`` is ``[first, 0, last, 0, …]``, whose
-                embedding is read at the caption's last position, where the reference has an id 0,
-                so that the sum is no difference of similarities; ``layout``: one per tower;
-                ``internal_batch_size``: most rows at once.
 
         Returns:
             ``(N, T, h, w)``; rows of padding are 0. With ``return_convergence_delta`` also that.
         """
-        found = self._interactions(inputs, baselines, target, additional_forward_args, **settings)
+        settings = _Settings.of(n_steps, method, reference, layout, internal_batch_size)
+        found = self._interactions(inputs, baselines, target, additional_forward_args, settings)
         maps = word_maps(found)
         return (maps, found.delta) if return_convergence_delta else maps
 
@@ -141,24 +154,15 @@ class ExCLIP(Named, LayerAttribution):
         baselines: Any,
         target: None,
         additional_forward_args: Any,
-        n_steps: int = 10,
-        method: Literal["gausslegendre", "riemann_right", "riemann_middle"] = "gausslegendre",
-        reference: Literal["aligned", "published"] = "aligned",
-        layout: Sequence[TokenLayout | None] | None = None,
-        internal_batch_size: int | None = None,
+        settings: _Settings,
     ) -> Interactions:
-        require_choice("method", method, METHODS)
-        require_choice("reference", reference, ("aligned", "published"))
-        weights_of, points_of = approximation_parameters(method)
-        require_count("n_steps", n_steps, 1 if method == "gausslegendre" else 2)
-        path = Path([float(p) for p in points_of(n_steps)], [float(w) for w in weights_of(n_steps)])
         calls = pair_calls(self.dual, inputs, additional_forward_args, target)
         references = [
-            reference_inputs(call, base, reference == "aligned")
+            reference_inputs(call, base, settings.aligned)
             for call, base in zip(calls, per_call(baselines, "baselines", calls), strict=True)
         ]
-        layouts = per_call(layout, "layout", calls)
-        size = samples_at_once(calls[0].n, internal_batch_size)
+        layouts = per_call(settings.layout, "layout", calls)
+        size = samples_at_once(calls[0].n, settings.rows)
         parts: list[Interactions] = []
         for start in watched(range(0, calls[0].n, size)):
             sides = [
@@ -168,7 +172,7 @@ class ExCLIP(Named, LayerAttribution):
                 )
             ]
             with opened(*sides[0]) as first, opened(*sides[1]) as second:
-                parts.append(_between(first, second, path, internal_batch_size))
+                parts.append(_between(first, second, settings.path, settings.rows))
         return Interactions.joined(parts)
 
 
@@ -188,6 +192,31 @@ class Path:
         """∫ dα of values ``(S, …)``."""
         weights = torch.tensor(self.weights, device=values.device, dtype=torch.float32)
         return torch.einsum("s,s...->...", weights, values.float())
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """Checked settings of a call."""
+
+    path: Path
+    aligned: bool
+    layout: Sequence[TokenLayout | None] | None
+    rows: int | None
+
+    @staticmethod
+    def of(
+        n_steps: int,
+        method: str,
+        reference: str,
+        layout: Sequence[TokenLayout | None] | None,
+        rows: int | None,
+    ) -> _Settings:
+        require_choice("method", method, METHODS)
+        require_choice("reference", reference, ("aligned", "published"))
+        require_count("n_steps", n_steps, 1 if method == "gausslegendre" else 2)
+        weights_of, points_of = approximation_parameters(method)
+        path = Path([float(p) for p in points_of(n_steps)], [float(w) for w in weights_of(n_steps)])
+        return _Settings(path, reference == "aligned", layout, rows)
 
 
 def _between(first: Pooled, second: Pooled, path: Path, rows: int | None) -> Interactions:

@@ -79,18 +79,24 @@ class FIxLIP(Named, PerturbationAttribution):
         baselines: Any = None,
         target: None = None,
         additional_forward_args: Any = None,
-        **settings: Any,
+        *,
+        n_masks: int = 1024,
+        p: float = 0.5,
+        layout: Sequence[TokenLayout | None] | None = None,
+        perturbations_per_eval: int = 32,
+        seed: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Weighted Banzhaf value per patch and word: e_i + p Σ_k e_ik = E[ν | z_i = 1] − E[ν | 0].
 
         Args:
             inputs, baselines, target, additional_forward_args: see :meth:`interactions`.
-            settings: as :meth:`interactions` takes them.
+            n_masks, p, layout, perturbations_per_eval, seed: see :meth:`interactions`.
 
         Returns:
             The image's ``(N, 1, h, w)`` and the text's ``(N, T)``; 0 for what is no player.
         """
-        fits = self._fits(inputs, baselines, target, additional_forward_args, **settings)
+        settings = (n_masks, p, layout, perturbations_per_eval, seed)
+        fits = self._fits(inputs, baselines, target, additional_forward_args, *settings)
         first, second = zip(*(fit.banzhaf() for fit in fits), strict=True)
         return torch.cat(first), torch.cat(second)
 
@@ -101,7 +107,12 @@ class FIxLIP(Named, PerturbationAttribution):
         baselines: Any = None,
         target: None = None,
         additional_forward_args: Any = None,
-        **settings: Any,
+        *,
+        n_masks: int = 1024,
+        p: float = 0.5,
+        layout: Sequence[TokenLayout | None] | None = None,
+        perturbations_per_eval: int = 32,
+        seed: int | None = None,
     ) -> Tensor:
         """A map e_ik for every word k. Common arguments: :mod:`captum_ib.baselines`.
 
@@ -110,14 +121,15 @@ class FIxLIP(Named, PerturbationAttribution):
             baselines: what masked patches and words become; one, or one per tower.
             target: none.
             additional_forward_args: the masks.
-            settings: ``n_masks``: per side (1024); ``p``: the probability of a player to be seen
-                (0.5); ``perturbations_per_eval``: masks per pass (32); ``seed``; ``layout``: one
-                per tower.
+            n_masks: per side.
+            p: the probability of a player to be seen.
+            layout: one per tower, where it can't be inferred.
 
         Returns:
             ``(N, T, h, w)``; 0 for words that are no players.
         """
-        fits = self._fits(inputs, baselines, target, additional_forward_args, **settings)
+        settings = (n_masks, p, layout, perturbations_per_eval, seed)
+        fits = self._fits(inputs, baselines, target, additional_forward_args, *settings)
         return word_maps(Interactions.joined([fit.pairs() for fit in fits]))
 
     def _fits(
@@ -126,11 +138,11 @@ class FIxLIP(Named, PerturbationAttribution):
         baselines: Any,
         target: None,
         additional_forward_args: Any,
-        n_masks: int = 1024,
-        p: float = 0.5,
-        layout: Sequence[TokenLayout | None] | None = None,
-        perturbations_per_eval: int = 32,
-        seed: int | None = None,
+        n_masks: int,
+        p: float,
+        layout: Sequence[TokenLayout | None] | None,
+        perturbations_per_eval: int,
+        seed: int | None,
     ) -> list[Fit]:
         require_count("n_masks", n_masks, 2)
         if not 0 < p < 1:

@@ -115,7 +115,6 @@ class LibraGrad(Named, GradientAttribution):
         paper="Mehri et al., CVPR 2025",
         description="hidden states and biases times corrected gradients, over all blocks",
         passes="1 forward and backward",
-        layers="many",
     )
 
     def __init__(
