@@ -29,10 +29,10 @@ class AttnLRP(Named, GradientAttribution):
     Relevance R of an activation x is x ⊙ g, with a gradient g that follows the rules:
 
     - linear maps: γ-LRP (below), or ε-LRP with ε → 0 where γ is ``None``;
-    - products of activations, QKᵀ and AV: each factor gets half (eq. 14);
-    - softmax: R_i = x_i (R_i^out − s_i Σ_j R_j^out) (Proposition 3.1), its plain gradient;
-    - layer norm: the standard deviation is a constant (Proposition 3.4);
-    - elementwise f: R passes on as it is (eq. 9), g · f(x) / x.
+    - products of activations, QKᵀ and AV: each factor gets half (uniform rule);
+    - softmax: R_i = x_i (R_i^out − s_i Σ_j R_j^out) (Taylor decomposition), its plain gradient;
+    - layer norm: the standard deviation is a constant;
+    - elementwise f: R passes on as it is (identity rule), g · f(x) / x.
 
     γ-LRP, generalised to inputs and outputs of both signs: an output z > 0 shares R out by
     x⁺(w + γw⁺) + x⁻(w + γw⁻), one below 0 by x⁺(w + γw⁻) + x⁻(w + γw⁺); what the bias gets is lost.
@@ -40,7 +40,8 @@ class AttnLRP(Named, GradientAttribution):
     ``attention="cp"`` is CP-LRP (Ali et al., ICML 2022), attention probabilities as constants: what
     the authors' own package does for vision transformers.
 
-    The authors state that the method is protected by a patent application; see docs/baselines.md.
+    The authors note that LRP is patented and free for personal and scientific use only; see
+    docs/baselines.md.
 
     >>> model = torch.nn.Linear(4, 2).requires_grad_(False)
     >>> x = torch.rand(3, 5, 4)
@@ -146,7 +147,7 @@ class AttnLRPMode(BackwardMode):
         return super().normalised(func, x, *rest, **kwargs)
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
-        """a b; both get half of R (eq. 14)."""
+        """a b; both get half of R (uniform rule)."""
         return a @ b if self.constant_attention else _half(a) @ _half(b)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

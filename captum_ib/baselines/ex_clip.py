@@ -35,7 +35,7 @@ METHODS = ("gausslegendre", "riemann_right", "riemann_middle")
 class ExCLIP(Named, LayerAttribution):
     """Second-order attributions for dual encoders (Möller et al., TMLR 2025).
 
-    How much do text token k and patch j add to the similarity together (eq. 8):
+    How much do text token k and patch j add to the similarity together:
 
         I_kj = Σ_d a_dk b_dj / (‖g(x)‖ ‖f(y)‖),   a_dk = Σ_i (J_g)_dki (x − x')_ki,
         J_g = ∫₀¹ ∂g_d/∂h (x' + α(x − x')) dα,    b likewise for the image f, y, y'

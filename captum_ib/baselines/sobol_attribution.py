@@ -23,11 +23,11 @@ class SobolAttribution(Named, PerturbationAttribution):
     """Total Sobol indices of the regions of an input (Fel et al., NeurIPS 2021).
 
     With real-valued masks M ~ U[0, 1]^d on a grid of d cells, the total index of cell i is the
-    share of the score's variance that is lost when all but M_i is known (eq. 4):
+    share of the score's variance that is left when all but M_i is known:
 
         S_Ti = E[Var(f(Φ(x, M)) | M_~i)] / Var(f(Φ(x, M)))
 
-    estimated after Jansen (eq. 5) from quasi-Monte Carlo points A and B, Σ_j (f(A_j) − f(C_j^i))² /
+    estimated after Jansen from quasi-Monte Carlo points A and B, Σ_j (f(A_j) − f(C_j^i))² /
     (2 n V), with C^i the points A whose column i is that of B. Φ blends to ``baselines``. Token
     sequences have one dimension per token. Between 0 and about 1; interactions count for each cell
     that takes part, so that the sum can exceed 1.

@@ -173,10 +173,10 @@ def test_the_papers_rules_one_by_one():
         spread = (o.var(-1, unbiased=False, keepdim=True) + model.norm.eps).sqrt()
         share = R / normed * model.norm.weight / spread
         R_o = o * (share - share.mean(dim=-1, keepdim=True))
-        # Products: half to each (eq. 14).
+        # Products: half to each.
         R_A = A * ((R_o / o) @ v.transpose(1, 2)) / 2
         R_v = v * (A.transpose(1, 2) @ (R_o / o)) / 2
-        # Softmax (Proposition 3.1).
+        # Softmax, by its Taylor decomposition.
         R_scores = scores * (R_A - A * R_A.sum(dim=-1, keepdim=True))
         R_q = q * ((R_scores / scores) @ k) / 2
         R_k = k * ((R_scores / scores).transpose(1, 2) @ q) / 2

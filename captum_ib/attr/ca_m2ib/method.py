@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from torch import Tensor
 
@@ -245,11 +245,13 @@ class CAM2IB(PairAttribution):
         Returns:
             ``(N, T, h, w)``; a map ≥ 0 that sums to 1 for every word that counts, 0 for others.
         """
-        result: Any = self.attribute(
-            inputs, baselines, target, additional_forward_args, return_attention=True, **settings
+        options: Any = {**settings, "return_attention": True}
+        result = cast(
+            Any, self.attribute(inputs, baselines, target, additional_forward_args, **options)
         )
-        to_grid = [one for one in result[-1] if one.key_layout.spatial]
-        return (to_grid[-1] if to_grid else result[-1][-1]).over_keys()
+        directions = cast("Attentions", result[-1])
+        to_grid = [one for one in directions if one.key_layout.spatial]
+        return (to_grid or list(directions))[-1].over_keys()
 
 
 def guides_of(
