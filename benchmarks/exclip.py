@@ -27,7 +27,7 @@ STEPS = 10
 
 
 def jacobian(run: nn.Module, block: nn.Module, x: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ_i ∫ J_dki dα (x − x')_ki ``(d, T)`` by one backward pass per dimension, and the embedding."""
+    """Σ_i ∫ J_dki dα (x − x')_ki ``(d, T)``, a backward pass per dimension; and the embedding."""
     states: list[Tensor] = []
 
     def keep(_: nn.Module, args: tuple, kwargs: dict) -> None:

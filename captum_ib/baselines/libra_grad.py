@@ -15,10 +15,9 @@ from captum_ib.baselines._fullgrad import Balance
 from captum_ib.baselines._samples import explained
 from captum_ib.checks import require_choice
 from captum_ib.facts import OUTPUT, Facts
-from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage, named_layers
+from captum_ib.forward import Call, Inputs, Named, blocks_per_call, calls_of, log_usage
 from captum_ib.layout import TokenLayout
-from captum_ib.models.dual_encoder import DualEncoder
-from captum_ib.models.layers import LayerLike, NamedLayer, blocks_of
+from captum_ib.models.layers import LayerLike, NamedLayer
 
 METHODS = ("fullgrad_plus", "fullgrad", "input_x_grad")
 
@@ -123,7 +122,7 @@ class LibraGrad(Named, GradientAttribution):
         layers: Sequence[LayerLike] | Sequence[Sequence[LayerLike]] | None = None,
     ) -> None:
         super().__init__(forward_func)
-        self.blocks = _blocks(forward_func, layers)
+        self.blocks = blocks_per_call(forward_func, layers, self.get_name())
 
     @log_usage()
     def attribute(
@@ -167,25 +166,3 @@ class LibraGrad(Named, GradientAttribution):
 
         blocks = self.blocks if len(calls) > 1 else self.blocks[0]
         return explained(calls, explain, internal_batch_size, blocks=blocks, layout=layout)
-
-
-def _blocks(forward_func: Callable[..., Any], layers: Any) -> list[list[NamedLayer]]:
-    if isinstance(forward_func, DualEncoder):
-        names = forward_func.modalities[:2]
-        if layers is None:
-            return [forward_func.tower(name).blocks for name in names]
-        if isinstance(layers, (str, nn.Module)) or len(layers) != 2:
-            raise ValueError(
-                f"layers must be two sequences of blocks, one for each of {names}, given {layers!r}"
-            )
-        return [named_layers(forward_func.model, each, "LibraGrad") for each in layers]
-    model = forward_func if isinstance(forward_func, nn.Module) else None
-    if layers is None and model is not None:
-        found = blocks_of(model)
-        if found.kind != "plain":
-            raise ValueError(
-                f"{type(model).__name__} is no plain transformer, whose blocks all have the same "
-                "tokens; run another gradient method inside libra(model), or pass layers="
-            )
-        return [found.blocks]
-    return [named_layers(model, layers, "LibraGrad")]

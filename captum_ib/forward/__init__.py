@@ -27,6 +27,7 @@ from captum_ib.forward.method import (
 from captum_ib.forward.output import output_tensor, predicted, probabilities
 from captum_ib.forward.pair import (
     TowerCall,
+    blocks_per_call,
     calls_of,
     logit_scale,
     one_layer_each,
@@ -63,6 +64,7 @@ __all__ = [
     "WordRegions",
     "activations",
     "as_given",
+    "blocks_per_call",
     "calls_of",
     "cosine",
     "cross_entropy",

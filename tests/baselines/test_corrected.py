@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from captum_ib import NIB, libra
 from captum_ib.baselines import AttnLRP, GenericAttention, LibraGrad
 from captum_ib.loading import load
+from tests.attr.cases import SUBJECTS
 from tests.attr.test_contract import same_state, state
 from tests.baselines.models import hf_vit, images, timm_vit, torchvision_vit
 
@@ -136,6 +137,10 @@ def test_what_can_not_be_corrected_is_said():
         plain(torch.rand(2, 3)).sum().backward()
     with libra(plain):  # nothing ran
         pass
+    with pytest.raises(ValueError, match="LibraGrad needs a plain transformer"):
+        LibraGrad(SUBJECTS["resnet"]().model)
+    with pytest.raises(ValueError, match="layers must be two sequences of blocks"):
+        LibraGrad(SUBJECTS["clip"]().model, ["vision_model.encoder.layers.0"])
     with pytest.raises(ValueError, match="method must be"):
         LibraGrad(timm_vit()).attribute(images(), target=0, method="all")
     with pytest.raises(ValueError, match="attention must be"):
