@@ -60,6 +60,7 @@ _HOMES = {
     "TowerView": "captum_ib.models.dual_encoder",
     "ZeroShotClassifier": "captum_ib.models.dual_encoder",
     "explain": "captum_ib.explaining.explain",
+    "libra": "captum_ib.baselines.libra_grad",
     "load": "captum_ib.loading.load",
     "rank_layers": "captum_ib.metrics.layer_ranking",
 }

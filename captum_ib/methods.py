@@ -193,6 +193,11 @@ _ROWS = (
     MethodSpec("captum_ib.baselines.clip_surgery:CLIPSurgery"),
     MethodSpec("captum_ib.baselines.mask_clip:MaskCLIP"),
     MethodSpec("captum_ib.baselines.token_tm:TokenTM"),
+    MethodSpec("captum_ib.baselines.libra_grad:LibraGrad"),
+    MethodSpec("captum_ib.baselines.attn_lrp:AttnLRP"),
+    MethodSpec("captum_ib.baselines.ex_clip:ExCLIP"),
+    MethodSpec("captum_ib.baselines.fixlip:FIxLIP"),
+    MethodSpec("captum_ib.baselines.sobol_attribution:SobolAttribution"),
 )
 
 METHODS: dict[str, MethodSpec] = {row.name: row for row in _ROWS}

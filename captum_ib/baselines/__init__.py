@@ -29,18 +29,23 @@ They return a map ``(N, 1, h, w)``, or ``(N, T)`` with padding 0 for sequences, 
 
 from captum_ib.baselines.attention_gradcam import AttentionGradCAM
 from captum_ib.baselines.attention_rollout import AttentionRollout
+from captum_ib.baselines.attn_lrp import AttnLRP
 from captum_ib.baselines.beyond_intuition import BeyondIntuition
 from captum_ib.baselines.clip_surgery import CLIPSurgery
+from captum_ib.baselines.ex_clip import ExCLIP
 from captum_ib.baselines.fast_ig import FastIG
+from captum_ib.baselines.fixlip import FIxLIP
 from captum_ib.baselines.generic_attention import GenericAttention
 from captum_ib.baselines.grad_eclip import GradECLIP
 from captum_ib.baselines.iia import IIA
 from captum_ib.baselines.layer_gradcam import LayerGradCAM
 from captum_ib.baselines.legrad import LeGrad
+from captum_ib.baselines.libra_grad import LibraGrad, libra
 from captum_ib.baselines.mask_clip import MaskCLIP
 from captum_ib.baselines.mfaba import MFABA
 from captum_ib.baselines.rise import RISE
 from captum_ib.baselines.score_cam import ScoreCAM
+from captum_ib.baselines.sobol_attribution import SobolAttribution
 from captum_ib.baselines.token_tm import TokenTM
 from captum_ib.baselines.transformer_attribution import TransformerAttribution
 from captum_ib.baselines.vit_cx import ViTCX
@@ -51,16 +56,22 @@ __all__ = [
     "RISE",
     "AttentionGradCAM",
     "AttentionRollout",
+    "AttnLRP",
     "BeyondIntuition",
     "CLIPSurgery",
+    "ExCLIP",
+    "FIxLIP",
     "FastIG",
     "GenericAttention",
     "GradECLIP",
     "LayerGradCAM",
     "LeGrad",
+    "LibraGrad",
     "MaskCLIP",
     "ScoreCAM",
+    "SobolAttribution",
     "TokenTM",
     "TransformerAttribution",
     "ViTCX",
+    "libra",
 ]

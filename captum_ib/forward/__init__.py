@@ -33,6 +33,7 @@ from captum_ib.forward.method import (
 from captum_ib.forward.output import output_tensor, predicted, probabilities
 from captum_ib.forward.pair import (
     TowerCall,
+    blocks_per_call,
     calls_of,
     logit_scale,
     one_layer_each,
@@ -54,6 +55,7 @@ from captum_ib.forward.target import (
     select,
     target_index,
 )
+from captum_ib.forward.words import WordRegions
 
 __all__ = [
     "Call",
@@ -65,8 +67,10 @@ __all__ = [
     "Target",
     "Tick",
     "TowerCall",
+    "WordRegions",
     "activations",
     "as_given",
+    "blocks_per_call",
     "calls_of",
     "cosine",
     "cross_entropy",

@@ -24,7 +24,14 @@ from captum_ib.forward.mistakes import look_at_masks, tensor_of
 from captum_ib.forward.target import cosine
 from captum_ib.hooks import borrowed
 from captum_ib.models.dual_encoder import DualEncoder, TowerEmbedding, learned_scale
-from captum_ib.models.layers import CHOICES, LayerLike, NamedLayer, depths_of, resolve_layer
+from captum_ib.models.layers import (
+    CHOICES,
+    LayerLike,
+    NamedLayer,
+    blocks_of,
+    depths_of,
+    resolve_layer,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -270,3 +277,41 @@ def tower_layers(
         dual.default_layer(modality) if layer is None else resolve_layer(dual.model, layer)
         for modality, layer in zip(names, layers, strict=True)
     ]
+
+
+def blocks_per_call(
+    forward_func: Callable[..., Any],
+    layers: Sequence[LayerLike] | Sequence[Sequence[LayerLike]] | None,
+    method: str,
+) -> list[list[NamedLayer]]:
+    """The blocks of a plain transformer, or those of each tower of a dual encoder.
+
+    Args:
+        forward_func: the model, a function that calls it, or a dual encoder.
+        layers: as the user gave them; default: all blocks.
+        method: whose they are, for error messages.
+
+    Raises:
+        ValueError: a model whose blocks do not all have the same tokens, an unknown name, no
+            default, or for a dual encoder not two sequences.
+    """
+    given: Any = layers
+    if isinstance(forward_func, DualEncoder):
+        names = forward_func.modalities[:2]
+        if given is None:
+            return [forward_func.tower(name).blocks for name in names]
+        if isinstance(given, (str, nn.Module)) or len(given) != 2:
+            raise ValueError(
+                f"layers must be two sequences of blocks, one for each of {names}, given {given!r}"
+            )
+        return [named_layers(forward_func.model, each, method) for each in given]
+    model = forward_func if isinstance(forward_func, nn.Module) else None
+    if given is not None or model is None:
+        return [named_layers(model, given, method)]
+    found = blocks_of(model)
+    if found.kind != "plain":
+        raise ValueError(
+            f"{method} needs a plain transformer, whose blocks all have the same tokens, given "
+            f"{type(model).__name__}; pass layers= with blocks that have"
+        )
+    return [found.blocks]

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from captum_ib.metrics.layer_ranking import default_candidates as default_candidates
     from captum_ib.metrics.layer_ranking import rank_layers as rank_layers
     from captum_ib.metrics.localization import LocalizationIoU as LocalizationIoU
+    from captum_ib.metrics.pair_curves import PairCurves as PairCurves
+    from captum_ib.metrics.pair_curves import pair_insertion_deletion as pair_insertion_deletion
     from captum_ib.metrics.plots import plot_curves as plot_curves
     from captum_ib.metrics.quantus_bridge import explain_func as explain_func
     from captum_ib.metrics.ranking_result import LayerRanking as LayerRanking
@@ -48,6 +50,7 @@ _HOMES = {
     "InsertionMinusDeletion": ".insertion_deletion",
     "LayerRanking": ".ranking_result",
     "LocalizationIoU": ".localization",
+    "PairCurves": ".pair_curves",
     "ROAD": ".road",
     "ROARPlus": ".roar",
     "certify": ".certificate",
@@ -58,6 +61,7 @@ _HOMES = {
     "layer_agreement": ".agreement",
     "layer_winners": ".agreement",
     "linear_cka": ".agreement",
+    "pair_insertion_deletion": ".pair_curves",
     "plot_curves": ".plots",
     "plot_difficulty": ".difficulty",
     "plot_radar": ".funnybirds",

@@ -13,6 +13,7 @@ from captum_ib.visualization.figures import compare, grid, save
 from captum_ib.visualization.numbers import amount, unit_of
 from captum_ib.visualization.panels import Panel, Passage
 from captum_ib.visualization.passages import texts
+from captum_ib.visualization.regions import word_regions
 from captum_ib.visualization.style import CONTROLS, Control, Style, style_from
 from captum_ib.visualization.words import caption
 
@@ -35,4 +36,5 @@ __all__ = [
     "style_from",
     "texts",
     "unit_of",
+    "word_regions",
 ]

@@ -38,8 +38,10 @@ def explained(capsys, folder, image, out, *arguments):
     [("clip_folder", "dual", ("--text", "a red circle")), ("vit_folder", "classifier", ())],
 )
 def test_all(capsys, request, image, tmp_path, monkeypatch, folder, kind, question):
-    row = METHODS["rise"]
-    monkeypatch.setitem(row.settings, "n_masks", 40)  # 4000 only take longer
+    for name, setting, few in (
+        ("rise", "n_masks", 40), ("fixlip", "n_masks", 40), ("sobolattribution", "grid", 2),
+    ):  # fmt: skip
+        monkeypatch.setitem(METHODS[name].settings, setting, few)  # more only take longer
     drawn, left_out = explained(
         capsys,
         request.getfixturevalue(folder),

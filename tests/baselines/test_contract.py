@@ -36,9 +36,13 @@ class Method:
 METHODS = {
     "AttentionGradCAM": Method(ATTENTION, {"relu_attributions": False}, signed=True),
     "AttentionRollout": Method(ATTENTION, classless=True),
+    "AttnLRP": Method(("vit", "hf_vit", "clip"), signed=True, map="input"),
+    "AttnLRP-cp": Method(("vit", "clip"), {"attention": "cp"}, signed=True, map="input"),
     "BeyondIntuition": Method(ATTENTION, {"n_steps": 3}),
     "BeyondIntuition-token": Method(ATTENTION, {"n_steps": 3, "variant": "token"}),
     "CLIPSurgery": Method(("clip",), signed=True),
+    "ExCLIP": Method(("clip",), {"n_steps": 2}, signed=True),
+    "FIxLIP": Method(("clip",), {"n_masks": 24}, signed=True, random=True),
     "FastIG": Method(ANY, signed=True, map="input"),
     "GenericAttention": Method(ATTENTION),
     "GradECLIP": Method(ATTENTION, signed=True),
@@ -50,6 +54,8 @@ METHODS = {
     "LayerGradCAM": Method((*ANY, "swin"), signed=True),
     "LeGrad": Method(ATTENTION),
     "LeGrad-mean": Method(("vit", "clip"), {"pooling": "mean", "start_layer": -2}),
+    "LibraGrad": Method(ATTENTION, signed=True),
+    "LibraGrad-plain": Method(("vit",), {"libra": False, "method": "fullgrad"}, signed=True),
     "MFABA": Method(ANY, {"n_steps": 3}, signed=True, map="input"),
     "MaskCLIP": Method(("clip",), signed=True),
     "MaskCLIP-keys": Method(("clip",), {"key_similarity": True}, signed=True),
@@ -57,6 +63,7 @@ METHODS = {
     "RISE": Method(ANY, {"n_masks": 20, "grid": 3}, signed=True, random=True, map="pixels"),
     "ScoreCAM": Method((*ANY, "swin"), {"relu_attributions": False}, signed=True),
     "TokenTM": Method(ATTENTION),
+    "SobolAttribution": Method(ANY, {"n_designs": 4, "grid": 2}, random=True, map="pixels"),
     # Its shares are divided by products that come close to 0.
     "TransformerAttribution": Method(("vit", "hf_vit"), half=0.6),
     "ViTCX": Method(ANY, signed=True, random=True, map="pixels"),
@@ -120,7 +127,7 @@ def untouched(request):
 
 
 def test_the_table_is_complete():
-    assert {name.partition("-")[0] for name in METHODS} == set(baselines.__all__)
+    assert {name.partition("-")[0] for name in METHODS} == set(baselines.__all__) - {"libra"}
 
 
 @table()
@@ -184,7 +191,7 @@ def test_samples_do_not_influence_each_other(case):
 def test_batch_sizes_do_not_change_the_result(case):
     instance = case.build()
     whole = maps(case.attribute(instance))
-    layer = case.name in ("RISE", "ScoreCAM", "ViTCX")
+    layer = case.name in ("RISE", "ScoreCAM", "ViTCX", "FIxLIP", "SobolAttribution")
     size = {"perturbations_per_eval": 3} if layer else {"internal_batch_size": 2}
     for one, other in zip(whole, maps(case.attribute(instance, **size)), strict=True):
         assert torch.allclose(one, other, rtol=1e-4, atol=2e-5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from torch import Tensor
 
@@ -226,6 +226,32 @@ class CAM2IB(PairAttribution):
             return result
         attentions = attentions_of(sides, fits, seen)
         return (*result, attentions) if return_trace else (result, attentions)
+
+    @log_usage()
+    def interactions(
+        self,
+        inputs: tuple[Tensor, Tensor],
+        baselines: tuple[Tensor, ...] | ActivationStatistics | None = None,
+        target: None = None,
+        additional_forward_args: Any = None,
+        **settings: Any,
+    ) -> Tensor:
+        """Where each word looks: A of eq. 4, from the words to the picture.
+
+        Args:
+            inputs, baselines, target, additional_forward_args: as in :meth:`attribute`.
+            settings: as :meth:`attribute` takes them; ``cross_attention`` stays on.
+
+        Returns:
+            ``(N, T, h, w)``; a map ≥ 0 that sums to 1 for every word that counts, 0 for others.
+        """
+        options: Any = {**settings, "return_attention": True}
+        result = cast(
+            Any, self.attribute(inputs, baselines, target, additional_forward_args, **options)
+        )
+        directions = cast("Attentions", result[-1])
+        to_grid = [one for one in directions if one.key_layout.spatial]
+        return (to_grid or list(directions))[-1].over_keys()
 
 
 def guides_of(
