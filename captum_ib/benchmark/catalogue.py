@@ -167,6 +167,7 @@ _SYNERGY = {
     "blank": str,
     "baseline": float | Sequence[float],
 }
+_SEGMENTED: dict[str, Any] = {"needs": _MASK, "scale": 100.0}
 _PAIR: dict[str, Any] = {"kinds": _DUAL, "applies": "pair"}
 _QUANTUS, _PAPERS, _AGAIN = "columns_quantus", "columns_papers", "whole_again"
 
@@ -180,11 +181,11 @@ METRICS: dict[str, Metric] = {
         Metric("pointing_game", "Pointing game", "up", f"{_QUANTUS}:Located", needs=_MASK),
         Metric("iou", "IoU", "up", f"{_QUANTUS}:Located", _IOU, needs=_MASK),
         Metric("relevance_rank", "Relevance rank", "up", f"{_QUANTUS}:Located", needs=_MASK),
-        Metric("pixel_accuracy", "Pixel accuracy", "up", f"{_PAPERS}:Masked", needs=_MASK, scale=100.0),
-        Metric("mean_iou", "mIoU", "up", f"{_PAPERS}:Masked", needs=_MASK, scale=100.0),
+        Metric("pixel_accuracy", "Pixel accuracy", "up", f"{_PAPERS}:Masked", **_SEGMENTED),
+        Metric("mean_iou", "mIoU", "up", f"{_PAPERS}:Masked", **_SEGMENTED),
         Metric(
             "average_precision", "AP", "up", f"{_PAPERS}:Masked",
-            {"of": Literal["both", "object"]}, needs=_MASK, scale=100.0,
+            {"of": Literal["both", "object"]}, **_SEGMENTED,
         ),
         Metric("energy_pointing", "Energy pointing game", "up", f"{_PAPERS}:Masked", needs=_MASK),
         Metric("morf", "MoRF", "down", f"{_PAPERS}:Ordered", _FILL, curve=True),
@@ -194,7 +195,9 @@ METRICS: dict[str, Metric] = {
         Metric(
             "completeness_error", "Completeness error", "down", f"{_PAPERS}:Completeness", _COMPLETE
         ),
-        Metric("synergy", "Synergistic faithfulness", "up", f"{_PAPERS}:Synergy", _SYNERGY, **_PAIR),
+        Metric(
+            "synergy", "Synergistic faithfulness", "up", f"{_PAPERS}:Synergy", _SYNERGY, **_PAIR
+        ),
         Metric("sparseness", "Sparseness", "up", f"{_QUANTUS}:Sparseness"),
         Metric("drop_image", "Confidence drop, image", "down", "columns:Confidence"),
         Metric("increase_image", "Confidence increase, image", "up", "columns:Confidence"),
