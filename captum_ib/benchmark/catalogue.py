@@ -72,6 +72,39 @@ DATA: dict[str, DataKind] = {
             requires=("annotations",),
         ),
         DataKind(
+            "segmentation",
+            {
+                "labels": Literal["auto", "names", "order", "none"],
+                "caption": str | None,
+                **_READING,
+            },
+            path="ImageNet-Segmentation's .mat file, or the folder that holds images/ and masks/",
+            lacks=frozenset({"words"}),
+        ),
+        DataKind(
+            "voc",
+            {
+                "split": str,
+                "shapes": Literal["mask", "box"],
+                "categories": Sequence[str] | None,
+                "caption": str | None,
+                **_READING,
+            },
+            path="the folder that holds JPEGImages, e.g. VOCdevkit/VOC2012",
+            lacks=frozenset({"words"}),
+        ),
+        DataKind(
+            "flickr30k",
+            {
+                "annotations": str,
+                "list": str | None,
+                "text": Literal["phrase", "sentence"],
+                **_READING,
+            },
+            path="the folder of the images",
+            requires=("annotations",),
+        ),
+        DataKind(
             "funnybirds",
             {"split": Literal["test", "train"], **_READING},
             path="the folder that holds classes.json",
