@@ -105,7 +105,10 @@ class Prompts:
             turn = (*self._pairs[number + 1 :], *self._pairs[:number])
             others = (one for one in turn if not torch.equal(one.input_ids, pair.input_ids))
             other = next(others, None)
-            return None if other is None else other.with_pixels(pair.pixels)
+            if other is None:
+                return None
+            # Still the same sample: noise that a method draws for it must not change.
+            return replace(other, pixels=pair.pixels, ids=pair.ids, indices=pair.indices)
         content = torch.from_numpy(pair.valid)
         ids = pair.input_ids.cpu()
         told = changed_captions(ids, content, change, self._seed, self._vocabulary)

@@ -9,7 +9,7 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 
 import torch
 
-from captum_ib import metrics, zoo
+from captum_ib import NIB, metrics, zoo
 from captum_ib.benchmark.run import run
 from captum_ib.benchmark.subjects import Pairs
 from captum_ib.benchmark.whole_again import Grids, Prompts
@@ -104,9 +104,7 @@ def test_grids_by_hand(tmp_path):
     right = p.argmax(1) == scenes.labels
     sure = torch.where(right, p.gather(1, scenes.labels[:, None])[:, 0], 0.0)
     grids = metrics.pointing_grids(x.numpy(), scenes.labels.numpy(), sure.numpy())
-    maps = metrics.explain_func(__import__("captum_ib").NIB)(
-        model=model.model, inputs=grids.images, targets=grids.targets
-    )
+    maps = metrics.explain_func(NIB)(model=model.model, inputs=grids.images, targets=grids.targets)
     found = metrics.EnergyPointingGame()(None, grids.images, grids.targets, maps, grids.masks)
     assert len(found) == len(game._grids) * 4 and score == pytest.approx(np.mean(found), abs=1e-3)
 

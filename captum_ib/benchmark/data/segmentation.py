@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from captum_ib.benchmark.config import DataConfig
 from captum_ib.benchmark.data.hdf5 import MatFile
@@ -85,7 +87,7 @@ def _from_file(path: Path, most: int, shuffle: int | None, loaded: LoadedModel) 
 
 
 def _asked(
-    path: Path, classes: list[str], options: dict, loaded: LoadedModel
+    path: Path, classes: list[str], options: Mapping[str, Any], loaded: LoadedModel
 ) -> tuple[dict[str, int], dict[str, str]]:
     """Each folder's class, and its words for a dual encoder."""
     if loaded.kind == "dual":
