@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from captum_ib.metrics.plots import drawn
-from captum_ib.report.aggregate import Line, Table
+from captum_ib.report.aggregate import Line, Table, is_reference
 from captum_ib.report.reading import MetricInfo
 
 if TYPE_CHECKING:
@@ -43,36 +43,38 @@ class Agreement:
 
 def agreements(table: Table) -> list[Agreement]:
     """All pairs of columns, those over the whole set included, in the table's order."""
-    columns = (*table.metrics, *table.whole)
     return [
         Agreement(one, other, *_compared(table.lines, one, other))
-        for one, other in combinations(columns, 2)
+        for one, other in combinations(_columns(table), 2)
     ]
 
 
 def sentences(table: Table) -> list[str]:
-    """What a report says: each pair of columns whose orders contradict each other (τ < 0)."""
+    """What a report says: the pairs of columns whose orders contradict each other (τ < 0)."""
     found = [pair for pair in agreements(table) if pair.tau < 0]
     found.sort(key=lambda pair: pair.tau)
     if not found:
         return []
     said = "; ".join(
-        f"{pair.first.title} and {pair.second.title} (Kendall's τ = {_signed(pair.tau)}, "
-        f"{pair.methods} methods)"
+        f"{pair.first.title} and {pair.second.title} ({_signed(pair.tau)}, {pair.methods} methods)"
         for pair in found[:_SAID]
     )
     more = f"; and {len(found) - _SAID} more pairs" if len(found) > _SAID else ""
-    word = "Metrics that rank the methods in opposite order"
-    if found[0].tau > -1:
-        word = "Metrics that order more pairs of methods against each other than alike"
-    return [f"{word}: {said}{more}."]
+    below = "Kendall's τ below 0; −1: in opposite order"
+    return [f"Metrics that order the methods against each other ({below}): {said}{more}."]
+
+
+def _columns(table: Table) -> tuple[MetricInfo, ...]:
+    """The columns that say how good a method is, not what a score is held against."""
+    whole = (metric for metric in table.whole if not is_reference(metric.label))
+    return (*table.metrics, *whole)
 
 
 def plot(table: Table) -> Figure | None:
     """A square of Kendall's τ between the columns; none for fewer than two that can be compared."""
     pairs = agreements(table)
     known = {title for pair in _known(pairs) for title in (pair.first.label, pair.second.label)}
-    columns = [metric for metric in (*table.metrics, *table.whole) if metric.label in known]
+    columns = [metric for metric in _columns(table) if metric.label in known]
     if not columns:
         return None
     place = {metric.label: number for number, metric in enumerate(columns)}

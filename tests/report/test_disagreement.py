@@ -46,11 +46,12 @@ def test_opposite_orders_are_said_below_the_table(tmp_path):
     scores = {"insertion": (3.0, 2, 1), "deletion": (3.0, 2, 1), "iou": (0.3, 0.2, 0.1)}
     table = table_of(tmp_path, scores)
     assert disagreement.sentences(table) == [
-        "Metrics that rank the methods in opposite order: Insertion and Deletion (Kendall's τ = "
-        "−1.00, 3 methods); Deletion and IoU (Kendall's τ = −1.00, 3 methods)."
+        "Metrics that order the methods against each other (Kendall's τ below 0; −1: in opposite "
+        "order): Insertion and Deletion (−1.00, 3 methods); Deletion and IoU (−1.00, 3 methods)."
     ]
-    assert "opposite order: Insertion and Deletion" in tables.text([table])
-    assert "opposite order: Insertion and Deletion" in tables.markdown([table])
+    said = "Insertion and Deletion (−1.00, 3 methods)"
+    assert said in " ".join(tables.text([table]).split())
+    assert said in tables.markdown([table])
 
 
 def test_agreement_and_ties_say_nothing(tmp_path):
@@ -77,6 +78,18 @@ def test_the_picture_holds_the_numbers(tmp_path):
     (figure,) = [figure for name, figure in plots.figures(table) if name == "metrics"]
     drawn = figure.axes[0].images[0].get_array()
     np.testing.assert_allclose(drawn, [[1, -1, -1 / 3], [-1, 1, 1 / 3], [-1 / 3, 1 / 3, 1]])
+
+
+def test_what_a_score_is_held_against_is_no_column(tmp_path):
+    whole = [
+        (label, 0, name, value)
+        for label, value in zip(LABELS, (0.3, 0.2, 0.1), strict=True)
+        for name in ("grid_pointing", "prompt_sensitivity:p_value")
+    ]
+    config = {"methods": METHODS, "metrics": ["iou", "grid_pointing"]}
+    folder = Folder(config=config, score=lambda i, method, *_: LABELS.index(method), whole=whole)
+    (table,) = read_tables([folder.write(tmp_path)])
+    assert taus(table) == {("iou", "grid_pointing"): -1.0}
 
 
 def test_a_method_without_a_score_is_left_out(tmp_path):
