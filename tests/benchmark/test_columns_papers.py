@@ -118,8 +118,9 @@ def test_a_grid_that_is_too_large_is_said(tmp_path):
 
 def test_prompts_by_hand():
     prompts = {"metric": "prompt_sensitivity", "settings": {"null": 2}}
-    few = {"method": "m2ib", "settings": {"n_steps": 2, "n_samples": 2}}
-    config = clip(methods=["nib", few, "random"], metrics=[prompts], samples=3)
+    # Fewer steps move all of a map by the signs of gradients alone, whatever the noise.
+    few = {"method": "m2ib", "settings": {"n_steps": 5, "n_samples": 1}}
+    config = clip(methods=["nib", few, "random"], metrics=[prompts], samples=2)
     worker = Worker(config)
     judge = Prompts(worker, None, config.metrics[0])  # type: ignore[arg-type]
     nib, m2ib, noise = (judge(line, explainer, 0) for line, explainer in worker.explainers)
@@ -135,9 +136,9 @@ def test_prompts_by_hand():
     moved = [
         map_change(
             explainer(pairs[i], 0).image.double(),
-            explainer(pairs[(i + 1) % 3].with_pixels(pairs[i].pixels), 0).image.double(),
+            explainer(pairs[1 - i].with_pixels(pairs[i].pixels), 0).image.double(),
         ).item()
-        for i in range(3)
+        for i in range(2)
     ]
     assert nib[label] == pytest.approx(np.mean(moved)) and min(moved) > 0.01
     assert 0 < m2ib[f"{label}:same_caption"] < m2ib[label]
