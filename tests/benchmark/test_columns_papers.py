@@ -118,8 +118,8 @@ def test_a_grid_that_is_too_large_is_said(tmp_path):
 
 def test_prompts_by_hand():
     prompts = {"metric": "prompt_sensitivity", "settings": {"null": 2}}
-    # Fewer steps move all of a map by the signs of gradients alone, whatever the noise.
-    few = {"method": "m2ib", "settings": {"n_steps": 5, "n_samples": 1}}
+    # All ten steps: after fewer, the order of the map is still that of the activations alone.
+    few = {"method": "m2ib", "settings": {"n_samples": 1}}
     config = clip(methods=["nib", few, "random"], metrics=[prompts], samples=2)
     worker = Worker(config)
     judge = Prompts(worker, None, config.metrics[0])  # type: ignore[arg-type]

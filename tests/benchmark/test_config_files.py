@@ -321,7 +321,7 @@ def test_presets():
         for run in preset(name):
             assert run.title
             assert run.model.startswith("zoo:")  # nothing to download
-    with pytest.raises(ValueError, match="unknown preset 'paper'; .*paper-small"):
+    with pytest.raises(ValueError, match="unknown preset 'paper'; .*paper-(small|table)"):
         preset("paper")
 
 
