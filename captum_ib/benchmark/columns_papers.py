@@ -16,7 +16,7 @@ _LOCATED = {
     "average_precision": "AveragePrecision",
     "energy_pointing": "EnergyPointingGame",
 }
-_ORDERED = {"morf": "MoRF", "lerf": "LeRF", "srg": "SRG"}
+_ORDERED = {"morf": "MoRF", "lerf": "LeRF"}
 
 
 class Masked(Column):
@@ -32,23 +32,25 @@ class Masked(Column):
 
 
 class Ordered(Column):
-    """MoRF, LeRF and SRG, the first two with their curves."""
+    """MoRF and LeRF with their curves, and SRG, their difference."""
 
-    def _make(self) -> Any:
-        cls = getattr(metrics, _ORDERED[self.config.metric])
+    def _make(self, name: str = "morf") -> Any:
+        cls = getattr(metrics, _ORDERED[name])
         return cls(undefined="nan", **black(self.reader, self.options), **self.options)
 
     def _scores(self, case: Case) -> np.ndarray:
-        return self._both(case)[0]
+        if self.config.metric == "srg":
+            return self._both(case, "lerf")[0] - self._both(case, "morf")[0]
+        return self._both(case, self.config.metric)[0]
 
     def _curves(self, case: Case) -> np.ndarray | None:
-        return None if self.config.metric == "srg" else self._both(case)[1]
+        return None if self.config.metric == "srg" else self._both(case, self.config.metric)[1]
 
-    def _both(self, case: Case) -> tuple[np.ndarray, np.ndarray]:
-        """Areas and curves, computed once."""
-        key = (self.config.label,)
+    def _both(self, case: Case, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Areas and curves; what a column of the same settings found is not computed again."""
+        key = (name, tuple(sorted(self.options.items())))
         if key not in case.known:
-            metric = self._make()
+            metric = self._make(name)
             areas = np.array(self.call(metric, case.x, case.y, case.a))
             case.known[key] = areas, metric.curves
         return case.known[key]

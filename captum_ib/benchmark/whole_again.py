@@ -18,6 +18,8 @@ from captum_ib.metrics.pointing import cell_masks, chosen_cells, grid_picture
 from captum_ib.metrics.prompts import CHANGES, Change, changed_captions, map_change, permutation_p
 
 Scores = dict[str, float | None]
+Grid = tuple[Sequence[Subjects], torch.Tensor]
+"""The samples of the cells in reading order, and their picture ``(1, 3, H, W)``."""
 
 
 class Grids:
@@ -29,33 +31,46 @@ class Grids:
 
     def __init__(self, worker: Worker, folder: RunFolder, column: MetricConfig) -> None:
         self._column, self._worker = column, worker
-        side, dual = column.settings.get("side", 2), worker.loaded.kind == "dual"
-        least = column.settings.get("least", -1.0 if dual else 0.5)
-        subjects = list(singles(worker))
-        if len({subject.pixels.shape for subject in subjects}) > 1:
-            raise ValueError("grids need pictures that the model sees at one size")
-        confidence = np.array([confidence_of(worker, subject) for subject in subjects])
-        asked = [subject.question[0].cpu().numpy() for subject in subjects]
-        places = chosen_cells(asked, confidence, side**2, least)
-        self._masks = cell_masks(tuple(subjects[0].pixels.shape[2:]), side)[:, 0]
-        self._grids = [[subjects[place] for place in row] for row in places]
-        self._pictures = [self._picture(row, side) for row in self._grids]
-
-    def _picture(self, row: Sequence[Subjects], side: int) -> torch.Tensor:
-        pixels = torch.cat([subject.pixels for subject in row])
-        grid = grid_picture(pixels.float().cpu().numpy(), side)
-        return torch.from_numpy(grid)[None].to(pixels.device, pixels.dtype)
+        self._side = column.settings.get("side", 2)
+        dual = worker.loaded.kind == "dual"
+        self._least = column.settings.get("least", -1.0 if dual else 0.5)
+        self._made: list[Grid] = []
 
     def __call__(self, line: MethodConfig, explainer: Explainer | Floor, seed: int) -> Scores:
-        """The mean score of a method with a seed, and how many cells it is over."""
+        """The mean score of a method with a seed over all cells of all grids.
+
+        Raises:
+            ValueError: fewer confident samples of different classes than a grid has cells, or
+                fewer than two cells along a side.
+        """
+        self._made = self._made or self._grids()
         shares = []
-        for row, picture in zip(self._grids, self._pictures, strict=True):
-            for subject, mask in zip(row, self._masks, strict=True):
-                a = explainer(subject.with_pixels(picture), seed).at(picture.shape[2:])[0, 0]
+        for row, picture in self._made:
+            size = tuple(picture.shape[2:])
+            for subject, mask in zip(row, cell_masks(size, self._side)[:, 0], strict=True):
+                a = explainer(subject.with_pixels(picture), seed).at(size)[0, 0]
                 positive = np.clip(a, 0, None, dtype=np.float64)
                 if positive.sum() > 0:
                     shares.append((positive * mask).sum() / positive.sum())
         return {self._column.label: float(np.mean(shares)) if shares else None}
+
+    def _grids(self) -> list[Grid]:
+        """The samples of each grid, and its picture."""
+        if self._side < 2:
+            raise ValueError(f"a grid has at least 2 cells along a side, given {self._side}")
+        subjects = list(singles(self._worker))
+        if len({subject.pixels.shape for subject in subjects}) > 1:
+            raise ValueError("grids need pictures that the model sees at one size")
+        confidence = np.array([confidence_of(self._worker, subject) for subject in subjects])
+        asked = [subject.question[0].cpu().numpy() for subject in subjects]
+        places = chosen_cells(asked, confidence, self._side**2, self._least)
+        rows = [[subjects[place] for place in row] for row in places]
+        return [(row, self._picture(row)) for row in rows]
+
+    def _picture(self, row: Sequence[Subjects]) -> torch.Tensor:
+        pixels = torch.cat([subject.pixels for subject in row])
+        grid = grid_picture(pixels.float().cpu().numpy(), self._side)
+        return torch.from_numpy(grid)[None].to(pixels.device, pixels.dtype)
 
 
 class Prompts:
@@ -74,7 +89,13 @@ class Prompts:
         self._vocabulary = sorted(words)
 
     def __call__(self, line: MethodConfig, explainer: Explainer | Floor, seed: int) -> Scores:
-        """The scores of a method with a seed."""
+        """The scores of a method with a seed.
+
+        Raises:
+            ValueError: a negative number of null draws.
+        """
+        if self._null < 0:
+            raise ValueError(f"null is a number of draws, given {self._null}")
         changes: dict[str, list[float]] = {change: [] for change in CHANGES}
         null = np.full((len(self._pairs), self._null), np.nan)
         for number, pair in enumerate(self._pairs):

@@ -159,8 +159,8 @@ def map_change(one: Tensor, other: Tensor) -> Tensor:
     """1 − Spearman's ρ of maps ``(N, …)`` of the same size, in [0, 2]; NaN for a constant map.
 
     >>> maps = torch.arange(4.0).view(1, 2, 2)
-    >>> map_change(maps, 3 * maps).item(), map_change(maps, -maps).item()
-    (0.0, 2.0)
+    >>> [round(map_change(maps, other).item(), 6) for other in (3 * maps, -maps)]
+    [0.0, 2.0]
     """
     correlation = pearson(ranks(one.flatten(1)), ranks(other.flatten(1)))
     return (1 - correlation).clamp(0, 2)

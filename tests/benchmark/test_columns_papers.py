@@ -106,14 +106,14 @@ def test_grids_by_hand(tmp_path):
     grids = metrics.pointing_grids(x.numpy(), scenes.labels.numpy(), sure.numpy())
     maps = metrics.explain_func(NIB)(model=model.model, inputs=grids.images, targets=grids.targets)
     found = metrics.EnergyPointingGame()(None, grids.images, grids.targets, maps, grids.masks)
-    assert len(found) == len(game._grids) * 4 and score == pytest.approx(np.mean(found), abs=1e-3)
+    assert len(found) == len(game._made) * 4 and score == pytest.approx(np.mean(found), abs=1e-3)
 
 
 def test_a_grid_that_is_too_large_is_said(tmp_path):
     grid = {"metric": "grid_pointing", "settings": {"side": 3}}
-    config = vit(methods=["random"], metrics=[grid], samples=2)
-    with pytest.raises(ValueError, match="a grid of 9 cells needs 9 samples of different classes"):
-        Grids(Worker(config), None, config.metrics[0])  # type: ignore[arg-type]
+    config = vit(methods=["random"], metrics=[grid, "pointing_game"], samples=2)
+    said = run(config, tmp_path / "run")
+    assert "grid_pointing failed for Random: a grid of 9 cells needs 9 samples of" in str(said)
 
 
 def test_prompts_by_hand():
