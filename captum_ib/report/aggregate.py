@@ -159,18 +159,9 @@ def _whole_metrics(group: Group) -> list[MetricInfo]:
             result.append(group.metrics.get(name, MetricInfo(name, name)))
         elif part not in _UNSHOWN:
             title = part.upper() if len(part) <= 4 else part.replace("_", " ").capitalize()
-            up = group.metrics[label].up and not is_reference(name)
+            up = group.metrics[label].up and part not in _REFERENCES
             result.append(replace(group.metrics[label], label=name, title=title, up=up))
     return result
-
-
-def is_reference(label: str) -> bool:
-    """Whether a part of a metric is no score, but what the score is held against: less is better.
-
-    >>> is_reference("prompt_sensitivity:p_value"), is_reference("prompt_sensitivity:shuffled")
-    (True, False)
-    """
-    return label.rpartition(":")[2] in _REFERENCES
 
 
 def _line(

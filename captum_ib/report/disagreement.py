@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from captum_ib.metrics.plots import drawn
-from captum_ib.report.aggregate import Line, Table, is_reference
+from captum_ib.report.aggregate import Line, Table
 from captum_ib.report.reading import MetricInfo
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Agreement:
 
 
 def agreements(table: Table) -> list[Agreement]:
-    """All pairs of columns, those over the whole set included, in the table's order."""
+    """All pairs of metrics, those over the whole set included, in the table's order."""
     return [
         Agreement(one, other, *_compared(table.lines, one, other))
         for one, other in combinations(_columns(table), 2)
@@ -65,8 +65,8 @@ def sentences(table: Table) -> list[str]:
 
 
 def _columns(table: Table) -> tuple[MetricInfo, ...]:
-    """The columns that say how good a method is, not what a score is held against."""
-    whole = (metric for metric in table.whole if not is_reference(metric.label))
+    """The run's metrics; parts of one (a protocol of FunnyBirds, a kind of prompt) stay out."""
+    whole = (metric for metric in table.whole if metric.label in table.group.metrics)
     return (*table.metrics, *whole)
 
 

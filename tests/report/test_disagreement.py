@@ -80,11 +80,11 @@ def test_the_picture_holds_the_numbers(tmp_path):
     np.testing.assert_allclose(drawn, [[1, -1, -1 / 3], [-1, 1, 1 / 3], [-1 / 3, 1 / 3, 1]])
 
 
-def test_what_a_score_is_held_against_is_no_column(tmp_path):
+def test_parts_of_a_metric_are_not_compared(tmp_path):
     whole = [
         (label, 0, name, value)
         for label, value in zip(LABELS, (0.3, 0.2, 0.1), strict=True)
-        for name in ("grid_pointing", "prompt_sensitivity:p_value")
+        for name in ("grid_pointing", "grid_pointing:side")
     ]
     config = {"methods": METHODS, "metrics": ["iou", "grid_pointing"]}
     folder = Folder(config=config, score=lambda i, method, *_: LABELS.index(method), whole=whole)
