@@ -13,7 +13,7 @@ from captum_ib.metrics.scorer import Activation, Scorer, require_activation
 
 
 class CompletenessError(TorchMetric):
-    """|Σ a − (f(x) − f(b))|, over |f(x) − f(b)| unless ``relative=False``; lower is better.
+    """``|Σ a − (f(x) − f(b))|``, over ``|f(x) − f(b)|`` unless ``relative=False``; lower is better.
 
     The axiom of Sundararajan et al. (ICML 2017), as a number: 0 for a complete attribution, 1 for
     one that sums to 0. ``quantus.Completeness`` only says whether the two are equal. Call with
@@ -21,7 +21,7 @@ class CompletenessError(TorchMetric):
     sum to another number than their layer's: see ``explain_func(conserve=True)``.
 
     Args:
-        relative: divide by |f(x) − f(b)|.
+        relative: divide by ``|f(x) − f(b)|``.
         mean: per-channel mean that preprocessing subtracted; with ``std``, it tells what black is.
         std: per-channel standard deviation that preprocessing divided by.
         baseline: b instead of black, in units of the model's input: a number or one per channel.
