@@ -72,6 +72,39 @@ DATA: dict[str, DataKind] = {
             requires=("annotations",),
         ),
         DataKind(
+            "segmentation",
+            {
+                "labels": Literal["auto", "names", "order", "none"],
+                "caption": str | None,
+                **_READING,
+            },
+            path="ImageNet-Segmentation's .mat file, or the folder that holds images/ and masks/",
+            lacks=frozenset({"words"}),
+        ),
+        DataKind(
+            "voc",
+            {
+                "split": str,
+                "shapes": Literal["mask", "box"],
+                "categories": Sequence[str] | None,
+                "caption": str | None,
+                **_READING,
+            },
+            path="the folder that holds JPEGImages, e.g. VOCdevkit/VOC2012",
+            lacks=frozenset({"words"}),
+        ),
+        DataKind(
+            "flickr30k",
+            {
+                "annotations": str,
+                "list": str | None,
+                "text": Literal["phrase", "sentence"],
+                **_READING,
+            },
+            path="the folder of the images",
+            requires=("annotations",),
+        ),
+        DataKind(
             "funnybirds",
             {"split": Literal["test", "train"], **_READING},
             path="the folder that holds classes.json",
@@ -150,7 +183,26 @@ _FINETUNE = {
 }
 _MPRT = {"layer_order": Literal["top_down", "bottom_up"]}
 _BIRDS = {"compat": Literal["original"] | None}
-_QUANTUS = "columns_quantus"
+_FILL = {**_CURVE, "fill": Literal["black", "mean", "blur"]}
+_FIDELITY = {
+    "grid": int,
+    "share": float,
+    "draws": int,
+    "correlation": Literal["pearson", "spearman"],
+    "seed": int,
+    "baseline": float | Sequence[float],
+}
+_COMPLETE = {"relative": bool, "baseline": float | Sequence[float]}
+_SYNERGY = {
+    "steps": int,
+    "order": Literal["insertion", "deletion"],
+    "relative": bool,
+    "blank": str,
+    "baseline": float | Sequence[float],
+}
+_SEGMENTED: dict[str, Any] = {"needs": _MASK, "scale": 100.0}
+_PAIR: dict[str, Any] = {"kinds": _DUAL, "applies": "pair"}
+_QUANTUS, _PAPERS, _AGAIN = "columns_quantus", "columns_papers", "whole_again"
 
 METRICS: dict[str, Metric] = {
     row.name: row
@@ -162,6 +214,23 @@ METRICS: dict[str, Metric] = {
         Metric("pointing_game", "Pointing game", "up", f"{_QUANTUS}:Located", needs=_MASK),
         Metric("iou", "IoU", "up", f"{_QUANTUS}:Located", _IOU, needs=_MASK),
         Metric("relevance_rank", "Relevance rank", "up", f"{_QUANTUS}:Located", needs=_MASK),
+        Metric("pixel_accuracy", "Pixel accuracy", "up", f"{_PAPERS}:Masked", **_SEGMENTED),
+        Metric("mean_iou", "mIoU", "up", f"{_PAPERS}:Masked", **_SEGMENTED),
+        Metric(
+            "average_precision", "AP", "up", f"{_PAPERS}:Masked",
+            {"of": Literal["both", "object"]}, **_SEGMENTED,
+        ),
+        Metric("energy_pointing", "Energy pointing game", "up", f"{_PAPERS}:Masked", needs=_MASK),
+        Metric("morf", "MoRF", "down", f"{_PAPERS}:Ordered", _FILL, curve=True),
+        Metric("lerf", "LeRF", "up", f"{_PAPERS}:Ordered", _FILL, curve=True),
+        Metric("srg", "SRG", "up", f"{_PAPERS}:Ordered", _FILL),
+        Metric("mu_fidelity", "μFidelity", "up", f"{_PAPERS}:Fidelity", _FIDELITY),
+        Metric(
+            "completeness_error", "Completeness error", "down", f"{_PAPERS}:Completeness", _COMPLETE
+        ),
+        Metric(
+            "synergy", "Synergistic faithfulness", "up", f"{_PAPERS}:Synergy", _SYNERGY, **_PAIR
+        ),
         Metric("sparseness", "Sparseness", "up", f"{_QUANTUS}:Sparseness"),
         Metric("drop_image", "Confidence drop, image", "down", "columns:Confidence"),
         Metric("increase_image", "Confidence increase, image", "up", "columns:Confidence"),
@@ -182,6 +251,14 @@ METRICS: dict[str, Metric] = {
         ),
         Metric("mprt", "MPRT", "down", f"{_QUANTUS}:Randomised", _MPRT, _CLASSIFIER),
         Metric("roar_plus", "ROAR+", "up", "whole:ROAR", _FINETUNE, applies="pair", whole=True),
+        Metric(
+            "grid_pointing", "Grid pointing game", "up", f"{_AGAIN}:Grids",
+            {"side": int, "least": float}, whole=True,
+        ),
+        Metric(
+            "prompt_sensitivity", "Prompt sensitivity", "up", f"{_AGAIN}:Prompts",
+            {"null": int, "seed": int}, _DUAL, whole=True,
+        ),
         Metric("funnybirds", "FunnyBirds", "up", "whole:Birds", _BIRDS, _CLASSIFIER, whole=True),
     )
 }  # fmt: skip

@@ -32,12 +32,14 @@ class DataConfig:
     """Where samples come from; see :mod:`captum_ib.benchmark.data` for what each kind reads.
 
     Attributes:
-        kind: ``"scenes"``, ``"folder"``, ``"table"``, ``"coco"`` or ``"funnybirds"``.
+        kind: a name of :data:`captum_ib.benchmark.catalogue.DATA`.
         path: of the folder or file; ``None`` for scenes.
         options: of the kind; lists are tuples.
     """
 
-    kind: Literal["scenes", "folder", "table", "coco", "funnybirds"]
+    kind: Literal[
+        "scenes", "folder", "table", "coco", "segmentation", "voc", "flickr30k", "funnybirds"
+    ]
     path: Annotated[str, pydantic.StringConstraints(strict=True, min_length=1)] | None = None
     options: _Settings = field(default_factory=dict)
 

@@ -182,7 +182,8 @@ def _anchored(run: RunConfig, folder: Path) -> RunConfig:
         return os.path.abspath(folder / Path(path).expanduser())
 
     data, options = run.data, dict(run.data.options)
-    options |= {key: absolute(options[key]) for key in ("annotations", "root") if options.get(key)}
+    paths = ("annotations", "root", "list")
+    options |= {key: absolute(options[key]) for key in paths if options.get(key)}
     path = None if data.path is None else absolute(data.path)
     model = absolute(run.model) if run.model.startswith(("./", "../", "~")) else run.model
     return replace(run, model=model, data=replace(data, path=path, options=options))

@@ -177,7 +177,10 @@ def benchmark_command(
     model: Annotated[str | None, typer.Option(help="instead of a file: as for explain")] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="scenes (default), or folder:PATH, table:PATH, funnybirds:PATH"),
+        typer.Option(
+            help="scenes (default), or folder:PATH, table:PATH, segmentation:PATH, voc:PATH, "
+            "funnybirds:PATH"
+        ),
     ] = None,
     method: Annotated[
         list[str] | None, typer.Option(help="method(s), see `captum-ib methods`, and random")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from captum_ib.metrics.agreement import ssim as ssim
     from captum_ib.metrics.certificate import Certificate as Certificate
     from captum_ib.metrics.certificate import certify as certify
+    from captum_ib.metrics.completeness import CompletenessError as CompletenessError
     from captum_ib.metrics.confidence import ConfidenceDrop as ConfidenceDrop
     from captum_ib.metrics.confidence import ConfidenceIncrease as ConfidenceIncrease
     from captum_ib.metrics.difficulty import difficulty_bins as difficulty_bins
@@ -31,28 +32,52 @@ if TYPE_CHECKING:
     from captum_ib.metrics.layer_ranking import default_candidates as default_candidates
     from captum_ib.metrics.layer_ranking import rank_layers as rank_layers
     from captum_ib.metrics.localization import LocalizationIoU as LocalizationIoU
+    from captum_ib.metrics.mu_fidelity import MuFidelity as MuFidelity
     from captum_ib.metrics.pair_curves import PairCurves as PairCurves
     from captum_ib.metrics.pair_curves import pair_insertion_deletion as pair_insertion_deletion
     from captum_ib.metrics.plots import plot_curves as plot_curves
+    from captum_ib.metrics.pointing import EnergyPointingGame as EnergyPointingGame
+    from captum_ib.metrics.pointing import PointingGrids as PointingGrids
+    from captum_ib.metrics.pointing import pointing_grids as pointing_grids
+    from captum_ib.metrics.prompts import PromptSensitivity as PromptSensitivity
     from captum_ib.metrics.quantus_bridge import explain_func as explain_func
     from captum_ib.metrics.ranking_result import LayerRanking as LayerRanking
+    from captum_ib.metrics.relevance_order import SRG as SRG
+    from captum_ib.metrics.relevance_order import LeRF as LeRF
+    from captum_ib.metrics.relevance_order import MoRF as MoRF
     from captum_ib.metrics.road import ROAD as ROAD
     from captum_ib.metrics.roar import ROARPlus as ROARPlus
+    from captum_ib.metrics.segmentation import AveragePrecision as AveragePrecision
+    from captum_ib.metrics.segmentation import MeanIoU as MeanIoU
+    from captum_ib.metrics.segmentation import PixelAccuracy as PixelAccuracy
+    from captum_ib.metrics.synergy import SynergisticFaithfulness as SynergisticFaithfulness
 
 # Where each public name lives; a new name is one line here and one import above.
 _HOMES = {
+    "AveragePrecision": ".segmentation",
     "Certificate": ".certificate",
+    "CompletenessError": ".completeness",
     "ConfidenceDrop": ".confidence",
     "ConfidenceIncrease": ".confidence",
     "Deletion": ".insertion_deletion",
+    "EnergyPointingGame": ".pointing",
     "FunnyBirds": ".funnybirds",
     "Insertion": ".insertion_deletion",
     "InsertionMinusDeletion": ".insertion_deletion",
     "LayerRanking": ".ranking_result",
+    "LeRF": ".relevance_order",
     "LocalizationIoU": ".localization",
     "PairCurves": ".pair_curves",
+    "MeanIoU": ".segmentation",
+    "MoRF": ".relevance_order",
+    "MuFidelity": ".mu_fidelity",
+    "PixelAccuracy": ".segmentation",
+    "PointingGrids": ".pointing",
+    "PromptSensitivity": ".prompts",
     "ROAD": ".road",
     "ROARPlus": ".roar",
+    "SRG": ".relevance_order",
+    "SynergisticFaithfulness": ".synergy",
     "certify": ".certificate",
     "default_candidates": ".layer_ranking",
     "difficulty_bins": ".difficulty",
@@ -65,6 +90,7 @@ _HOMES = {
     "plot_curves": ".plots",
     "plot_difficulty": ".difficulty",
     "plot_radar": ".funnybirds",
+    "pointing_grids": ".pointing",
     "rank_layers": ".layer_ranking",
     "ssim": ".agreement",
 }

@@ -16,10 +16,10 @@ from captum_ib.metrics.base import (
     Samples,
     TorchMetric,
     constant,
-    per_channel,
     pixel_maps,
     require_both,
 )
+from captum_ib.metrics.fills import black
 from captum_ib.metrics.scorer import Activation, Scorer, require_activation
 
 
@@ -136,18 +136,7 @@ class PerturbationCurve(TorchMetric):
         return gaussian_blur(images, self.kernel, self.sigma)
 
     def _black(self, images: Tensor) -> Tensor:
-        if self.baseline is not None:
-            return per_channel(self.baseline, images, "baseline").expand_as(images)
-        if self.mean is not None and self.std is not None:
-            mean = per_channel(self.mean, images, "mean")
-            return (-mean / per_channel(self.std, images, "std")).expand_as(images)
-        if bool((images < 0).any()):
-            raise ValueError(
-                f"{self.name}: images have negative values, so they are preprocessed and 0 is not "
-                "black; build the metric with the preprocessing's mean= and std=, or with "
-                "baseline= to say what deleted pixels become"
-            )
-        return torch.zeros_like(images)
+        return black(images, self.mean, self.std, self.baseline, self.name)
 
 
 class Deletion(PerturbationCurve):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from quantus.helpers.enums import EvaluationCategory, ScoreDirection
-from torch import Tensor
 
 from captum_ib.metrics.base import Samples, TorchMetric, constant, pixel_maps
-from captum_ib.metrics.selection import above_quantile
+from captum_ib.metrics.selection import above_quantile, united_masks
 
 
 class LocalizationIoU(TorchMetric):
@@ -59,7 +57,7 @@ class LocalizationIoU(TorchMetric):
 
     def _evaluate(self, samples: Samples) -> list[float]:
         maps = pixel_maps(samples.a, samples.x, self.name)
-        masks = self._masks(samples.s, maps)
+        masks = united_masks(samples.s, maps, self.name)
         empty, flat = ~masks.any(1), constant(maps)
         self._undefined(empty, "an empty mask")
         self._undefined(flat, "a constant attribution")
@@ -71,16 +69,3 @@ class LocalizationIoU(TorchMetric):
         both = (chosen & masks).sum(1).double()
         scores = both / (chosen | masks).sum(1)
         return scores.masked_fill(empty | flat, torch.nan).tolist()
-
-    def _masks(self, masks: np.ndarray | None, maps: Tensor) -> Tensor:
-        if masks is None:
-            raise ValueError(f"{self.name} compares with masks; pass s_batch of (N, H, W)")
-        marked = torch.from_numpy(np.asarray(masks) != 0)
-        if marked.ndim == 4:
-            marked = marked.any(1)
-        if marked.shape != maps.shape:
-            raise ValueError(
-                f"s_batch of shape {np.shape(masks)} does not fit; expected (N, H, W) or "
-                f"(N, K, H, W) with (N, H, W) = {tuple(maps.shape)}"
-            )
-        return marked.flatten(1)

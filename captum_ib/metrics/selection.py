@@ -95,3 +95,22 @@ def min_max(maps: Tensor) -> Tensor:
     low, high = flat.amin(1), flat.amax(1)
     shape = (-1, *[1] * (maps.ndim - 1))
     return (maps - low.view(shape)) / (high - low).view(shape)
+
+
+def united_masks(masks: np.ndarray | None, maps: Tensor, metric: str) -> Tensor:
+    """Masks ``(N, H, W)``, or the union of ``(N, K, H, W)``, as ``(N, H·W)`` of bool.
+
+    Raises:
+        ValueError: there are none, or they are of another size than the maps ``(N, H, W)``.
+    """
+    if masks is None:
+        raise ValueError(f"{metric} compares with masks; pass s_batch of (N, H, W)")
+    marked = torch.from_numpy(np.asarray(masks) != 0)
+    if marked.ndim == 4:
+        marked = marked.any(1)
+    if marked.shape != maps.shape:
+        raise ValueError(
+            f"s_batch of shape {np.shape(masks)} does not fit; expected (N, H, W) or "
+            f"(N, K, H, W) with (N, H, W) = {tuple(maps.shape)}"
+        )
+    return marked.flatten(1)

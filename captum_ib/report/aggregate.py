@@ -144,6 +144,7 @@ def ranks(cells: Sequence[Cell], up: bool, decimals: int) -> list[int]:
 
 
 _UNSHOWN = ("total", "threshold")  # the metric itself again; and no score
+_REFERENCES = ("same_caption", "p_value")  # what prompt sensitivity is held against
 
 
 def _whole_metrics(group: Group) -> list[MetricInfo]:
@@ -158,7 +159,8 @@ def _whole_metrics(group: Group) -> list[MetricInfo]:
             result.append(group.metrics.get(name, MetricInfo(name, name)))
         elif part not in _UNSHOWN:
             title = part.upper() if len(part) <= 4 else part.replace("_", " ").capitalize()
-            result.append(replace(group.metrics[label], label=name, title=title))
+            up = group.metrics[label].up and part not in _REFERENCES
+            result.append(replace(group.metrics[label], label=name, title=title, up=up))
     return result
 
 

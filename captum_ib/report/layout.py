@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from captum_ib.report.aggregate import Cell, Line, Table, paired_cell, ranks
+from captum_ib.report.disagreement import sentences
 from captum_ib.report.libraries import DataFrame, pd
 from captum_ib.report.reading import MetricInfo, Run
 
@@ -110,7 +111,7 @@ def notes(table: Table) -> tuple[str, ...]:
     result += [
         f"Samples without {', '.join(names)}: {counts}." for counts, names in lacking.items()
     ]
-    return (*result, *group.notes)
+    return (*result, *sentences(table), *group.notes)
 
 
 def shown_rate(rate: float) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from captum_ib.metrics.agreement import layer_agreement
 from captum_ib.metrics.difficulty import difficulty_bins, plot_difficulty
 from captum_ib.metrics.plots import COLOURS, drawn, paper_style, plot_curves
+from captum_ib.report import disagreement
 from captum_ib.report.aggregate import Table
 from captum_ib.report.layout import shown_rate
 from captum_ib.report.libraries import Series, pd
@@ -50,6 +51,9 @@ def figures(table: Table, seed: int = 0) -> Iterator[tuple[str, Figure]]:
     yield from _agreement(group, "agreement", titles, seed)
     for name, layers in layer_families(group).items():
         yield from _agreement(group, f"agreement-layers-{name}", layers, seed)
+    opposed = disagreement.plot(table)
+    if opposed is not None:
+        yield "metrics", opposed
     speed = _throughput(table)
     if speed is not None:
         yield "throughput", speed

@@ -129,7 +129,7 @@ def test_flags_change_a_presets_runs():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "say what to run: a config file, --preset (paper-small), or --model and --method"),
+        ([], "say what to run: a config file, --preset (paper-small, paper-table), or"),
         (["--model", "vit-scenes"], "say what to run"),
         (["--preset", "paper-smal"], "did you mean 'paper-small'?"),
         (["x.yaml", "--preset", "paper-small"], "either a config file or --preset"),

@@ -298,3 +298,21 @@ def test_phrases_of_boxes(home):
     data = coco(home, loaded=model("dual"), caption="a {label}")
     assert [data.read(index).caption for index in range(len(data))] == ["a cat", "a dog"]
     assert [coco(home).read(index).mask.sum() for index in range(2)] == [6, 9]
+
+
+def test_phrases_that_are_part_of_a_caption(home):
+    """MDETR's files of Flickr30k and of referring expressions on COCO."""
+    said = annotations()
+    said["images"][1]["caption"] = "a cat near the big dog"
+    boxes = {"bbox": [2, 1, 2, 3]}
+    said["annotations"] = [
+        region(10, 1, tokens_positive=[[0, 5]], **boxes),
+        region(10, 2, tokens_positive=[[11, 14], [15, 22]], **boxes),
+        region(10, 2, tokens_positive=[[0, 99]], **boxes),  # no part of the caption
+        region(10, 1, tokens_positive="x", **boxes),
+    ]
+    (home / "odd.json").write_text(json.dumps(said))
+    options = {"annotations": str(home / "odd.json"), "shuffle": None}
+    found = open_data(DataConfig("coco", str(home), options), model("dual"))
+    captions = [found.read(number).caption for number in range(len(found))]
+    assert captions == ["a photo of a cat", "a cat", "a photo of a dog", "the big dog"]

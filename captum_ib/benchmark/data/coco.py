@@ -1,22 +1,24 @@
 """Images with boxes and masks as COCO writes them: one sample per image and category in it.
 
-MS-CXR's file is one of these, with a phrase (``label_text``) for each box: a sample for a dual
-encoder is then an image and a phrase. The file is read as a whole, what samples need held on disk.
+MS-CXR's file is one of these, with a phrase (``label_text``) for each box, and so are MDETR's of
+Flickr30k and of referring expressions on COCO, where a box belongs to part of the image's caption
+(``tokens_positive``): a sample for a dual encoder is then an image and a phrase. The file is read
+as a whole, what samples need held on disk.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL.Image import Image
 
-from captum_ib.benchmark.checks import nearest, repeated
+from captum_ib.benchmark.checks import repeated
 from captum_ib.benchmark.config import DataConfig
-from captum_ib.benchmark.data.labels import LABEL, check_caption
+from captum_ib.benchmark.data.labels import LABEL, category_indices, check_caption, first_names
 from captum_ib.benchmark.data.pictures import max_pixels, read_picture
 from captum_ib.benchmark.data.regions import region_mask
 from captum_ib.benchmark.data.rows import Held
@@ -63,7 +65,7 @@ def open_dataset(config: DataConfig, loaded: LoadedModel) -> Dataset:
     check_caption(caption, loaded)
     lists = _lists(file)
     names = {entry["id"]: entry["name"] for entry in lists["categories"]}
-    labels = _classes(file, names, options.get("categories") or (), loaded)
+    labels = category_indices(str(file), names, options.get("categories") or (), loaded)
     rows = Held(_samples(file, lists, {id: names[id] for id in labels}, phrases))
 
     def name_of(number: int) -> str:
@@ -126,38 +128,6 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> Entry:
     return dict(pairs)
 
 
-def _classes(
-    file: Path, names: Mapping[int, str], asked: Sequence[str], loaded: LoadedModel
-) -> dict[int, int | None]:
-    """The categories that were asked for, each with the model's class; dual encoders have none.
-
-    A category that is no class of the model is left out unless it was asked for.
-    """
-    for name in asked:
-        if name not in names.values():
-            raise ValueError(f"{file} has no category {name!r}; {nearest(name, names.values())}")
-    wanted = {id: name for id, name in names.items() if not asked or name in asked}
-    if loaded.kind == "dual":
-        return dict.fromkeys(wanted)
-    labels: dict[int, int | None] = {}
-    for id, name in wanted.items():
-        try:
-            labels[id] = loaded.class_index(name)
-        except ValueError as error:
-            if asked:
-                raise ValueError(f"category {name!r}: {error}") from None
-    if not labels:
-        raise ValueError(
-            f"none of the categories ({_some(names)}) is a class of {loaded.name}; use a model "
-            "with such classes, or a dual encoder"
-        )
-    return labels
-
-
-def _some(names: Mapping[int, str]) -> str:
-    return ", ".join(list(names.values())[:5]) + ", ..."
-
-
 def _samples(
     file: Path, lists: Mapping[str, list[Entry]], names: Mapping[int, str], phrases: bool
 ) -> Iterator[Entry]:
@@ -166,12 +136,11 @@ def _samples(
     groups: dict[tuple[int, int, str], list[Entry]] = {}
     for entry in lists["annotations"]:
         if entry["category_id"] in names:
-            said = entry.get("label_text") if phrases else None
-            phrase = said.strip() if isinstance(said, str) else ""
+            phrase = _phrase(entry, images.get(entry["image_id"], {})) if phrases else ""
             region = {key: entry.get(key) for key in ("segmentation", "bbox")}
             groups.setdefault((entry["image_id"], entry["category_id"], phrase), []).append(region)
     if not groups:
-        raise ValueError(f"{file} has no annotations of {_some(names)}")
+        raise ValueError(f"{file} has no annotations of {first_names(names)}")
     for (id, category, phrase), regions in sorted(groups.items(), key=lambda item: item[0]):
         given = [images.get(id, {}).get(key) for key in ("file_name", "path")]  # path: MS-CXR's
         files, problem = [name for name in given if isinstance(name, str) and name], ""
@@ -182,3 +151,20 @@ def _samples(
         name = (id, names[category], phrase)
         shared = {"name": name, "category": category, "files": files, "problem": problem}
         yield {**shared, "regions": regions}
+
+
+def _phrase(entry: Entry, image: Entry) -> str:
+    """The phrase of an annotation: MS-CXR's, or (MDETR) that part of its image's caption."""
+    said, spans = entry.get("label_text"), entry.get("tokens_positive")
+    caption = image.get("caption")
+    if isinstance(said, str):
+        return said.strip()
+    if not isinstance(caption, str) or not isinstance(spans, list):
+        return ""
+    parts = []
+    for span in spans:
+        whole = isinstance(span, list) and [type(end) for end in span] == [int, int]
+        if not whole or not 0 <= span[0] < span[1] <= len(caption):
+            return ""
+        parts.append(caption[span[0] : span[1]].strip())
+    return " ".join(parts)

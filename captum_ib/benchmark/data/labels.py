@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import torch
 
+from captum_ib.benchmark.checks import nearest
 from captum_ib.loading.load import LoadedModel
 
 LABEL = "{label}"
@@ -163,3 +164,46 @@ def _count(loaded: LoadedModel) -> int | None:
         output = loaded.model(picture)
     logits = getattr(output, "logits", output)
     return logits.shape[1] if logits.ndim == 2 else None
+
+
+def category_indices(
+    source: str, names: Mapping[int, str], asked: Sequence[str], loaded: LoadedModel
+) -> dict[int, int | None]:
+    """The categories that were asked for, each with the model's class; dual encoders have none.
+
+    A category that is no class of the model is left out unless it was asked for.
+
+    Args:
+        source: where the categories come from, for errors.
+        names: of all categories by number.
+        asked: names; none: all.
+        loaded: the model.
+
+    Raises:
+        ValueError: a category that is not there, or that was asked for and is no class of the
+            model; a model that has a class for none.
+    """
+    for name in asked:
+        if name not in names.values():
+            raise ValueError(f"{source} has no category {name!r}; {nearest(name, names.values())}")
+    wanted = {id: name for id, name in names.items() if not asked or name in asked}
+    if loaded.kind == "dual":
+        return dict.fromkeys(wanted)
+    labels: dict[int, int | None] = {}
+    for id, name in wanted.items():
+        try:
+            labels[id] = loaded.class_index(name)
+        except ValueError as error:
+            if asked:
+                raise ValueError(f"category {name!r}: {error}") from None
+    if not labels:
+        raise ValueError(
+            f"none of the categories ({first_names(names)}) is a class of {loaded.name}; use a "
+            "model with such classes, or a dual encoder"
+        )
+    return labels
+
+
+def first_names(names: Mapping[int, str]) -> str:
+    """The first of the names, for an error."""
+    return ", ".join(list(names.values())[:5]) + ", ..."

@@ -88,6 +88,33 @@ def read_mask(
     return _read(path, most, "mask", convert)
 
 
+def read_indices(
+    path: str | os.PathLike[str], size: tuple[int, int], most: int = MAX_PIXELS
+) -> np.ndarray:
+    """``(H, W)`` of uint8: the values of a picture with a palette, or of a grey one.
+
+    Args:
+        path: of the file.
+        size: (width, height) that it must have.
+        most: pixels.
+
+    Raises:
+        ValueError: as :func:`read_picture`; another mode, or another size than the image's.
+    """
+
+    def convert(picture: Image.Image) -> np.ndarray:
+        if picture.mode not in ("P", "L") or picture.format == "JPEG":
+            raise ValueError(
+                f"its pixels are {picture.mode} ({picture.format}), no numbers of classes"
+            )
+        if picture.size != size:
+            own, wanted = ("{} x {}".format(*pair) for pair in (picture.size, size))
+            raise ValueError(f"it is {own} pixels large, the image {wanted}")
+        return np.asarray(picture).copy()
+
+    return _read(path, most, "segmentation", convert)
+
+
 def _read(
     path: str | os.PathLike[str], most: int, what: str, convert: Callable[[Image.Image], T]
 ) -> T:
