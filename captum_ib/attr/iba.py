@@ -30,7 +30,7 @@ from captum_ib.bottleneck import (
     FitTrace,
     Terms,
 )
-from captum_ib.checks import require_weight
+from captum_ib.checks import require_choice, require_weight
 from captum_ib.facts import BITS, Facts
 from captum_ib.forward import (
     Call,
@@ -55,12 +55,14 @@ class IBABottleneck(Bottlenecks):
     Args:
         layers: the one layer.
         beta, smoothing, objective: see :meth:`IBA.attribute`.
+        uniform: one λ per position, not per element.
     """
 
     def __init__(
         self,
         layers: Layers[Call],
         beta: float,
+        uniform: bool,
         smoothing: float | Auto | None,
         objective: Objective,
     ) -> None:
@@ -68,7 +70,9 @@ class IBABottleneck(Bottlenecks):
         self.objective = layers.call.along_classes(objective)
         smoothing = smoothing_of(smoothing, layers.layouts[0])
         # λ = sigmoid(α), one per element, smoothed over positions (section 3.3).
-        self.damping = Damping.shared(layers.R, layers.layouts, uniform=False, smoothing=smoothing)
+        self.damping = Damping.shared(
+            layers.R, layers.layouts, uniform=uniform, smoothing=smoothing
+        )
 
     def loss(self, draws: list[Tensor]) -> Terms:
         """L = L_CE + βL_I (eq. 6)."""
@@ -162,6 +166,7 @@ class IBA(BottleneckAttribution):
         attribute_to_layer_input: bool = False,
         *,
         beta: float = 10.0,
+        channel: Literal["elementwise", "uniform"] = "elementwise",
         n_steps: int = 10,
         n_samples: int = 10,
         antithetic: bool = False,
@@ -188,6 +193,8 @@ class IBA(BottleneckAttribution):
             additional_forward_args: passed on to ``forward_func`` behind the inputs.
             attribute_to_layer_input: put the bottleneck on the layer's input.
             beta: weight of the information (Schulz et al., section 5: 10).
+            channel: ``"elementwise"``, one λ per element (Schulz et al.), or ``"uniform"``: one per
+                position for all channels, as in CoIBA (Hong et al., Fig. 10).
             n_steps: steps of Adam (Schulz et al.: 10).
             n_samples: noise draws per step (the authors' code: 10). Fewer make the map noisier,
                 see docs/results.md.
@@ -235,9 +242,11 @@ class IBA(BottleneckAttribution):
             replay,
             return_trace,
         )
+        require_choice("channel", channel, ("elementwise", "uniform"))
         build = partial(
             IBABottleneck,
             beta=require_weight("beta", beta),
+            uniform=channel == "uniform",
             smoothing=require_smoothing(smoothing),
             objective=objective,
         )

@@ -59,7 +59,7 @@ class LocalizationIoU(TorchMetric):
 
     def _evaluate(self, samples: Samples) -> list[float]:
         maps = pixel_maps(samples.a, samples.x, self.name)
-        masks = self._masks(samples.s, maps)
+        masks = united(samples.s, maps, self.name)
         empty, flat = ~masks.any(1), constant(maps)
         self._undefined(empty, "an empty mask")
         self._undefined(flat, "a constant attribution")
@@ -72,15 +72,21 @@ class LocalizationIoU(TorchMetric):
         scores = both / (chosen | masks).sum(1)
         return scores.masked_fill(empty | flat, torch.nan).tolist()
 
-    def _masks(self, masks: np.ndarray | None, maps: Tensor) -> Tensor:
-        if masks is None:
-            raise ValueError(f"{self.name} compares with masks; pass s_batch of (N, H, W)")
-        marked = torch.from_numpy(np.asarray(masks) != 0)
-        if marked.ndim == 4:
-            marked = marked.any(1)
-        if marked.shape != maps.shape:
-            raise ValueError(
-                f"s_batch of shape {np.shape(masks)} does not fit; expected (N, H, W) or "
-                f"(N, K, H, W) with (N, H, W) = {tuple(maps.shape)}"
-            )
-        return marked.flatten(1)
+
+def united(masks: np.ndarray | None, maps: Tensor, metric: str) -> Tensor:
+    """What any of a sample's masks marks, ``(N, P)`` of bool.
+
+    Raises:
+        ValueError: none were given, or they are not of the maps' size.
+    """
+    if masks is None:
+        raise ValueError(f"{metric} compares with masks; pass s_batch of (N, H, W)")
+    marked = torch.from_numpy(np.asarray(masks) != 0)
+    if marked.ndim == 4:
+        marked = marked.any(1)
+    if marked.shape != maps.shape:
+        raise ValueError(
+            f"s_batch of shape {np.shape(masks)} does not fit; expected (N, H, W) or "
+            f"(N, K, H, W) with (N, H, W) = {tuple(maps.shape)}"
+        )
+    return marked.flatten(1)
