@@ -97,7 +97,8 @@ class IBA(BottleneckAttribution):
     Args:
         forward_func: the model, or a function that calls it.
         layer: module or dotted name, or a sequence of them (IBA*); default, and ``"paper"``: the
-            block at half depth; ``"auto"``: the depth that did best in docs/layers.md.
+            block at half depth; ``"auto"``: the depth that did best in docs/layers.md; ``"coiba"``:
+            the layers that CoIBA takes by itself, IBA* of its tables.
 
     >>> import torch
     >>> from captum_ib import IBA
@@ -125,7 +126,8 @@ class IBA(BottleneckAttribution):
         layer: LayerLike | Sequence[LayerLike] | None = None,
     ) -> None:
         model = forward_func if isinstance(forward_func, nn.Module) else None
-        self.layers = named_layers(model, layer, "IBA")
+        star = isinstance(layer, str) and layer == "coiba"
+        self.layers = named_layers(model, None if star else layer, "CoIBA" if star else "IBA")
         super().__init__(forward_func, [[layer] for layer in self.layers])
 
     if TYPE_CHECKING:

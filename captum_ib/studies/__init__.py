@@ -65,6 +65,78 @@ _ROWS = (
         f"{_HONG}, Fig. 1",
         "maps of IBA at each layer: how alike they are, and which layer wins",
     ),
+    Study(
+        "coiba-figure-3",
+        "coiba_sweeps:start",
+        f"{_HONG}, Fig. 3",
+        "CoIBA and IBA* while the first layer of the range moves",
+        samples=24,
+    ),
+    Study(
+        "coiba-figure-4",
+        "coiba_difficulty:insertion_deletion",
+        f"{_HONG}, Fig. 4",
+        "Insertion, Deletion and ΔInsDel in 20 bins of the model's confidence",
+        samples=64,
+    ),
+    Study(
+        "coiba-figure-6",
+        "coiba_birds:radar",
+        f"{_HONG}, Fig. 6",
+        "FunnyBirds radar of all methods (give --data funnybirds:FOLDER and a model of its classes)",
+        data="funnybirds",
+        samples=40,
+    ),
+    Study(
+        "coiba-figure-7",
+        "coiba_difficulty:road",
+        f"{_HONG}, Fig. 7",
+        "ΔROAD in 20 bins of the model's confidence",
+        samples=64,
+    ),
+    Study(
+        "coiba-figure-8",
+        "coiba_sweeps:arrival",
+        f"{_HONG}, Fig. 8",
+        "CoIBA and IBA* while the last layer of the range moves",
+        samples=24,
+    ),
+    Study(
+        "coiba-figure-9a",
+        "coiba_information:layers",
+        f"{_HONG}, Fig. 9a and eq. 7",
+        "information at each bottleneck, compressed at the first layer or at all",
+    ),
+    Study(
+        "coiba-figure-9b",
+        "coiba_information:accuracy",
+        f"{_HONG}, Fig. 9b",
+        "accuracy through the noise against the number of layers",
+    ),
+    Study(
+        "coiba-figure-9c",
+        "coiba_information:sharing",
+        f"{_HONG}, Fig. 9c",
+        "one damping ratio for all layers, or one per layer",
+    ),
+    Study(
+        "coiba-figure-10a",
+        "coiba_ablations:bound",
+        f"{_HONG}, Fig. 10a",
+        "the bound at the first layer (eq. 8) against the mean over layers (eq. 4)",
+    ),
+    Study(
+        "coiba-figure-10b",
+        "coiba_ablations:alignment",
+        f"{_HONG}, Fig. 10b",
+        "CKA of CoIBA's maps with those of IBA at each layer, uniform or not",
+    ),
+    Study(
+        "coiba-figure-10c",
+        "coiba_ablations:channels",
+        f"{_HONG}, Fig. 10c",
+        "one ratio per position or per element, for CoIBA, IBA and IBA*",
+    ),
 )
 
 STUDIES: dict[str, Study] = {row.name: row for row in _ROWS}

@@ -140,6 +140,12 @@ def test_iba_on_a_convolution_smooths_and_masks_dead_neurons():
     assert not torch.allclose(rough[:, 1], default[:, 1])
 
 
+def test_iba_star_takes_the_layers_of_coiba_by_name(vit):
+    model, _, _ = vit
+    assert IBA(model, "coiba").layers == CoIBA(model).layers
+    assert [name for name, _ in CoIBA(model).layers] == [f"blocks.{i}.norm1" for i in (1, 2, 3)]
+
+
 @pytest.mark.parametrize("channel", ["elementwise", "uniform"])
 def test_iba_star_is_the_mean_over_layers(vit, channel):
     model, _, x = vit

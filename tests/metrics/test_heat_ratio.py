@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,7 @@ def plain(attribution, mask, threshold=0.1, quantiles=11):
         cut = min(kept[below] + (place - below) * (kept[above] - kept[below]), 0.99)
         hot = [index for index, value in enumerate(heat) if value >= cut]
         ratios.append(sum(heat[index] for index in hot if mask.ravel()[index]) / len(hot))
-    steps = [(a + b) / 2 / (quantiles - 1) for a, b in zip(ratios, ratios[1:], strict=False)]
+    steps = [(a + b) / 2 / (quantiles - 1) for a, b in itertools.pairwise(ratios)]
     return sum(steps)
 
 
