@@ -24,8 +24,8 @@ class EffectiveHeatRatio(TorchMetric):
     The map is scaled to [0, 1]. A cut t(q) is the q-quantile of the values that reach
     ``threshold``, at most 0.99; the ratio at q is the heat on the mask, Σ over {h ≥ t, mask} of h,
     over the number of pixels with h ≥ t. The score is the area under the ratios for q = 0, 0.1,
-    0.2, …, 1 (trapezoid rule), in [0, 1]: 1 for a map that is 1 on the mask and 0 elsewhere, 0 for one whose
-    hot pixels all lie beside it. It is the localisation score that CoIBA's authors' code reports.
+    0.2, …, 1 (trapezoid rule), in [0, 1]: 1 for a map that is 1 on the mask and 0 elsewhere, 0 for
+    one whose hot pixels all lie beside it. CoIBA's authors' code reports it for localisation.
 
     ``s_batch`` holds the mask(s): ``(N, H, W)`` or ``(N, K, H, W)``, nonzero on the object; the K
     masks of a sample are united. ``model`` may be None where ``a_batch`` is given.

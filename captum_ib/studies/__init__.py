@@ -83,7 +83,7 @@ _ROWS = (
         "coiba-figure-6",
         "coiba_birds:radar",
         f"{_HONG}, Fig. 6",
-        "FunnyBirds radar of all methods (give --data funnybirds:FOLDER and a model of its classes)",
+        "radar of all methods: --data funnybirds:FOLDER and a --model of its classes",
         data="funnybirds",
         samples=40,
     ),
