@@ -185,9 +185,10 @@ def _decoded(
     """The windows of a block, if the linear map saw every token of every sample once."""
     name, module = block
     # Of four axes the last one has the digits, or the linear map would not see every token.
-    four = entered.ndim == 4
-    grid = tuple(entered.shape[1:3])
-    grid = grid if four else layout_of(call, module, entered, name).grid_of(entered)
+    if entered.ndim == 4:
+        grid = int(entered.shape[1]), int(entered.shape[2])
+    else:
+        grid = layout_of(call, module, entered, name).grid_of(entered)
     size = entered[0].numel() // entered.shape[-1]
     digits = value[..., :_DIGITS].long()
     marked = digits[..., 5] == 1

@@ -47,7 +47,8 @@ class ROAD(quantus.ROAD):  # pyright: ignore[reportGeneralTypeIssues]  # final, 
         require_choice("order", order, ("morf", "lerf"))
         self.order: Order = order
         if order == "lerf":
-            self.score_direction = ScoreDirection.HIGHER
+            # Quantus declares it for the class, and reads it from the object.
+            self.score_direction = ScoreDirection.HIGHER  # pyright: ignore[reportAttributeAccessIssue]
 
     def custom_batch_preprocess(self, a_batch: np.ndarray, **kwargs: Any) -> None:
         """A percentage is one of the pixels, not of all channels' values."""

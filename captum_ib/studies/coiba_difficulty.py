@@ -53,6 +53,7 @@ def _by_confidence(
         material.tell(f"{label}: explained and judged")
     tables: dict[str, pd.DataFrame] = {}
     figures: dict[str, Figure] = {}
+    filled = len(np.unique(difficulty_bins(sure, sure, bins=BINS).bin))
     for title in metrics:
         bins = {label: difficulty_bins(scores[label][title], sure, bins=BINS) for label in scores}
         figures[title] = plot_difficulty(bins, ylabel=title)
@@ -61,7 +62,6 @@ def _by_confidence(
     hard = sure <= np.median(sure)
     title = list(metrics)[-1]
     said = [_held_against(scores, title, label, hard) for label in scores if label != "CoIBA"]
-    filled = int((bins["CoIBA"].count > 0).sum())
     return Findings(
         tables,
         figures,

@@ -11,11 +11,15 @@ import torch
 pytest.importorskip("pandas", reason="pandas is not installed")
 pytest.importorskip("yaml", reason="PyYAML is not installed")
 
-from captum_ib import IBA, CoIBA, studies
+from captum.attr import LayerAttribution
+
+from captum_ib import IBA, CoIBA, metrics, studies
+from captum_ib.baselines import AttentionRollout
 from captum_ib.benchmark.config import DataConfig
+from captum_ib.benchmark.whole import FromPictures
 from captum_ib.cli import main
 from captum_ib.metrics import linear_cka
-from captum_ib.studies import coiba_difficulty, coiba_information
+from captum_ib.studies import coiba_birds, coiba_difficulty, coiba_information
 from captum_ib.studies.coiba_numbers import Mean, mean_maps, mean_of, paired
 from captum_ib.studies.material import gather
 
@@ -24,11 +28,11 @@ LAYERS = [f"blocks.{index}.norm1" for index in range(8)]
 
 @pytest.fixture(scope="module")
 def material():
-    return gather("zoo:vit-scenes", DataConfig("scenes"), samples=3, batch_size=2, seed=4)
+    return gather("zoo:vit-scenes", DataConfig("scenes"), samples=2, batch_size=2, seed=4)
 
 
 class Few:
-    """A material whose fits take two steps: what the studies do with maps is the same."""
+    """A material with few steps, of fits and of curves: what studies do with them is the same."""
 
     def __init__(self, material):
         self._material = material
@@ -42,6 +46,10 @@ class Few:
     def explain(self, method, **settings):
         quick = {"n_steps": 2, "n_samples": 2} if method in ("iba", "coiba") else {}
         return self._material.explain(method, **settings, **quick)
+
+    def score(self, maps, metric, **settings):
+        quick = {"steps": 4} if metric in ("insertion", "deletion", "insdel") else {}
+        return self._material.score(maps, metric, **settings, **quick)
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +99,8 @@ def test_the_start_sweep_holds_coiba_against_iba_star(few):
     star = few.score(few.explain("iba", layer=tuple(LAYERS[5:])), "insdel")
     row = table.iloc[5]
     assert row["CoIBA"] == pytest.approx(ours.mean()) and row["IBA*"] == pytest.approx(star.mean())
-    assert row["error"] == pytest.approx((ours - star).std(ddof=1) / 3**0.5)
-    assert set(found.figures) == {"start"} and "3 samples" in found.said[0]
+    assert row["error"] == pytest.approx((ours - star).std(ddof=1) / 2**0.5)
+    assert set(found.figures) == {"start"} and "2 samples" in found.said[0]
 
 
 def test_the_arrival_sweep_begins_where_coiba_does(few):
@@ -112,7 +120,7 @@ def test_confidence_is_the_probability_of_the_class(material):
     with torch.no_grad():
         logits = [material.model(batch.pixels) for batch in material.batches]
     targets = torch.cat([batch.targets for batch in material.batches])
-    expected = torch.cat(logits).softmax(1)[torch.arange(3), targets]
+    expected = torch.cat(logits).softmax(1)[torch.arange(2), targets]
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-6)
 
 
@@ -126,7 +134,7 @@ def test_bins_hold_all_samples_and_their_means(few, monkeypatch, name, titles):
     found = studies.get(name)(few)
     assert list(found.tables) == titles
     table = found.tables[titles[-1]]
-    assert len(table) == 20 and table["samples"].sum() == 3
+    assert len(table) == 20 and table["samples"].sum() == 2
     metric, settings = (
         ("insdel", {})
         if name.endswith("4")
@@ -137,7 +145,7 @@ def test_bins_hold_all_samples_and_their_means(few, monkeypatch, name, titles):
     )
     scores = few.score(few.explain("genericattention"), metric, **settings)
     scores = scores * (1 if metric == "insdel" else 100)
-    weighted = np.nansum(table["Generic attention"] * table["samples"]) / 3
+    weighted = np.nansum(table["Generic attention"] * table["samples"]) / 2
     assert weighted == pytest.approx(scores.mean())
     assert len(found.said) == 2
 
@@ -161,9 +169,9 @@ def test_information_is_that_of_a_plain_pass_through_the_bottlenecks(material):
             for batch in material.batches
         ]
     )
-    assert found.bits.shape == (3, 2)
+    assert found.bits.shape == (2, 2)
     np.testing.assert_allclose(found.bits[:, 0], bits.mean((1, 2)).numpy(), rtol=1e-4)
-    assert found.fit.shape == found.compression.shape == (2, 3)
+    assert found.fit.shape == found.compression.shape == (2, 2)
     # Nats of the loss are bits · ln 2, both means per element.
     np.testing.assert_allclose(found.compression[-1], found.bits[:, 0] * np.log(2), rtol=1e-4)
 
@@ -173,7 +181,7 @@ def test_information_per_layer_counts_where_the_bound_fails(few, quick_fit):
     table, full = found.tables["information"], coiba_information.passed(few, LAYERS[2:])
     np.testing.assert_allclose(table["bits, first layer (eq. 8)"], full.bits.mean(0), rtol=1e-6)
     rising = int((full.bits[:, 1:].max(1) > full.bits[:, 0]).sum())
-    assert f"than the first one in {rising} of 3 samples" in found.said[1]
+    assert f"than the first one in {rising} of 2 samples" in found.said[1]
 
 
 def test_accuracy_and_sharing_are_paired(few, quick_fit):
@@ -192,7 +200,7 @@ def test_the_bound_against_the_mean_over_layers(few):
     one = few.score(few.explain("coiba"), "deletion")
     other = few.score(few.explain("coiba", compression="layerwise"), "deletion")
     assert table.loc["Deletion", "eq. 8 − eq. 4"] == pytest.approx((one - other).mean())
-    assert table.loc["Deletion", "error"] == pytest.approx((one - other).std(ddof=1) / 3**0.5)
+    assert table.loc["Deletion", "error"] == pytest.approx((one - other).std(ddof=1) / 2**0.5)
 
 
 def test_alignment_is_cka_with_iba_at_each_layer(few):
@@ -234,3 +242,26 @@ def test_the_command_writes_a_page(tmp_path, capsys):
     record = json.loads((out / "coiba-figure-10a.json").read_text(encoding="utf-8"))
     assert (record["samples"], record["seed"]) == (2, 3)
     assert "ΔInsDel, eq. 8 − eq. 4:" in capsys.readouterr().out
+
+
+def test_the_radar_is_that_of_the_protocols(conformance, funnybirds, monkeypatch):
+    methods = {"CoIBA": ("attentionrollout", {}), "Random": ("random", {})}
+    monkeypatch.setattr(coiba_birds, "METHODS", methods)
+    data = DataConfig("funnybirds", str(funnybirds))
+    birds = gather(str(conformance / "vit"), data, samples=2, batch_size=2)
+    found = studies.get("coiba-figure-6")(birds)
+    table = found.tables["funnybirds"].set_index("method")
+    assert sorted(table.index) == ["CoIBA", "Random"] and set(found.figures) == {"radar-1"}
+    kept = metrics.FunnyBirds(str(funnybirds))
+    numbers = {int(name.rpartition("/")[2]) for name in birds.batches[0].ids}
+    kept.birds = [bird for bird in kept.birds if bird.index in numbers]
+    model = FromPictures(birds.model, birds.reader).eval()
+
+    def rollout(model, inputs, targets, **more):
+        pixels = model.prepared(torch.as_tensor(inputs))
+        maps = AttentionRollout(birds.model).attribute(pixels, target=torch.as_tensor(targets))
+        return LayerAttribution.interpolate(maps, inputs.shape[2:], "bilinear").numpy()
+
+    expected = metrics.evaluate_funnybirds(model, rollout, kept)
+    assert table.loc["CoIBA", "total"] == pytest.approx(expected.total, nan_ok=True)
+    assert table.loc["CoIBA", "sd"] == pytest.approx(expected.sd)
