@@ -77,6 +77,7 @@ _ROWS = (
         "coiba_difficulty:insertion_deletion",
         f"{_HONG}, Fig. 4",
         "Insertion, Deletion and ΔInsDel in 20 bins of the model's confidence",
+        model="zoo:vit-relations",
         samples=64,
     ),
     Study(
@@ -92,6 +93,7 @@ _ROWS = (
         "coiba_difficulty:road",
         f"{_HONG}, Fig. 7",
         "ΔROAD in 20 bins of the model's confidence",
+        model="zoo:vit-relations",
         samples=64,
     ),
     Study(
