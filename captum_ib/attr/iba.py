@@ -30,7 +30,7 @@ from captum_ib.bottleneck import (
     FitTrace,
     Terms,
 )
-from captum_ib.checks import require_weight
+from captum_ib.checks import require_choice, require_weight
 from captum_ib.facts import BITS, Facts
 from captum_ib.forward import (
     Call,
@@ -55,12 +55,14 @@ class IBABottleneck(Bottlenecks):
     Args:
         layers: the one layer.
         beta, smoothing, objective: see :meth:`IBA.attribute`.
+        uniform: one λ per position, not per element.
     """
 
     def __init__(
         self,
         layers: Layers[Call],
         beta: float,
+        uniform: bool,
         smoothing: float | Auto | None,
         objective: Objective,
     ) -> None:
@@ -68,7 +70,9 @@ class IBABottleneck(Bottlenecks):
         self.objective = layers.call.along_classes(objective)
         smoothing = smoothing_of(smoothing, layers.layouts[0])
         # λ = sigmoid(α), one per element, smoothed over positions (section 3.3).
-        self.damping = Damping.shared(layers.R, layers.layouts, uniform=False, smoothing=smoothing)
+        self.damping = Damping.shared(
+            layers.R, layers.layouts, uniform=uniform, smoothing=smoothing
+        )
 
     def loss(self, draws: list[Tensor]) -> Terms:
         """L = L_CE + βL_I (eq. 6)."""
@@ -93,7 +97,8 @@ class IBA(BottleneckAttribution):
     Args:
         forward_func: the model, or a function that calls it.
         layer: module or dotted name, or a sequence of them (IBA*); default, and ``"paper"``: the
-            block at half depth; ``"auto"``: the depth that did best in docs/layers.md.
+            block at half depth; ``"auto"``: the depth that did best in docs/layers.md; ``"coiba"``:
+            the layers that CoIBA takes by itself, IBA* of its tables.
 
     >>> import torch
     >>> from captum_ib import IBA
@@ -121,7 +126,8 @@ class IBA(BottleneckAttribution):
         layer: LayerLike | Sequence[LayerLike] | None = None,
     ) -> None:
         model = forward_func if isinstance(forward_func, nn.Module) else None
-        self.layers = named_layers(model, layer, "IBA")
+        star = isinstance(layer, str) and layer == "coiba"
+        self.layers = named_layers(model, None if star else layer, "CoIBA" if star else "IBA")
         super().__init__(forward_func, [[layer] for layer in self.layers])
 
     if TYPE_CHECKING:
@@ -162,6 +168,7 @@ class IBA(BottleneckAttribution):
         attribute_to_layer_input: bool = False,
         *,
         beta: float = 10.0,
+        channel: Literal["elementwise", "uniform"] = "elementwise",
         n_steps: int = 10,
         n_samples: int = 10,
         antithetic: bool = False,
@@ -188,6 +195,8 @@ class IBA(BottleneckAttribution):
             additional_forward_args: passed on to ``forward_func`` behind the inputs.
             attribute_to_layer_input: put the bottleneck on the layer's input.
             beta: weight of the information (Schulz et al., section 5: 10).
+            channel: ``"elementwise"``, one λ per element (Schulz et al.), or ``"uniform"``: one per
+                position for all channels, as in CoIBA (Hong et al., Fig. 10).
             n_steps: steps of Adam (Schulz et al.: 10).
             n_samples: noise draws per step (the authors' code: 10). Fewer make the map noisier,
                 see docs/results.md.
@@ -235,9 +244,11 @@ class IBA(BottleneckAttribution):
             replay,
             return_trace,
         )
+        require_choice("channel", channel, ("elementwise", "uniform"))
         build = partial(
             IBABottleneck,
             beta=require_weight("beta", beta),
+            uniform=channel == "uniform",
             smoothing=require_smoothing(smoothing),
             objective=objective,
         )

@@ -42,6 +42,7 @@ class IBAOptions(_FitOptions, total=False):
     """Keywords of ``IBA.attribute`` that don't change what it returns."""
 
     beta: float
+    channel: Literal["elementwise", "uniform"]
     smoothing: float | Auto | None
     mask_inactive: bool | Auto
     objective: Objective

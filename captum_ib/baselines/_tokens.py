@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from captum_ib.baselines._recorder import AttentionLayer, AttentionRecorder, Transform
 from captum_ib.baselines._samples import as_map
+from captum_ib.baselines._windows import Windows, follow_windows, refined, windows_of
 from captum_ib.checks import require_finite
 from captum_ib.forward import Call, TowerCall, layout_of
 from captum_ib.hooks import AxisTracker, borrowed, roots
@@ -23,12 +25,15 @@ class AttentionMaps:
 
     Attributes:
         call: the inputs, and what is explained.
-        probabilities: per layer ``(N, heads, T, T)``, float32, detached.
+        probabilities: per layer ``(N, heads, T, T)``, float32, detached; of attention in windows
+            ``(N · windows, heads, T, T)``, T the tokens of a window.
         gradients: of the output with respect to them; the same shapes.
-        layers: what the recorder saw of each layer.
+        layers: what the recorder saw of each layer, also of those before :attr:`start`.
         positions: where the tokens lie, as far as the operations of the pass show.
         mixed: per layer the gradient with respect to the joined heads ahead of their projection,
             ``(N, T, heads · d)``; empty unless asked for.
+        start: index of the first of the layers among the model's attentions.
+        windowed: whether attention is within windows, or the stages' resolutions differ.
     """
 
     call: Call
@@ -37,6 +42,46 @@ class AttentionMaps:
     layers: list[AttentionLayer]
     positions: Axis | None = None
     mixed: list[Tensor] = field(default_factory=list[Tensor])
+    start: int = 0
+    windowed: bool = False
+
+    @cached_property
+    def windows(self) -> list[Windows]:
+        """Of each layer, where attention is :attr:`windowed`; costs one more pass.
+
+        Raises:
+            ValueError: they can't be told.
+        """
+        return windows_of(self.call, self.layers)[self.start :]
+
+    def through(self, rows: Tensor, matrices: list[Tensor]) -> Tensor:
+        """``rows · (I + M_L) · … · (I + M_1)``, rows ``(N, R, T)`` of the last layer's tokens.
+
+        Args:
+            rows: weights of tokens.
+            matrices: one per layer, shaped as :attr:`probabilities` without their heads.
+        """
+        if self.windowed:
+            return follow_windows(rows, matrices, self.windows)
+        for matrix in reversed(matrices):
+            rows = rows + rows @ matrix
+        return rows
+
+    def between_all(self, matrix: Tensor) -> Tensor:
+        """A matrix of the last layer, without heads, between all its tokens: ``(N, T, T)``."""
+        if not self.windowed:
+            return matrix
+        own = self.windows[-1]
+        eye = torch.eye(own.size, device=matrix.device, dtype=matrix.dtype)
+        return own.follow(eye.expand(self.call.n, -1, -1), matrix)
+
+    def at_first(self, values: Tensor) -> Tensor:
+        """Values of the last layer's tokens ``(…, T)`` at the first layer's."""
+        if not self.windowed:
+            return values
+        for later, earlier in zip(self.windows[:0:-1], self.windows[-2::-1], strict=True):
+            values = refined(values, later.grid, earlier.grid, share=False)
+        return values
 
     def readout(self, readout: Readout) -> Tensor:
         """Weights ``(N, T)`` of the tokens that the output is read from.
@@ -50,9 +95,11 @@ class AttentionMaps:
             ValueError: an index that is out of range, or no row with a gradient.
         """
         last = self.gradients[-1]
-        n, tokens = last.shape[0], last.shape[-1]
+        used = (last != 0).any(dim=-1).any(dim=1).float()
+        if self.windowed:
+            used = self.windows[-1].join(used.unflatten(0, (self.call.n, -1)))
+        n, tokens = used.shape
         if readout is None:
-            used = (last != 0).any(dim=-1).any(dim=1).float()
             if not bool((used.sum(dim=1) > 0).all()):
                 raise ValueError(
                     "the output of at least one sample has no gradient at the last attention map, "
@@ -72,6 +119,8 @@ class AttentionMaps:
 
     def layout(self, given: TokenLayout | None) -> TokenLayout:
         """Where the tokens lie: as given, as the pass shows, or as the model states."""
+        if self.windowed and given is None:
+            return TokenLayout("tokens", 0, self.windows[0].grid)
         return token_layout(self.call, self.probabilities[0].shape[-1], given, self.positions)
 
     def map(self, values: Tensor, given: TokenLayout | None) -> Tensor:
@@ -105,6 +154,7 @@ def attention_maps(
     transform: Transform | None = None,
     repeats: int = 1,
     mixed: bool = False,
+    windows: bool = False,
 ) -> AttentionMaps:
     """Run the model once and return its attention maps from ``start_layer`` on, with gradients.
 
@@ -116,6 +166,7 @@ def attention_maps(
         transform: see :class:`~captum_ib.baselines._recorder.AttentionRecorder`.
         repeats: rows per sample, draw by draw.
         mixed: whether to take the gradients of the joined heads too.
+        windows: whether maps of windows, and of several resolutions, will do.
 
     Raises:
         ValueError: no attention maps, maps of windows, or a ``start_layer`` that does not exist.
@@ -125,7 +176,11 @@ def attention_maps(
         tracker = AxisTracker()
         with tracker, recorder:  # in this order: attention is tracked as the recorder computes it
             output = call.run(repeats)
-        layers = require_maps(recorder.layers, call.n * repeats, start_layer)
+        windowed = _windowed(recorder.layers, call.n * repeats)
+        if windowed and not windows:
+            raise _no_maps_of_all(recorder.layers, call.n * repeats)
+        start = layer_start(start_layer, len(recorder.layers))
+        layers = recorder.layers[start:]
         if any_output and call.target is None and not isinstance(call, TowerCall):
             followed = output.float().square().sum()
         else:
@@ -143,7 +198,9 @@ def attention_maps(
         require_finite(value, f"attention map {number}")
     slopes = [gradient.float() for gradient in gradients]
     behind = [layer.joined(g, "heads") for layer, g in zip(layers, joined, strict=False)]
-    return AttentionMaps(call, maps, slopes, layers, places, behind)
+    return AttentionMaps(
+        call, maps, slopes, recorder.layers, places, behind, start=start, windowed=windowed
+    )
 
 
 def _mixed(layer: AttentionLayer) -> Tensor:
@@ -164,6 +221,17 @@ def require_maps(layers: list[AttentionLayer], n: int, start_layer: int) -> list
     Raises:
         ValueError: none, maps of windows, or a ``start_layer`` that does not exist.
     """
+    if _windowed(layers, n):
+        raise _no_maps_of_all(layers, n)
+    return layers[layer_start(start_layer, len(layers)) :]
+
+
+def _windowed(layers: list[AttentionLayer], n: int) -> bool:
+    """Whether some map is not one of all tokens of a sample.
+
+    Raises:
+        ValueError: there is no map at all.
+    """
     if not layers:
         raise ValueError(
             "the forward pass gave no attention maps: the model has no self-attention over its "
@@ -172,13 +240,17 @@ def require_maps(layers: list[AttentionLayer], n: int, start_layer: int) -> list
             "no attention, such as RISE or LayerGradCAM"
         )
     shapes = [tuple(layer.probabilities.shape) for layer in layers]
-    if any(shape[0] != n for shape in shapes) or len({shape[-1] for shape in shapes}) > 1:
-        raise ValueError(
-            f"the attention maps have shapes {sorted(set(shapes))} for {n} samples: attention in "
-            "windows or over several resolutions gives no maps between all tokens; choose a "
-            "method that needs no attention, such as RISE or LayerGradCAM"
-        )
-    return layers[layer_start(start_layer, len(layers)) :]
+    return any(shape[0] != n for shape in shapes) or len({shape[-1] for shape in shapes}) > 1
+
+
+def _no_maps_of_all(layers: list[AttentionLayer], n: int) -> ValueError:
+    shapes = sorted({tuple(layer.probabilities.shape) for layer in layers})
+    return ValueError(
+        f"the attention maps have shapes {shapes} for {n} samples: attention in windows or over "
+        "several resolutions gives no maps between all tokens; choose GenericAttention or "
+        "BeyondIntuition, which follow windows, or a method that needs no attention, such as RISE "
+        "or LayerGradCAM"
+    )
 
 
 def layer_start(start_layer: int, depth: int) -> int:

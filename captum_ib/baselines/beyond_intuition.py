@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from captum_ib.baselines._perturb import Canvas
 from captum_ib.baselines._samples import explained
-from captum_ib.baselines._tokens import AttentionMaps, Readout, attention_maps, layer_start
+from captum_ib.baselines._tokens import AttentionMaps, Readout, attention_maps
 from captum_ib.checks import require_choice, require_count, require_finite
 from captum_ib.facts import Facts
 from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage, watched
@@ -28,6 +28,10 @@ class BeyondIntuition(Named, Attribution):
     - ``"head"``: Σ_h I_h A_h, I_h ∝ E_ij |(A_hᵀ ∇A_h)_ij|, which sum to 1 over the heads.
     - ``"token"``: E_h[A_h] · diag(‖z_j W‖ / ‖z_j‖), with z_j the tokens that enter the block and
       z_j W their values behind the heads' projection.
+
+    In windows (Swin, Swin V2) attention is followed as in
+    :class:`~captum_ib.baselines.GenericAttention`, and a merged token's feedback holds for each
+    of the tokens that were merged into it; the paper knows no windows.
 
     Feedback: F = E_h[(∫ ∇A_L(α x) dα)⁺], the gradient at the last attention along the path from
     the baseline. The result is the row of P ⊙ F of the token that the output is read from (its
@@ -83,15 +87,13 @@ class BeyondIntuition(Named, Attribution):
 
         def relevance(call: Call, baseline: Any, layout: TokenLayout | None) -> Tensor:
             if variant == "head":
-                maps = attention_maps(call, start_layer=start_layer)
+                maps = attention_maps(call, start_layer=start_layer, windows=True)
                 layers = _by_heads(maps)
             else:
                 maps, layers = _by_tokens(call, start_layer)
-            P = torch.eye(layers[0].shape[-1], device=layers[0].device, dtype=layers[0].dtype)
-            P = P.expand(call.n, -1, -1)
-            for layer in layers:
-                P = P + layer @ P
-            weights = P.abs() * _feedback(call, baseline, n_steps)
+            F = maps.between_all(_feedback(call, baseline, n_steps))
+            P = maps.through(torch.eye(F.shape[1]).to(F).expand_as(F), layers)
+            weights = P.abs() * maps.at_first(F)
             return maps.map(torch.einsum("ni,nij->nj", maps.readout(readout), weights), layout)
 
         return explained(calls, relevance, internal_batch_size, baselines=baselines, layout=layout)
@@ -101,6 +103,9 @@ def _by_heads(maps: AttentionMaps) -> list[Tensor]:
     layers = []
     for attention, gradient in zip(maps.probabilities, maps.gradients, strict=True):
         weight = (attention.transpose(-2, -1) @ gradient).abs().mean(dim=(-2, -1))
+        if maps.windowed:  # one weight per head of a sample, whatever its windows
+            weight = weight.unflatten(0, (maps.call.n, -1))
+            weight = weight.mean(dim=1, keepdim=True).expand_as(weight).flatten(0, 1)
         total = weight.sum(dim=1, keepdim=True)
         weight = weight / total.where(total > 0, torch.ones_like(total))
         layers.append(torch.einsum("nh,nhij->nij", weight, attention))
@@ -119,14 +124,15 @@ def _by_tokens(call: Call, start_layer: int) -> tuple[AttentionMaps, list[Tensor
         borrowed(roots(call.forward_func, call.run)),
         CompositeHook(modules, see, True, names, axis),
     ):
-        maps = attention_maps(call)
+        maps = attention_maps(call, windows=True, start_layer=start_layer)
     if len(entering) != len(maps.layers):
         raise ValueError(
             f"the model has {len(entering)} blocks and {len(maps.layers)} attention maps, so it is "
             'unknown which tokens enter each attention; use variant="head"'
         )
     layers = []
-    for index, (attention, layer) in enumerate(zip(maps.probabilities, maps.layers, strict=True)):
+    for number, attention in enumerate(maps.probabilities):
+        index, layer = maps.start + number, maps.layers[maps.start + number]
         if layer.values is None or layer.projection is None:
             raise ValueError(
                 f"no linear map follows the heads of attention {index}, so the size of its values "
@@ -135,9 +141,13 @@ def _by_tokens(call: Call, start_layer: int) -> tuple[AttentionMaps, list[Tensor
         values = layer.values.detach().float().transpose(1, 2).flatten(2)
         sizes = (values @ layer.projection.detach().float().T).norm(dim=-1)
         before = entering[index].norm(dim=-1)
+        if maps.windowed:
+            before = maps.windows[number].cut(before.flatten(1)).flatten(0, 1)
         ratio = sizes / before.where(before > 0, torch.ones_like(before))
+        # Padding of a window is no token of the map.
+        ratio = ratio.where(before > 0, torch.zeros_like(ratio)) if maps.windowed else ratio
         layers.append(attention.mean(dim=1) * ratio.unsqueeze(1))
-    return maps, layers[layer_start(start_layer, len(layers)) :]
+    return maps, layers
 
 
 def _blocks(call: Call) -> list[tuple[str, nn.Module]]:
@@ -152,13 +162,18 @@ def _blocks(call: Call) -> list[tuple[str, nn.Module]]:
     return blocks_of(forward).blocks
 
 
+def _last(call: Call) -> Tensor:
+    """The gradient at the last attention."""
+    return attention_maps(call, start_layer=-1, windows=True).gradients[0]
+
+
 def _feedback(call: Call, baseline: Any, n_steps: int) -> Tensor:
-    """E_h of the positive part of the mean gradient at the last attention, ``(N, T, T)``."""
+    """E_h of the positive part of the mean gradient at the last attention, shaped as it is."""
     canvas = Canvas.of(call, baseline)
     total: Tensor | float = 0.0
     for alpha in watched(torch.linspace(0, 1, n_steps, dtype=torch.float32).tolist()):
         state = torch.lerp(canvas.baseline, canvas.values, alpha)
-        total = total + attention_maps(canvas.at(state), start_layer=-1).gradients[0]
+        total = total + _last(canvas.at(state))
     mean = torch.as_tensor(total) / n_steps
     require_finite(mean, "the gradient along the path")
     return mean.clamp_min(0).mean(dim=1)

@@ -8,7 +8,7 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_ib.baselines._samples import explained
-from captum_ib.baselines._tokens import Readout, attention_maps, follow_residual
+from captum_ib.baselines._tokens import Readout, attention_maps
 from captum_ib.facts import Facts
 from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage, logit_scale
 from captum_ib.layout import TokenLayout
@@ -20,6 +20,10 @@ class GenericAttention(Named, Attribution):
     Ā = E_heads[(∇A ⊙ A)⁺] (eq. 5) and, from R = I, R ← R + Ā R per layer (eq. 6). The result is
     the row of R of the token that the output is read from (section 3.4): the class token of a
     ViT or BERT, the end token of a CLIP text tower, the mean over patches with mean pooling.
+
+    In windows (Swin, Swin V2) Ā has a block for each window, at the places of its tokens before the
+    shift; where stages merge tokens, each of them has an equal share. The map has the first stage's
+    resolution. The paper knows no windows: that is ours.
 
     Values are ≥ 0 and relative: a token's own residual path counts 1.
 
@@ -65,11 +69,12 @@ class GenericAttention(Named, Attribution):
         factor = logit_scale(self.forward_func) if scale is None else scale
 
         def relevance(call: Call, layout: TokenLayout | None) -> Tensor:
-            maps = attention_maps(call, start_layer=start_layer)
+            maps = attention_maps(call, start_layer=start_layer, windows=True)
             A_bar = [  # eq. 5
                 (factor * gradient * A).clamp_min(0).mean(dim=1)
                 for A, gradient in zip(maps.probabilities, maps.gradients, strict=True)
             ]
-            return maps.map(follow_residual(maps.readout(readout), A_bar), layout)  # eq. 6
+            row = maps.through(maps.readout(readout).unsqueeze(1), A_bar)  # eq. 6
+            return maps.map(row[:, 0], layout)
 
         return explained(calls, relevance, internal_batch_size, layout=layout)

@@ -164,6 +164,7 @@ class Metric:
 _CURVE = {"steps": int, "kernel": int, "sigma": float, "baseline": float | Sequence[float]}
 _ROAD = {"percentages": Sequence[float], "noise": float}
 _IOU = {"quantile": float, "value": float}
+_EHR = {"threshold": float, "quantiles": int}
 _KEEP = {"keep": float, "blank": str}
 _MASK, _WORDS = frozenset({"mask"}), frozenset({"words"})
 _TEXT: dict[str, Any] = {"kinds": _DUAL, "applies": "text"}
@@ -211,8 +212,13 @@ METRICS: dict[str, Metric] = {
         Metric("deletion", "Deletion", "down", "columns:Perturbation", _CURVE, curve=True),
         Metric("insdel", "ΔInsDel", "up", "columns:Difference", _CURVE),
         Metric("road", "ROAD", "down", f"{_QUANTUS}:Road", _ROAD, _CLASSIFIER, scale=100.0),
+        Metric(
+            "road_lerf", "ROAD, LeRF", "up", f"{_QUANTUS}:Road", _ROAD, _CLASSIFIER, scale=100.0
+        ),
+        Metric("road_delta", "ΔROAD", "up", f"{_QUANTUS}:Road", _ROAD, _CLASSIFIER, scale=100.0),
         Metric("pointing_game", "Pointing game", "up", f"{_QUANTUS}:Located", needs=_MASK),
         Metric("iou", "IoU", "up", f"{_QUANTUS}:Located", _IOU, needs=_MASK),
+        Metric("ehr", "EHR", "up", f"{_QUANTUS}:Located", _EHR, needs=_MASK),
         Metric("relevance_rank", "Relevance rank", "up", f"{_QUANTUS}:Located", needs=_MASK),
         Metric("pixel_accuracy", "Pixel accuracy", "up", f"{_PAPERS}:Masked", **_SEGMENTED),
         Metric("mean_iou", "mIoU", "up", f"{_PAPERS}:Masked", **_SEGMENTED),

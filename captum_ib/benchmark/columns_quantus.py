@@ -16,6 +16,7 @@ from captum_ib import metrics
 from captum_ib.benchmark.columns import Case, Column
 from captum_ib.benchmark.explainers import seed_of
 from captum_ib.benchmark.reader import Logits
+from captum_ib.metrics.road import Order
 
 QUIET = {"disable_warnings": True}
 
@@ -26,6 +27,8 @@ class Located(Column):
     def _make(self) -> Any:
         if self.config.metric == "iou":
             return metrics.LocalizationIoU(undefined="nan", **self.options)
+        if self.config.metric == "ehr":
+            return metrics.EffectiveHeatRatio(undefined="nan", **self.options)
         pointing = self.config.metric == "pointing_game"
         cls = quantus.PointingGame if pointing else quantus.RelevanceRankAccuracy
         return cls(normalise=False, **QUIET, **self.options)
@@ -35,7 +38,7 @@ class Located(Column):
         rows = np.flatnonzero(case.subjects.truth.any((1, 2)))
         if len(rows):
             masks, maps = case.subjects.truth[rows][:, None], case.a[rows]
-            maps = maps if self.config.metric == "iou" else above_zero(maps)
+            maps = maps if self.config.metric in ("iou", "ehr") else above_zero(maps)
             found = self.call(self._make(), case.x[rows], case.y[rows], maps, s_batch=masks)
             result[rows] = np.asarray(found, dtype=float)
         return result
@@ -66,16 +69,35 @@ class Alone(Column):
         """The score of the only sample."""
 
 
-class Road(Alone):
-    """ROAD: the accuracy left, mean over the percentages; in [0, 1]."""
+class Road(Column):
+    """ROAD: the accuracy left, mean over the percentages; in [0, 1], ΔROAD in [−1, 1]."""
 
-    def _make(self) -> Any:
+    def _make(self, order: Order = "morf") -> Any:
         lists = {key: list(value) for key, value in self.options.items() if key == "percentages"}
-        return metrics.ROAD(**QUIET, **{**self.options, **lists})
+        return metrics.ROAD(**QUIET, **{**self.options, **lists}, order=order)
 
-    def _score(self, case: Case) -> float:
+    def _scores(self, case: Case) -> np.ndarray:
+        if self.config.metric == "road":
+            return self._left(case, "morf")
+        left = self._left(case, "lerf")
+        return left if self.config.metric == "road_lerf" else left - self._left(case, "morf")
+
+    def _left(self, case: Case, order: Order) -> np.ndarray:
+        """Accuracies; what a column of the same settings found is not computed again."""
+        key = (f"road_{order}", tuple(sorted(self.options.items())))
+        if key not in case.known:
+            noise = "road" if order == "morf" else "road_lerf"
+            found = [
+                self._accuracy(case.alone(row), order, seed_of(noise, name))
+                for row, name in enumerate(case.subjects.ids)
+            ]
+            case.known[key] = np.array(found), np.empty(0)
+        return case.known[key][0]
+
+    def _accuracy(self, case: Case, order: Order, seed: int) -> float:
         model = Logits(self.reader.model)
-        found = self.call(self._make(), case.x, case.y, case.a, model=model)
+        with numpy_seed(seed):
+            found = self.call(self._make(order), case.x, case.y, case.a, model=model)
         return float(np.mean(list(found.values())))
 
 

@@ -22,7 +22,7 @@ from captum_ib.benchmark.columns import PROBLEMS, first_line
 from captum_ib.benchmark.config import MethodConfig, MetricConfig
 from captum_ib.benchmark.explainers import Explainer, Floor, Maps
 from captum_ib.benchmark.progress import Progress
-from captum_ib.benchmark.reader import Logits
+from captum_ib.benchmark.reader import Logits, Reader
 from captum_ib.benchmark.store import PARTS, WHOLE, RunFolder
 from captum_ib.benchmark.subjects import Subjects, plain
 from captum_ib.benchmark.worker import Worker
@@ -167,7 +167,7 @@ class Birds:
         ids = (worker.data.id(index) for index in range(worker.count))
         numbers = {int(name.rpartition("/")[2]) for name in ids}
         self._data.birds = [bird for bird in self._data.birds if bird.index in numbers]
-        self._model = _FromPictures(worker).eval()
+        self._model = FromPictures(worker.model, worker.reader).eval()
         self._responses = Responses(self._data, self._model, config.batch_size)
         self._known: dict[str, Scores] = {}
 
@@ -178,7 +178,7 @@ class Birds:
         label, worker = self._column.label, self._worker
         found = evaluate_funnybirds(
             self._model,
-            self._explain(explainer, seed),
+            self._model.explained_by(explainer, seed),
             self._data,
             batch_size=worker.config.batch_size,
             responses=self._responses,
@@ -190,28 +190,18 @@ class Birds:
         self._known[line.label] = scores
         return scores
 
-    def _explain(self, explainer: Explainer | Floor, seed: int) -> Callable[..., np.ndarray]:
-        def explain(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, **kw: Any):
-            reader = self._worker.reader
-            pictures, chosen = (
-                torch.as_tensor(value).to(reader.device) for value in (inputs, targets)
-            )
-            ids = [
-                hashlib.sha256(picture.tobytes()).hexdigest() + f"/{target}"
-                for picture, target in zip(inputs, targets, strict=True)
-            ]
-            pixels = self._model.prepared(pictures).to(reader.dtype)
-            return explainer(plain(ids, pixels, chosen), seed).at(pictures.shape[2:])
 
-        return explain
+class FromPictures(nn.Module):
+    """Pictures in [0, 1] of any size → logits, as the FunnyBirds protocols ask a model.
 
+    Args:
+        model: the classifier.
+        reader: knows its preprocessing.
+    """
 
-class _FromPictures(nn.Module):
-    """Pictures in [0, 1] of any size → logits."""
-
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, model: nn.Module, reader: Reader) -> None:
         super().__init__()
-        self.model, self._reader = Logits(worker.model), worker.reader
+        self.model, self._reader = Logits(model), reader
 
     def prepared(self, pictures: Tensor) -> Tensor:
         """Resized (bilinear, antialiased) and normalised as the model wants it."""
@@ -228,6 +218,21 @@ class _FromPictures(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         """Logits, float32."""
         return self.model(self.prepared(pictures.to(self._reader.device)))
+
+    def explained_by(self, explainer: Explainer | Floor, seed: int) -> Callable[..., np.ndarray]:
+        """A method as the protocols call it: pictures and classes → maps."""
+
+        def explain(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, **kw: Any):
+            device = self._reader.device
+            pictures, chosen = (torch.as_tensor(value).to(device) for value in (inputs, targets))
+            ids = [
+                hashlib.sha256(picture.tobytes()).hexdigest() + f"/{target}"
+                for picture, target in zip(inputs, targets, strict=True)
+            ]
+            pixels = self.prepared(pictures).to(self._reader.dtype)
+            return explainer(plain(ids, pixels, chosen), seed).at(pictures.shape[2:])
+
+        return explain
 
 
 def _all_samples(worker: Worker) -> tuple[list[int], np.ndarray, np.ndarray]:

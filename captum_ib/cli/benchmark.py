@@ -76,7 +76,8 @@ def run(
             )
             raise typer.Exit(130) from None
         typer.echo(str(summary))
-    typer.echo("\n" + tables(folders))
+    # A paper's table is read for differences, whose errors are those of pairs.
+    typer.echo("\n" + tables(folders, paired=preset_name is not None))
     typer.echo(f"figures and pictures: captum-ib report {out}")
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from captum_ib.metrics.funnybirds import FunnyBirds as FunnyBirds
     from captum_ib.metrics.funnybirds import evaluate_funnybirds as evaluate_funnybirds
     from captum_ib.metrics.funnybirds import plot_radar as plot_radar
+    from captum_ib.metrics.heat_ratio import EffectiveHeatRatio as EffectiveHeatRatio
     from captum_ib.metrics.insertion_deletion import Deletion as Deletion
     from captum_ib.metrics.insertion_deletion import Insertion as Insertion
     from captum_ib.metrics.insertion_deletion import (
@@ -60,6 +61,7 @@ _HOMES = {
     "ConfidenceDrop": ".confidence",
     "ConfidenceIncrease": ".confidence",
     "Deletion": ".insertion_deletion",
+    "EffectiveHeatRatio": ".heat_ratio",
     "EnergyPointingGame": ".pointing",
     "FunnyBirds": ".funnybirds",
     "Insertion": ".insertion_deletion",

@@ -1,22 +1,37 @@
-"""Quantus' ROAD for images of several channels and for more than one batch."""
+"""Quantus' ROAD for images of several channels, for more than one batch, and in both orders."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import quantus
+from quantus.helpers.enums import ScoreDirection
 from quantus.helpers.model.model_interface import ModelInterface
 
+from captum_ib.checks import require_choice
 from captum_ib.metrics.base import pixel_maps
+
+Order = Literal["morf", "lerf"]
 
 
 class ROAD(quantus.ROAD):  # pyright: ignore[reportGeneralTypeIssues]  # final, in name only
-    """Remove and debias (Rong et al., ICML 2022) as ``quantus.ROAD`` computes it; lower is better.
+    """Remove and debias (Rong et al., ICML 2022) as ``quantus.ROAD`` computes it.
 
-    All arguments and the result are Quantus'. Two things of Quantus 0.6 are mended: there, a map of
-    one value per pixel is repeated over the channels and its flat indices are taken for pixels,
-    which is an IndexError for RGB images; and only the first batch counts.
+    The accuracy left when a percentage of the pixels is imputed from their neighbours: the most
+    relevant first (MoRF; lower is better), or the least relevant first (LeRF; higher is better).
+    ΔROAD of CoIBA's Table 2 is LeRF − MoRF, in the benchmark ``road_delta``.
+
+    All other arguments and the result are Quantus'. Two things of Quantus 0.6 are mended: there, a
+    map of one value per pixel is repeated over the channels and its flat indices are taken for
+    pixels, which is an IndexError for RGB images; and only the first batch counts.
+
+    Args:
+        order: ``"morf"`` (Quantus') or ``"lerf"``.
+        kwargs: those of ``quantus.ROAD``.
+
+    Raises:
+        ValueError: another order.
 
     >>> import numpy as np, torch
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2)).eval()
@@ -26,6 +41,14 @@ class ROAD(quantus.ROAD):  # pyright: ignore[reportGeneralTypeIssues]  # final, 
     >>> sorted(scores)
     [25, 50]
     """
+
+    def __init__(self, *args: Any, order: Order = "morf", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        require_choice("order", order, ("morf", "lerf"))
+        self.order: Order = order
+        if order == "lerf":
+            # Quantus declares it for the class, and reads it from the object.
+            self.score_direction = ScoreDirection.HIGHER  # pyright: ignore[reportAttributeAccessIssue]
 
     def custom_batch_preprocess(self, a_batch: np.ndarray, **kwargs: Any) -> None:
         """A percentage is one of the pixels, not of all channels' values."""
@@ -41,6 +64,8 @@ class ROAD(quantus.ROAD):  # pyright: ignore[reportGeneralTypeIssues]  # final, 
     ) -> Any:
         """Scores of one batch; called by Quantus."""
         maps = pixel_maps(a_batch, x_batch, self.name).numpy()[:, None]
+        if self.order == "lerf":
+            maps = -maps
         # Pixel order in the first channel, nothing of interest in the others: now the flat indices
         # of the best values are pixel indices.
         rest = np.full((len(maps), x_batch.shape[1] - 1, *maps.shape[2:]), maps.min() - 1)

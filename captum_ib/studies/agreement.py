@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from captum_ib.metrics import layer_agreement, layer_winners
 from captum_ib.models.layers import default_layers
 from captum_ib.studies.findings import Findings
 from captum_ib.studies.material import Material
+from captum_ib.visualization import Panel, Style, grid
+
+_SHOWN = 3
 
 
 def layers(material: Material) -> Findings:
@@ -40,5 +44,16 @@ def layers(material: Material) -> Findings:
         f"{100 * np.nanmax(won.share):.0f} % of them. The paper shows that no single layer is best "
         "for all inputs; a share near 100 % would speak against it.",
     )
-    figures = {"ssim": alike.plot(), "winners": won.plot()}
+    figures = {"ssim": alike.plot(), "winners": won.plot(), "maps": _drawn(material, maps)}
     return Findings({"layers": table, "ssim": similarity}, figures, said)
+
+
+def _drawn(material: Material, maps: dict[str, np.ndarray]) -> Figure:
+    """The maps of some samples, a picture and its layers per row."""
+    pixels = material.batches[0].pixels[:_SHOWN]
+    pictures = [material.loaded.picture(one).cpu().numpy() for one in pixels]
+    rows = [
+        [Panel(name, found[row, 0], unit="bits") for name, found in maps.items()]
+        for row in range(len(pictures))
+    ]
+    return grid(pictures, rows, style=Style(columns=len(maps) + 1))

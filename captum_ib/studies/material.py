@@ -32,6 +32,7 @@ class Material:
         seed: of all noise.
         reader: what made the samples; knows captions and blanks.
         tell: called with a line of progress.
+        data: where the samples are from.
     """
 
     loaded: LoadedModel
@@ -40,6 +41,7 @@ class Material:
     seed: int
     reader: Reader
     tell: Callable[[str], object]
+    data: DataConfig
 
     def __len__(self) -> int:
         return sum(len(batch) for batch in self.batches)
@@ -117,4 +119,4 @@ def gather(
         for group in shapes.values()
         for start in range(0, len(group), batch_size)
     )
-    return Material(loaded, explained, batches, seed, reader, tell)
+    return Material(loaded, explained, batches, seed, reader, tell, data)

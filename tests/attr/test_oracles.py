@@ -33,17 +33,21 @@ def vit():
     return model, copy.deepcopy(model).double(), subject.inputs
 
 
-@pytest.mark.parametrize("antithetic", [True, False])
-def test_iba_equals_the_plain_loop(vit, antithetic):
+@pytest.mark.parametrize(
+    ("channel", "antithetic"),
+    [("elementwise", True), ("elementwise", False), ("uniform", False)],
+)
+def test_iba_equals_the_plain_loop(vit, channel, antithetic):
     model, exact, x = vit
     found = IBA(model, "blocks.2").attribute(
-        x, target=2, seed=9, n_steps=STEPS, n_samples=DRAWS, antithetic=antithetic
+        x, target=2, seed=9, n_steps=STEPS, n_samples=DRAWS, antithetic=antithetic, channel=channel
     )
     layer = exact.blocks[2]
     for index in range(len(x)):
         one = x[index : index + 1].double()
         (r,) = activations(exact, one, [layer])
-        alpha = torch.full_like(r, 5.0, requires_grad=True)
+        of_position = r[..., :1] if channel == "uniform" else r
+        alpha = torch.full_like(of_position, 5.0, requires_grad=True)
         (nats,) = plain_fit(
             exact, one, [layer], cross_entropy(2), lambda a, i: torch.sigmoid(a), alpha,
             [token_stats(r)], noise_of(9, [r.shape[1:]], DRAWS, antithetic), 10.0, STEPS,
@@ -136,9 +140,16 @@ def test_iba_on_a_convolution_smooths_and_masks_dead_neurons():
     assert not torch.allclose(rough[:, 1], default[:, 1])
 
 
-def test_iba_star_is_the_mean_over_layers(vit):
+def test_iba_star_takes_the_layers_of_coiba_by_name(vit):
+    model, _, _ = vit
+    assert IBA(model, "coiba").layers == CoIBA(model).layers
+    assert [name for name, _ in CoIBA(model).layers] == [f"blocks.{i}.norm1" for i in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("channel", ["elementwise", "uniform"])
+def test_iba_star_is_the_mean_over_layers(vit, channel):
     model, _, x = vit
-    options = {"target": 2, "seed": 9, "n_steps": 3, "n_samples": 2}
+    options = {"target": 2, "seed": 9, "n_steps": 3, "n_samples": 2, "channel": channel}
     both = IBA(model, ["blocks.1", "blocks.2"]).attribute(x, **options)
     single = [IBA(model, name).attribute(x, **options) for name in ("blocks.1", "blocks.2")]
     assert torch.allclose(both, torch.stack(single).mean(0))

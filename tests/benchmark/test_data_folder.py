@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from importlib import resources
 from types import SimpleNamespace
 
 import numpy as np
@@ -181,9 +182,21 @@ SOME_IDS = {"n01443537": 1, "n02012849": 134, "n03126707": 517, "n15075141": 999
 TORCHVISION = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
 
 
+@pytest.mark.parametrize("rule", ["auto", "names"])
 @pytest.mark.parametrize("labels", [IMAGENET.label_descriptions(), TORCHVISION])
-def test_wordnet_ids_of_some_of_a_thousand_classes(labels):
-    assert class_indices(list(SOME_IDS), model(labels=labels)) == list(SOME_IDS.values())
+def test_wordnet_ids_of_some_of_a_thousand_classes(labels, rule):
+    assert class_indices(list(SOME_IDS), model(labels=labels), rule) == list(SOME_IDS.values())
+
+
+@pytest.mark.parametrize("subset", ["imagenet_a", "imagenet_r"])
+def test_two_hundred_classes_are_those_that_timm_lists(subset):
+    tables = resources.files("timm.data") / "_info"
+    ids = (tables / f"{subset}_synsets.txt").read_text().split()
+    places = [int(line) for line in (tables / f"{subset}_indices.txt").read_text().split()]
+    loaded = model(labels=IMAGENET.label_descriptions())
+    assert len(ids) == 200 and class_indices(ids, loaded) == places
+    with pytest.raises(ValueError, match="there are 200 folders for the 1000 classes"):
+        class_indices(ids, loaded, "order")
 
 
 def test_wordnet_ids_of_all_classes_are_in_order():

@@ -186,10 +186,10 @@ def test_the_completeness_gap_by_hand():
     np.testing.assert_allclose(found, expected.detach(), atol=0.02)
 
 
-def test_road_is_that_of_a_sample_alone():
-    config = vit(
-        methods=["nib"], metrics=[{"metric": "road", "settings": {"percentages": [20, 60]}}]
-    )
+def test_road_is_that_of_a_sample_alone_in_both_orders():
+    shares = {"settings": {"percentages": [20, 60]}}
+    names = ("road", "road_lerf", "road_delta")
+    config = vit(methods=["nib"], metrics=[{"metric": name, **shares} for name in names])
     rows = evaluated(config)
     model, scenes = zoo.load("vit-scenes"), zoo.scenes.labelled(4, seed=11)
     x = model.normalize((scenes.images * 255).round() / 255)
@@ -198,10 +198,14 @@ def test_road_is_that_of_a_sample_alone():
         one = slice(index, index + 1)
         attribution = torch.tensor(row["map"]).view(1, 1, 8, 8)
         maps = torch.nn.functional.interpolate(attribution, (64, 64), mode="bilinear").numpy()
-        road = metrics.ROAD(percentages=[20, 60], disable_warnings=True)
-        with numpy_seed(seed_of("road", f"scene-11-{index}")):
-            found = road(model.model, x[one].numpy(), scenes.labels[one].numpy(), a_batch=maps)
-        assert row["metric:road"] == pytest.approx(np.mean(list(found.values())))
+        left = {}
+        for name, order in (("road", "morf"), ("road_lerf", "lerf")):
+            road = metrics.ROAD(percentages=[20, 60], disable_warnings=True, order=order)
+            with numpy_seed(seed_of(name, f"scene-11-{index}")):
+                found = road(model.model, x[one].numpy(), scenes.labels[one].numpy(), a_batch=maps)
+            left[name] = np.mean(list(found.values()))
+            assert row[f"metric:{name}"] == pytest.approx(left[name])
+        assert row["metric:road_delta"] == pytest.approx(left["road_lerf"] - left["road"])
 
 
 def test_slow_metrics():

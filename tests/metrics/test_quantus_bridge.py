@@ -241,17 +241,25 @@ class TestQuantusMetrics:
         ours = ROAD(**settings)(model, x, y, explain_func=explain, device="cpu", batch_size=3)
         assert ours == given
 
-    def test_road_of_three_channels_imputes_the_best_pixels(self, vit, images, targets, maps):
-        found = ROAD(percentages=[20], noise=0.0, **QUIET)(
+    @pytest.mark.parametrize("order", ["morf", "lerf"])
+    def test_road_imputes_pixels_in_either_order(self, vit, images, targets, maps, order):
+        found = ROAD(percentages=[20, 60], noise=0.0, order=order, **QUIET)(
             vit, images, targets, maps, device="cpu", batch_size=4
         )
-        imputed = [
-            noisy_linear_imputation(x, np.argsort(-m.ravel())[: 1024 // 5], noise=0.0)
-            for x, m in zip(images, maps, strict=True)
-        ]
-        with torch.no_grad():
-            predicted = vit(torch.from_numpy(np.stack(imputed)).float()).argmax(1).numpy()
-        assert found == {20: (predicted == targets).mean()}
+        for share, accuracy in found.items():
+            imputed = []
+            for x, m in zip(images, maps, strict=True):
+                ranked = sorted(range(1024), key=lambda pixel, m=m: -float(m.ravel()[pixel]))
+                ranked = ranked if order == "morf" else ranked[::-1]
+                gone = np.array(ranked[: 1024 * share // 100])
+                imputed.append(noisy_linear_imputation(x, gone, noise=0.0))
+            with torch.no_grad():
+                predicted = vit(torch.from_numpy(np.stack(imputed)).float()).argmax(1).numpy()
+            assert accuracy == (predicted == targets).mean()
+
+    def test_road_knows_two_orders(self):
+        with pytest.raises(ValueError, match="order must be .*, given 'best'"):
+            ROAD(order="best", **QUIET)
 
     def test_mprt_explains_the_randomised_model(self, vit, images, targets):
         metric = quantus.MPRT(layer_order="top_down", skip_layers=True, **QUIET)

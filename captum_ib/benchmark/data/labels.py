@@ -53,9 +53,9 @@ def class_indices(classes: Sequence[str], loaded: LoadedModel, rule: str = "auto
     Args:
         classes: names of the folders, in alphabetical order.
         loaded: the model.
-        rule: ``"names"``, each is a class of the model or its index; ``"order"``, they are classes
-            0, 1, 2, …, all of them; ``"auto"``, names if the model knows one of them, as a name,
-            an index or a WordNet id, else order.
+        rule: ``"names"``, each is a class of the model, as a name, an index or a WordNet id;
+            ``"order"``, they are classes 0, 1, 2, …, all of them; ``"auto"``, names if the model
+            knows one of them, else order.
 
     Raises:
         ValueError: a name that is no class; two folders of one class; another number of folders
@@ -64,7 +64,7 @@ def class_indices(classes: Sequence[str], loaded: LoadedModel, rule: str = "auto
     wordnet = all(_WORDNET.fullmatch(name) for name in classes)
     if rule == "order":
         found = []
-    elif rule == "auto" and wordnet and set(classes).isdisjoint(loaded.labels or ()):
+    elif wordnet and set(classes).isdisjoint(loaded.labels or ()):
         found = _by_wordnet(classes, loaded)
     else:
         found = [_by_name(name, loaded) for name in classes]
