@@ -98,7 +98,7 @@ class GradECLIP(Named, Attribution):
             known = maps.layout(layout)
             counted = counted_tokens(call, tokens, known)
             total = torch.zeros_like(row)
-            for layer, gradient in zip(maps.layers, maps.mixed, strict=True):
+            for layer, gradient in zip(maps.layers[maps.start :], maps.mixed, strict=True):
                 g = torch.einsum("ni,nic->nc", row, gradient)
                 v = layer.joined(layer.values, "values")
                 values = torch.einsum("nc,njc->nj", g, v) * _loosened(
