@@ -93,6 +93,9 @@ class KernelSHAP(Named, PerturbationAttribution):
             masks_per_pass(perturbations_per_eval, n_samples),
             draw_seed(seed),
         )
+        for call in calls:  # the samples go one by one: a target for each is asked for here
+            with borrowed(roots(call.forward_func, call.run)), torch.no_grad():
+                Scorer.of(call, score)
         return explained(calls, partial(_explain, settings), 1, baselines=baselines)
 
 
@@ -160,13 +163,13 @@ def _shapley(scores: Any, players: int, settings: _Settings) -> Tensor:
     if players == 1:
         both = scores(torch.tensor([[0.0], [1.0]]))
         return (both[1] - both[0])[None].float()
-    whole = torch.ones(1, players)
-    found = _Regression(scores, exact, settings.seed).attribute(
-        whole,
-        baselines=0,
-        n_samples=2**players if exact else settings.n_samples,
-        perturbations_per_eval=settings.per_pass,
-    )
+    with torch.random.fork_rng(devices=[]):  # Captum's data loader draws from the global generator
+        found = _Regression(scores, exact, settings.seed).attribute(
+            torch.ones(1, players),
+            baselines=0,
+            n_samples=2**players if exact else settings.n_samples,
+            perturbations_per_eval=settings.per_pass,
+        )
     return found[0].float()
 
 
@@ -177,9 +180,7 @@ class _Regression(captum.attr.KernelShap):
         super().__init__(forward_func)
         self.exact, self.seed = exact, seed
 
-    def kernel_shap_perturb_generator(
-        self, original_inp: Any, **kwargs: Any
-    ) -> Iterator[Tensor]:
+    def kernel_shap_perturb_generator(self, original_inp: Any, **kwargs: Any) -> Iterator[Tensor]:
         """The coalitions, ``(1, M)`` each."""
         players = kwargs["num_interp_features"]
         if self.exact:

@@ -118,7 +118,7 @@ def test_it_is_another_method_than_the_tuned_one(clip):
         ({"guidance": 1.0}, 'variant="paper" has no guidance, given 1.0'),
         ({"temperature": (0.1, 0.2)}, 'variant="paper" has no temperature, given \\(0.1, 0.2\\)'),
         ({"residual": True}, 'variant="paper" has no residual, given True'),
-        ({"keys": "tokens"}, 'variant="paper" has no keys, given \'tokens\''),
+        ({"keys": "tokens"}, "variant=\"paper\" has no keys, given 'tokens'"),
         ({"return_attention": True}, 'return_attention=True needs variant="tuned"'),
         ({"variant": "printed"}, 'variant must be "tuned" or "paper", given \'printed\''),
     ],
