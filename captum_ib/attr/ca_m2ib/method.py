@@ -31,7 +31,8 @@ class CAM2IB(PairAttribution):
     """Multi-Modal Information Bottleneck attribution with cross-attention guidance.
 
     As :class:`M2IB`, each tower's layer gets Z = λR + (1 − λ)ε, with three differences
-    (Bourigault et al.; what the paper leaves open is defined in ``docs/methods/ca_m2ib.md``).
+    (Bourigault, Bourigault, Mandic; what the paper leaves open is defined in
+    ``docs/methods/ca_m2ib.md``, and ``variant="paper"`` is what it prints).
     C are the contributions of a tower's tokens to its embedding, C' those of the other tower.
 
     - Cross-attention (eq. 4): A = softmax((λC)W_Q · (C'W_K)ᵀ / temperature), Ẽ' = A · C'W_V.
@@ -60,7 +61,7 @@ class CAM2IB(PairAttribution):
     """
 
     facts = pair_facts(
-        "Bourigault et al.",
+        "Bourigault, Bourigault, Mandic",
         "as m2ib, guided by cross-attention between the two towers' tokens",
         ", and one forward per token",
     )
