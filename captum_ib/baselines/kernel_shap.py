@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -26,12 +26,12 @@ from captum_ib.hooks import borrowed, roots
 class KernelSHAP(Named, PerturbationAttribution):
     """Kernel SHAP (Lundberg & Lee, NeurIPS 2017) on regions of images and on tokens.
 
-    The players of an image are the cells of a ``grid``, or the regions of ``feature_mask`` (patches,
-    superpixels); those of a text are its tokens without padding. A coalition keeps its players, the
-    others become ``baselines`` (0, the mean colour of a normalised image; for token ids a blank
-    token, by default the embedding 0). The regression of scores on coalitions, whose coefficients
-    are the Shapley values φ (Theorem 2), is Captum's :class:`captum.attr.KernelShap`; the
-    coalitions are the same for all samples: every one of the 2^M with its Shapley kernel where
+    The players of an image are the cells of a ``grid``, or the regions of ``feature_mask``
+    (patches, superpixels); those of a text are its tokens without padding. A coalition keeps its
+    players, the others become ``baselines`` (0, the mean colour of a normalised image; for token
+    ids a blank token, by default the embedding 0). The regression of scores on coalitions, whose
+    coefficients are the Shapley values φ (Theorem 2), is Captum's :class:`captum.attr.KernelShap`.
+    The coalitions are the same for all samples: every one of the 2^M with its Shapley kernel where
     these are no more than ``n_samples``, which is exact, else random ones.
 
     >>> weight = torch.tensor([1.0, -2.0, 3.0])
@@ -180,7 +180,9 @@ class _Regression(captum.attr.KernelShap):
         super().__init__(forward_func)
         self.exact, self.seed = exact, seed
 
-    def kernel_shap_perturb_generator(self, original_inp: Any, **kwargs: Any) -> Iterator[Tensor]:
+    def kernel_shap_perturb_generator(
+        self, original_inp: Any, **kwargs: Any
+    ) -> Generator[Tensor, None, None]:
         """The coalitions, ``(1, M)`` each."""
         players = kwargs["num_interp_features"]
         if self.exact:

@@ -43,7 +43,7 @@ class Saliency(Named, GradientAttribution):
         self,
         inputs: Inputs,
         target: Any = None,
-        abs: bool = True,  # noqa: A002 - Captum's name
+        abs: bool = True,
         additional_forward_args: Any = None,
         *,
         internal_batch_size: int | None = None,

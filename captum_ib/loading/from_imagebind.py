@@ -1,4 +1,4 @@
-"""Load ImageBind from its published checkpoint, ``imagebind_huge.pth``, or the same as safetensors."""
+"""Load ImageBind from its published checkpoint, or from the same tensors as safetensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load a CLIP in OpenAI's own layout: the state dict of ``clip``, as fine-tuned CLIPs are passed on.
+"""Load a CLIP in OpenAI's own layout, the state dict of ``clip``, as fine-tuned ones come.
 
 The sizes are read off the tensors, and the tensors go into a transformers ``CLIPModel``.
 """

@@ -64,8 +64,8 @@ class ImageBind(nn.Module):
     Args:
         config: the sizes; default: ``imagebind_huge``.
 
-    >>> small = Trunk(8, 1, 2, True, (32, 32))
-    >>> model = ImageBind(ImageBindConfig(16, *[small] * 5, imu=Trunk(8, 1, 2, True, (6, 16), 8, 8)))
+    >>> small, motion = Trunk(8, 1, 2, True, (32, 32)), Trunk(8, 1, 2, True, (6, 16), 8, 8)
+    >>> model = ImageBind(ImageBindConfig(16, *[small] * 5, imu=motion))
     >>> model.encode("depth", torch.rand(2, 1, 32, 32)).shape
     torch.Size([2, 16])
     """
@@ -92,7 +92,7 @@ class ImageBind(nn.Module):
         hidden = self.modality_preprocessors[modality](inputs)
         hidden = self.modality_trunks[modality](hidden, causal=modality == "text")
         head = self.modality_heads[modality]
-        return head["proj"](hidden) if modality == "text" else head(hidden)
+        return head.get_submodule("proj")(hidden) if modality == "text" else head(hidden)
 
     def encode(self, modality: str, inputs: Tensor) -> Tensor:
         """One embedding per sample, ``(N, d)``, not normalised and without the learned scale."""
@@ -108,14 +108,14 @@ class _Patches(nn.Module):
 
     def __init__(self, trunk: Trunk, stem: str, channels: int, frames: int, norm: bool) -> None:
         super().__init__()
-        kernel, stride = (trunk.kernel,) * 2, (trunk.stride,) * 2
-        conv: nn.Module = nn.Conv2d(channels, trunk.width, kernel, stride, bias=False)
+        kernel, stride, width = trunk.kernel, trunk.stride, trunk.width
+        conv: nn.Module = nn.Conv2d(channels, width, kernel, stride, bias=False)
         if frames > 1:  # an image is seen as a clip that stands still
-            clip, step = (frames, *kernel), (frames, *stride)
+            clip, step = (frames, kernel, kernel), (frames, stride, stride)
             conv = nn.Sequential(
-                _Repeat(frames), nn.Conv3d(channels, trunk.width, clip, step, bias=False)
+                _Repeat(frames), nn.Conv3d(channels, width, clip, step, bias=False)
             )
-        parts = OrderedDict(proj=conv)
+        parts: OrderedDict[str, nn.Module] = OrderedDict(proj=conv)
         if norm:
             parts["norm_layer"] = nn.LayerNorm(trunk.width)
         self.stem, self.size, self.channels = stem, trunk.size, channels

@@ -105,7 +105,9 @@ def _one(draw: np.random.Generator, size: int) -> Radiograph:
         radius = _RADIUS[finding] * draw.uniform(0.85, 1.15)
         distance = ((x - where) ** 2 + (y - height) ** 2) / radius**2
         picture = picture + 0.45 * np.exp(-1.5 * distance)
-        left, top, side_length = (int(size * v) for v in (where - radius, height - radius, 2 * radius))
+        left, top, side_length = (
+            int(size * v) for v in (where - radius, height - radius, 2 * radius)
+        )
         boxes.append((left, top, side_length, side_length))
     picture = picture + draw.normal(0, 0.02, picture.shape)
     said = "both lungs" if both else f"the {sides[0]} lung"

@@ -47,7 +47,9 @@ def test_removed_pairs_are_those_that_roar_trains_on(pairs):
     rows = torch.arange(4)
     assert torch.equal(found.removed_image, roar._degrade("image", images, maps[0], (), rows))
     assert torch.equal(found.removed_text, roar._degrade("text", ids, maps[1], (mask,), rows))
-    assert float((found.removed_image != images).any(1).float().mean()) == pytest.approx(0.25, abs=0.01)
+    assert float((found.removed_image != images).any(1).float().mean()) == pytest.approx(
+        0.25, abs=0.01
+    )
 
 
 def test_a_constant_map_is_refused(pairs):

@@ -96,7 +96,9 @@ def block(w, x, heads, extra, mask=None):
         k = torch.cat([k, w["attn.bias_k"].expand(len(k), -1, -1)], 1)
         v = torch.cat([v, w["attn.bias_v"].expand(len(v), -1, -1)], 1)
     seen = []
-    for one, two, three in zip(q.chunk(heads, -1), k.chunk(heads, -1), v.chunk(heads, -1)):
+    for one, two, three in zip(
+        q.chunk(heads, -1), k.chunk(heads, -1), v.chunk(heads, -1), strict=True
+    ):
         logits = one @ two.transpose(1, 2) / math.sqrt(one.shape[-1])
         seen.append((logits if mask is None else logits + mask).softmax(-1) @ three)
     x = x + F.linear(torch.cat(seen, -1), w["attn.out_proj.weight"], w["attn.out_proj.bias"])
@@ -169,7 +171,7 @@ def test_pairs_are_explained(model, method, pair):
         (inputs(pair[0]), inputs(pair[1])), n_steps=2, n_samples=2, seed=0
     )
     assert tuple(tuple(value.shape) for value in maps) == tuple(SHAPES[name] for name in pair)
-    for name, value in zip(pair, maps):
+    for name, value in zip(pair, maps, strict=True):
         assert value.flatten(1).amax(1).gt(0).all()
         if name == "text":
             assert value[0, 4:].eq(0).all() and value[1, 5:].eq(0).all()

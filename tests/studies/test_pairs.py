@@ -31,9 +31,7 @@ def test_degraded_pairs_and_their_cosines(material):
     found = studies.get("ca-m2ib-figure-3")(material)
     table = found.tables["cosines"].set_index("method")
     with torch.no_grad():
-        whole = torch.cat(
-            [material.model(b.pixels, b.input_ids, b.mask) for b in material.batches]
-        )
+        whole = torch.cat([material.model(b.pixels, b.input_ids, b.mask) for b in material.batches])
     assert table["pair"].tolist() == pytest.approx([whole.mean().item()] * 3, abs=1e-6)
     assert list(table.index) == ["Saliency", "M2IB", "CA-M2IB"]
     assert table.lt(1.0).to_numpy().all() and len(set(table["kept image"])) == 3

@@ -19,7 +19,7 @@ def test_findings_lie_where_boxes_and_phrases_say():
         assert one.phrase.startswith(f"{one.finding} in the ")
         assert ("both" in one.phrase) == (len(one.boxes) == 2)
         for left, top, width, height in one.boxes:
-            assert 0 <= left and left + width <= 96 and 0 <= top and top + height <= 96
+            assert left >= 0 and left + width <= 96 and top >= 0 and top + height <= 96
             side = "right" if left + width / 2 < 48 else "left"
             assert "both" in one.phrase or f"the {side} lung" in one.phrase
 
