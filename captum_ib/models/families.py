@@ -49,7 +49,9 @@ def towers_of(model: nn.Module) -> list[Tower]:
     """
     library = type(model).__module__.partition(".")[0]
     config = getattr(model, "config", None)
-    family = library if library in FAMILIES else getattr(config, "model_type", None)
+    stated = getattr(config, "model_type", None)
+    # ImageBind is of this library too, whose other dual encoder states nothing.
+    family = library if library in FAMILIES and stated != "imagebind" else stated
     if family not in FAMILIES:
         raise TypeError(
             f"{type(model).__name__} is of no known family of dual encoders "
