@@ -50,7 +50,9 @@ def test_rows_say_what_the_former_table_said():
     row = METHODS["gradcam"]
     assert (row.takes, row.unit, row.signed) == (frozenset({"classifier"}), "output units", True)
     assert (row.paper, row.passes) == ("Selvaraju et al., ICCV 2017", "1 forward and backward")
-    assert row.description == ("channels of a convolutional layer, weighted by their mean gradient")
+    assert row.description == (
+        "Captum's Grad-CAM, of feature maps (N, C, h, w) only; see layergradcam"
+    )
     assert (row.layers, row.settings, row.options) == ("one", {}, {})
     assert (row.title, row.cls_path) == ("LayerGradCam", "captum.attr:LayerGradCam")
 
