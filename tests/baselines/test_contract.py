@@ -193,9 +193,7 @@ def test_samples_do_not_influence_each_other(case):
 def test_batch_sizes_do_not_change_the_result(case):
     instance = case.build()
     whole = maps(case.attribute(instance))
-    layer = case.name in (
-        "FIxLIP", "KernelSHAP", "RISE", "ScoreCAM", "SobolAttribution", "ViTCX"
-    )
+    layer = case.name in ("FIxLIP", "KernelSHAP", "RISE", "ScoreCAM", "SobolAttribution", "ViTCX")
     size = {"perturbations_per_eval": 3} if layer else {"internal_batch_size": 2}
     for one, other in zip(whole, maps(case.attribute(instance, **size)), strict=True):
         assert torch.allclose(one, other, rtol=1e-4, atol=2e-5)
