@@ -151,7 +151,7 @@ def _configuration(given: Mapping[str, Tensor], where: str) -> Any:
         "max_position_embeddings": length,
         "bos_token_id": vocabulary - 2,
         "eos_token_id": vocabulary - 1,
-        "pad_token_id": 0,
+        "pad_token_id": None,  # 0 fills texts up, and is a word: the end token tells
         **_sizes(width, given, ""),
     }
     side = patch * math.isqrt(max(0, positions - 1))
