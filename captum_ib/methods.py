@@ -141,17 +141,7 @@ _ROWS = (
             options={"steps": "n_steps"},
         ),
     ),
-    MethodSpec(
-        "captum.attr:Saliency",
-        told=Facts(
-            takes=_CLASSIFIERS,
-            unit="output units per pixel value",
-            signed=False,
-            paper="Simonyan et al., ICLR workshop 2014",
-            description="magnitude of the gradient",
-            passes="1 forward and backward",
-        ),
-    ),
+    MethodSpec("captum_ib.baselines.saliency:Saliency"),
     MethodSpec(
         "captum.attr:InputXGradient",
         told=Facts(
@@ -198,6 +188,7 @@ _ROWS = (
     MethodSpec("captum_ib.baselines.ex_clip:ExCLIP"),
     MethodSpec("captum_ib.baselines.fixlip:FIxLIP"),
     MethodSpec("captum_ib.baselines.sobol_attribution:SobolAttribution"),
+    MethodSpec("captum_ib.baselines.kernel_shap:KernelSHAP"),
 )
 
 METHODS: dict[str, MethodSpec] = {row.name: row for row in _ROWS}

@@ -83,6 +83,7 @@ class CAM2IBOptions(M2IBOptions, total=False):
     """Keywords of ``CAM2IB.attribute`` that don't change what it returns."""
 
     gamma: PerTower
+    variant: Literal["tuned", "paper"]
     cross_attention: bool
     temperature: PerTower
     target_strength: PerTower

@@ -38,12 +38,14 @@ from captum_ib.baselines.fixlip import FIxLIP
 from captum_ib.baselines.generic_attention import GenericAttention
 from captum_ib.baselines.grad_eclip import GradECLIP
 from captum_ib.baselines.iia import IIA
+from captum_ib.baselines.kernel_shap import KernelSHAP
 from captum_ib.baselines.layer_gradcam import LayerGradCAM
 from captum_ib.baselines.legrad import LeGrad
 from captum_ib.baselines.libra_grad import LibraGrad, libra
 from captum_ib.baselines.mask_clip import MaskCLIP
 from captum_ib.baselines.mfaba import MFABA
 from captum_ib.baselines.rise import RISE
+from captum_ib.baselines.saliency import Saliency
 from captum_ib.baselines.score_cam import ScoreCAM
 from captum_ib.baselines.sobol_attribution import SobolAttribution
 from captum_ib.baselines.token_tm import TokenTM
@@ -64,10 +66,12 @@ __all__ = [
     "FastIG",
     "GenericAttention",
     "GradECLIP",
+    "KernelSHAP",
     "LayerGradCAM",
     "LeGrad",
     "LibraGrad",
     "MaskCLIP",
+    "Saliency",
     "ScoreCAM",
     "SobolAttribution",
     "TokenTM",

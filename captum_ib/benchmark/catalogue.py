@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
 
+from captum_ib.benchmark.checks import pydantic
+
 Kind = Literal["classifier", "dual"]
 _ALL: frozenset[Kind] = frozenset({"classifier", "dual"})
 _DUAL: frozenset[Kind] = frozenset({"dual"})
@@ -170,6 +172,7 @@ _MASK, _WORDS = frozenset({"mask"}), frozenset({"words"})
 _TEXT: dict[str, Any] = {"kinds": _DUAL, "applies": "text"}
 _SENSITIVITY = {"nr_samples": int, "lower_bound": float}
 _FINETUNE = {
+    "seeds": pydantic.PositiveInt,
     "epochs": int,
     "lr": float,
     "train_batch_size": int,
@@ -183,7 +186,7 @@ _FINETUNE = {
     "blank": str,
 }
 _MPRT = {"layer_order": Literal["top_down", "bottom_up"]}
-_BIRDS = {"compat": Literal["original"] | None}
+_BIRDS = {"seeds": pydantic.PositiveInt, "compat": Literal["original"] | None}
 _FILL = {**_CURVE, "fill": Literal["black", "mean", "blur"]}
 _FIDELITY = {
     "grid": int,

@@ -125,9 +125,15 @@ class Text:
     def blank(self, word: str | None) -> int:
         """The id that replaces a removed token, from a word; ``None``: :data:`BLANK`.
 
+        ``""`` is the padding token, which is what M2IB and CA-M2IB put in (docs/metrics.md).
+
         Raises:
-            ValueError: the word is not one token of the model.
+            ValueError: the word is not one token of the model; ``""`` where it has no padding.
         """
+        if word == "":
+            if self.pad_id is None:
+                raise ValueError('blank "" is the padding token, and this tokenizer names none')
+            return self.pad_id
         text = BLANK if word is None else word
         try:
             ids = self._tokenizer([text])[0][0].tolist()

@@ -97,6 +97,9 @@ def _wanted(worker: Worker, folder: RunFolder, own: Belonging, data: str) -> Ite
     config = worker.config
     places = [place for place, column in enumerate(config.metrics) if METRICS[column.metric].whole]
     for place, number, seed in product(places, range(len(config.methods)), config.seeds):
+        # "seeds" of a metric: it takes so many of the run's, the first of them.
+        if seed not in config.seeds[: config.metrics[place].settings.get("seeds")]:
+            continue
         path = folder.path / WHOLE / f"{place:03d}-{number:03d}-{seed}.parquet"
         labels = {"metric": config.metrics[place].label, "method": config.methods[number].label}
         named = {**labels, "seed": seed, "data": data}
@@ -118,6 +121,7 @@ class ROAR:
         worker, label = self._worker, self._column.label
         options: dict[str, Any] = dict(self._column.settings)
         blank, modality = options.pop("blank", None), options.pop("modality", None)
+        options.pop("seeds", None)
         images, texts = self._maps(line.label, seed)
         if (text := worker.reader.text) is not None:
             options |= {
@@ -183,7 +187,7 @@ class Birds:
             batch_size=worker.config.batch_size,
             responses=self._responses,
             device=str(worker.device),
-            **dict(self._column.settings),
+            **{key: value for key, value in self._column.settings.items() if key != "seeds"},
         ).as_dict()
         named = {label: found["total"], **{f"{label}:{name}": v for name, v in found.items()}}
         scores = {name: None if np.isnan(value) else float(value) for name, value in named.items()}

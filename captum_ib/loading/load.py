@@ -11,7 +11,9 @@ from pathlib import Path
 
 from captum_ib import zoo
 from captum_ib.loading.folders import load_folder
+from captum_ib.loading.from_imagebind import load_imagebind
 from captum_ib.loading.from_open_clip import load_open_clip
+from captum_ib.loading.from_openai import load_openai_clip
 from captum_ib.loading.from_sentence import load_transformers
 from captum_ib.loading.from_timm import load_timm
 from captum_ib.loading.hubs import wrapped
@@ -19,7 +21,10 @@ from captum_ib.loading.loaded import LoadedModel, ModelUnavailableError, Options
 
 __all__ = ["FORMS", "LoadedModel", "ModelUnavailableError", "load"]
 
-FORMS = "a zoo name, timm:NAME, hf:ID (hub id or folder), open_clip:NAME/TAG, or a folder"
+FORMS = (
+    "a zoo name, timm:NAME, hf:ID (hub id or folder), open_clip:NAME/TAG, openai_clip:FILE, "
+    "imagebind:FILE, or a folder"
+)
 
 
 def load(
@@ -35,7 +40,9 @@ def load(
 
     Args:
         spec: ``"zoo:NAME"`` (or the bare name), ``"timm:NAME"``, ``"hf:ID"``,
-            ``"open_clip:NAME/TAG"`` (extra ``open_clip``), or a folder with ``config.json`` and
+            ``"open_clip:NAME/TAG"`` (extra ``open_clip``), ``"openai_clip:FILE"`` (the state dict
+            of OpenAI's ``clip``, as fine-tuned CLIPs are passed on), ``"imagebind:FILE"`` (its
+            published checkpoint), or a folder with ``config.json`` and
             ``model.safetensors`` as transformers or timm write them. A hub model that was
             downloaded before is found on disk when there is no network.
         pretrained: load weights (default); otherwise they are random, and timm needs no network.
@@ -93,4 +100,6 @@ _SOURCES: dict[str, Callable[[str, Options], LoadedModel]] = {
     "timm": load_timm,
     "hf": load_transformers,
     "open_clip": load_open_clip,
+    "openai_clip": load_openai_clip,
+    "imagebind": load_imagebind,
 }

@@ -22,6 +22,7 @@ COUNTED = r"(^|\.)(position_ids|num_batches_tracked)$"
 UNUSED = rf"{COUNTED}|(^|\.)(relative_position_index|token_type_ids|attn_mask|coords_table)$"
 """Tensors that older versions wrote beside the weights: computed, not learned."""
 _WHOLE = rf"{UNUSED}|(^|\.)relative_coords_table$|(_index|_ids|_tracked|_mask)$"
+_STATED = r"^(module\.)?(input_resolution|context_length|vocab_size)$"  # in OpenAI's CLIPs
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Weights:
         whole = [
             name
             for name, tensor in tensors.items()
-            if not _real(tensor) and not re.search(_WHOLE, name)
+            if not _real(tensor) and not re.search(rf"{_WHOLE}|{_STATED}", name)
         ]
         if whole:
             raise FolderError(

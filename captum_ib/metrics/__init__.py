@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from captum_ib.metrics.completeness import CompletenessError as CompletenessError
     from captum_ib.metrics.confidence import ConfidenceDrop as ConfidenceDrop
     from captum_ib.metrics.confidence import ConfidenceIncrease as ConfidenceIncrease
+    from captum_ib.metrics.degraded import degraded_sample as degraded_sample
     from captum_ib.metrics.difficulty import difficulty_bins as difficulty_bins
     from captum_ib.metrics.difficulty import plot_difficulty as plot_difficulty
     from captum_ib.metrics.funnybirds import FunnyBirds as FunnyBirds
@@ -82,6 +83,7 @@ _HOMES = {
     "SynergisticFaithfulness": ".synergy",
     "certify": ".certificate",
     "default_candidates": ".layer_ranking",
+    "degraded_sample": ".degraded",
     "difficulty_bins": ".difficulty",
     "evaluate_funnybirds": ".funnybirds",
     "explain_func": ".quantus_bridge",

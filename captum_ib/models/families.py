@@ -16,6 +16,7 @@ from captum_ib.models.clip import (
     clip_towers,
     metaclip2_towers,
 )
+from captum_ib.models.imagebind_towers import imagebind_towers
 from captum_ib.models.open_clip import open_clip_towers
 from captum_ib.models.sentence import sentence_towers
 from captum_ib.models.siglip import siglip2_towers, siglip_towers
@@ -32,6 +33,7 @@ FAMILIES: dict[str, Callable[[Any], list[Tower]]] = {
     "chinese_clip": chinese_clip_towers,
     "blip": blip_towers,
     "clap": clap_towers,
+    "imagebind": imagebind_towers,
     "vision-text-dual-encoder": vision_text_towers,
     "open_clip": open_clip_towers,
     "captum_ib": sentence_towers,
@@ -47,7 +49,9 @@ def towers_of(model: nn.Module) -> list[Tower]:
     """
     library = type(model).__module__.partition(".")[0]
     config = getattr(model, "config", None)
-    family = library if library in FAMILIES else getattr(config, "model_type", None)
+    stated = getattr(config, "model_type", None)
+    # ImageBind is of this library too, whose other dual encoder states nothing.
+    family = library if library in FAMILIES and stated != "imagebind" else stated
     if family not in FAMILIES:
         raise TypeError(
             f"{type(model).__name__} is of no known family of dual encoders "

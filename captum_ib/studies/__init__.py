@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["STUDIES", "Study", "get"]
 
 _HONG = "Hong et al., CVPR 2025"
+_BOURIGAULT = "Bourigault et al."
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,22 @@ _ROWS = (
         "coiba_ablations:channels",
         f"{_HONG}, Fig. 10c",
         "one ratio per position or per element, for CoIBA, IBA and IBA*",
+    ),
+    Study(
+        "ca-m2ib-figure-2",
+        "pairs:maps",
+        f"{_BOURIGAULT}, Fig. 2",
+        "seven methods on pairs, with the ground truth outlined",
+        model="zoo:clip-scenes",
+        samples=16,
+    ),
+    Study(
+        "ca-m2ib-figure-3",
+        "pairs:degraded",
+        f"{_BOURIGAULT}, Fig. 3",
+        "pairs that keep, and that lack, what each method marks",
+        model="zoo:clip-scenes",
+        samples=16,
     ),
 )
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from captum_ib.lazy import attach
 
 if TYPE_CHECKING:
+    from captum_ib.zoo import radiographs as radiographs
     from captum_ib.zoo import relations as relations
     from captum_ib.zoo import scenes as scenes
     from captum_ib.zoo.loading import ZooModel as ZooModel
@@ -31,4 +32,4 @@ _HOMES = {
     "WordTokenizer": "captum_ib.zoo.tokenizer",
 }
 
-__getattr__, __dir__, __all__ = attach(__name__, _HOMES, ["relations", "scenes"])
+__getattr__, __dir__, __all__ = attach(__name__, _HOMES, ["radiographs", "relations", "scenes"])

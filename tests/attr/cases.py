@@ -215,6 +215,9 @@ METHODS = {
                               # Adam's steps for W_O, which starts at 0, have the size of the
                               # learning rate whatever the gradient: rounding turns some around.
                               half=0.8),
+    # Θ_A takes Adam's steps from the first gradient on, as above.
+    "CAM2IB-paper": Method(lambda s: CAM2IB(s.model, s.layers), subjects=("clip",),
+                           settings={"variant": "paper"}, half=0.8),
     "CoM2IB": Method(lambda s: CoM2IB(s.model, two_blocks(s)), subjects=("clip",)),
     "CoM2IB-guided": Method(lambda s: CoM2IB(s.model, two_blocks(s)), subjects=("clip",),
                             settings={"guidance": 1.0}),

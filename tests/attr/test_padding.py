@@ -29,6 +29,7 @@ PAIRS = {
     "CoM2IB": (lambda dual: CoM2IB(dual, TWO), {}),
     "CoM2IB-guided": (lambda dual: CoM2IB(dual, TWO), {"guidance": 1.0}),
     "CAM2IB": (lambda dual: CAM2IB(dual, LAYERS), {}),
+    "CAM2IB-paper": (lambda dual: CAM2IB(dual, LAYERS), {"variant": "paper"}),
     "CAM2IB-layer": (lambda dual: CAM2IB(dual, LAYERS), {"queries": "layer", "keys": "tokens"}),
 }
 

@@ -51,6 +51,7 @@ METHODS = {
     ),
     "IIA": Method(ATTENTION, {"n_steps": 2}),
     "IIA-3": Method(ATTENTION, {"n_steps": 2, "n_integrals": 3}),
+    "KernelSHAP": Method(ANY, {"n_samples": 24, "grid": 3}, signed=True, random=True, map="pixels"),
     "LayerGradCAM": Method((*ANY, "swin"), signed=True),
     "LeGrad": Method(ATTENTION),
     "LeGrad-mean": Method(("vit", "clip"), {"pooling": "mean", "start_layer": -2}),
@@ -61,6 +62,7 @@ METHODS = {
     "MaskCLIP-keys": Method(("clip",), {"key_similarity": True}, signed=True),
     # Signed where the score is a cosine similarity, which may be negative.
     "RISE": Method(ANY, {"n_masks": 20, "grid": 3}, signed=True, random=True, map="pixels"),
+    "Saliency": Method(ANY, map="input"),
     "ScoreCAM": Method((*ANY, "swin"), {"relu_attributions": False}, signed=True),
     "TokenTM": Method(ATTENTION),
     "SobolAttribution": Method(ANY, {"n_designs": 4, "grid": 2}, random=True, map="pixels"),
@@ -191,7 +193,7 @@ def test_samples_do_not_influence_each_other(case):
 def test_batch_sizes_do_not_change_the_result(case):
     instance = case.build()
     whole = maps(case.attribute(instance))
-    layer = case.name in ("RISE", "ScoreCAM", "ViTCX", "FIxLIP", "SobolAttribution")
+    layer = case.name in ("FIxLIP", "KernelSHAP", "RISE", "ScoreCAM", "SobolAttribution", "ViTCX")
     size = {"perturbations_per_eval": 3} if layer else {"internal_batch_size": 2}
     for one, other in zip(whole, maps(case.attribute(instance, **size)), strict=True):
         assert torch.allclose(one, other, rtol=1e-4, atol=2e-5)

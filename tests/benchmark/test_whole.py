@@ -72,6 +72,16 @@ def test_roar_plus_of_a_classifier_and_what_is_missing(tmp_path, monkeypatch):
     assert not list((tmp_path / "whole").glob("training-*"))
 
 
+def test_a_metric_takes_fewer_seeds_than_the_run(tmp_path):
+    few = {**ROAR, "settings": {**ROAR["settings"], "seeds": 1}}
+    config = vit(methods=["random"], metrics=["iou", few], samples=6, seeds=[3, 1])
+    run(config, tmp_path, show_progress=False)
+    assert [(row["method"], row["seed"]) for row in rows(tmp_path)] == [("Random", 3)]
+    run(config, tmp_path, show_progress=False)
+    with pytest.raises(ValueError, match="settings.seeds should be"):
+        vit(metrics=[{"metric": "roar_plus", "settings": {"seeds": 0}}])
+
+
 def test_roar_plus_of_pairs_degrades_both_sides(tmp_path):
     config = clip(methods=["nib"], metrics=[ROAR], samples=12)
     run(config, tmp_path, show_progress=False)

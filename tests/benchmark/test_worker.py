@@ -222,12 +222,14 @@ def test_slow_metrics():
         assert -0.5 < row["metric:mprt"] < 0.5
 
 
-def test_the_text_of_a_pair():
-    rows = evaluated(clip(methods=["m2ib"], metrics=["drop_text", "increase_text", "word_share"]))
+@pytest.mark.parametrize("given", [{}, {"blank": ""}], ids=["article", "padding"])
+def test_the_text_of_a_pair(given):
+    text_metrics = [{"metric": m, "settings": given} for m in ("drop_text", "increase_text")]
+    rows = evaluated(clip(methods=["m2ib"], metrics=[*text_metrics, "word_share"]))
     model, scenes = zoo.load("clip-scenes"), zoo.scenes.captioned(4, seed=11, size=56)
     dual = DualEncoder.from_model(model.model)
     special = (model.tokenizer.pad_id, model.tokenizer.bos_id, model.tokenizer.eos_id)
-    blank = model.tokenizer.words.index("a")
+    blank = model.tokenizer.pad_id if given else model.tokenizer.words.index("a")
     for row in rows:
         index = row["index"]
         ids, mask = model.tokenizer([scenes.captions[index]])

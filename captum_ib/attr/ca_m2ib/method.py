@@ -12,9 +12,11 @@ from captum_ib.attr.base import seed_of
 from captum_ib.attr.ca_m2ib.attention import Guide
 from captum_ib.attr.ca_m2ib.bottleneck import CAM2IBBottleneck, UnguidedBottleneck
 from captum_ib.attr.ca_m2ib.facing import facing
+from captum_ib.attr.ca_m2ib.paper import PaperBottleneck, paper_calls, require_untuned
 from captum_ib.attr.ca_m2ib.result import Attentions, attentions_of
 from captum_ib.attr.pairs import PairAttribution, pair_facts, pair_plans, pair_result, weights
 from captum_ib.bottleneck import MIN_STD, ActivationStatistics, FitSettings, FitTrace
+from captum_ib.checks import require_choice
 from captum_ib.forward import TowerCall, log_usage, pair_calls, per_call
 from captum_ib.layout import TokenLayout
 
@@ -29,7 +31,8 @@ class CAM2IB(PairAttribution):
     """Multi-Modal Information Bottleneck attribution with cross-attention guidance.
 
     As :class:`M2IB`, each tower's layer gets Z = λR + (1 − λ)ε, with three differences
-    (Bourigault et al.; what the paper leaves open is defined in ``docs/methods/ca_m2ib.md``).
+    (Bourigault, Bourigault, Mandic; what the paper leaves open is defined in
+    ``docs/methods/ca_m2ib.md``, and ``variant="paper"`` is what it prints).
     C are the contributions of a tower's tokens to its embedding, C' those of the other tower.
 
     - Cross-attention (eq. 4): A = softmax((λC)W_Q · (C'W_K)ᵀ / temperature), Ẽ' = A · C'W_V.
@@ -58,7 +61,7 @@ class CAM2IB(PairAttribution):
     """
 
     facts = pair_facts(
-        "Bourigault et al.",
+        "Bourigault, Bourigault, Mandic",
         "as m2ib, guided by cross-attention between the two towers' tokens",
         ", and one forward per token",
     )
@@ -129,6 +132,7 @@ class CAM2IB(PairAttribution):
         gamma: PerTower = 1.0,
         prior: Literal["standard", "estimated"] = "standard",
         variance: PerTower = 1.0,
+        variant: Literal["tuned", "paper"] = "tuned",
         cross_attention: bool = True,
         temperature: PerTower = 0.1,
         target_strength: PerTower = 1.0,
@@ -157,6 +161,9 @@ class CAM2IB(PairAttribution):
             inputs, baselines, target, additional_forward_args: as in :class:`M2IB`.
             beta, prior, variance: as in :class:`M2IB` (0.1; N(0, 1)).
             gamma: weight γ of the fit term; only γ/β matters, up to the rounding of Adam's ε.
+            variant: ``"paper"``: eq. 4, 5 and 7 as printed, see ``docs/methods/ca_m2ib.md``; it has
+                none of ``temperature``, ``target_strength``, ``guidance``, ``residual``,
+                ``queries`` and ``keys``, which are ours.
             cross_attention: ``False`` gives M2IB's result, to the last bit with the same seed.
             temperature: of the softmax, for contributions scaled to mean length 1.
             target_strength: weight of the attended value in the target; 0: e' itself.
@@ -179,13 +186,17 @@ class CAM2IB(PairAttribution):
             ``return_attention`` a tuple of this pair, the traces, the attentions.
 
         Raises:
-            ValueError: ``return_attention`` without ``cross_attention``; a setting out of range;
+            ValueError: ``return_attention`` without ``cross_attention`` or with
+                ``variant="paper"``; a setting out of range, or one that the variant has not;
                 ``keys="tokens"`` where the last layer has other tokens; else as :class:`M2IB`.
             TypeError, RuntimeError: as in :class:`M2IB`.
         """
         calls = pair_calls(self.dual, inputs, additional_forward_args, target)
         if return_attention and not cross_attention:
             raise ValueError("return_attention=True needs cross_attention=True")
+        require_choice("variant", variant, ("tuned", "paper"))
+        if return_attention and variant == "paper":
+            raise ValueError('return_attention=True needs variant="tuned"')
         layouts = per_call(layout, "layout", calls)
         plans = pair_plans(
             self._noises(calls, baselines, prior, variance, min_std),
@@ -203,6 +214,24 @@ class CAM2IB(PairAttribution):
             pairs = zip(betas, gammas, strict=True)
             plain = [partial(UnguidedBottleneck, beta=one, gamma=other) for one, other in pairs]
             fits = self._explain(calls, plain, plans, show_progress)
+            return pair_result(fits, reduce, return_trace)
+        if variant == "paper":
+            require_untuned(
+                {
+                    "temperature": temperature,
+                    "target_strength": target_strength,
+                    "guidance": guidance,
+                    "residual": residual,
+                    "queries": queries,
+                    "keys": keys,
+                }
+            )
+            rates = weights("attention_lr", attention_lr, calls)
+            printed = [
+                partial(PaperBottleneck, beta=one, gamma=other, lr=rate, seed=plans[0].seed)
+                for one, other, rate in zip(betas, gammas, rates, strict=True)
+            ]
+            fits = self._explain(paper_calls(calls), printed, plans, show_progress)
             return pair_result(fits, reduce, return_trace)
         sides = facing(
             calls,
