@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from captum_ib import methods
 from captum_ib.app.asking import Answer
 from captum_ib.app.parts import bar, enlarged, img, range_of, words_html
 from captum_ib.app.results import ARCHIVE
@@ -115,7 +116,8 @@ def _remark(shown: Shown) -> str:
 
 
 def _waiting_card(name: str) -> str:
-    return _card(name, '<div class="ib-empty">waiting …</div>', "")
+    title = methods.get(name).title
+    return _card(title, '<div class="ib-empty">waiting …</div>', "")
 
 
 def _card(title: str, picture: str, below: str) -> str:

@@ -40,6 +40,13 @@ def class_choices(offer: Offer) -> list[tuple[str, str]]:
     return [("the likeliest", ""), *zip(unique, unique, strict=True)]
 
 
+def caption_info(offer: Offer) -> str:
+    """What stands below the field of the caption, or of the second text."""
+    if offer.texts:
+        return "What the first text is compared with."
+    return "What to look for, in words that the model knows."
+
+
 def layers_info(offer: Offer, rows: list[methods.MethodSpec]) -> str:
     """What stands below the field of the layers."""
     takers = [row for row in rows if row.layers != "none"]

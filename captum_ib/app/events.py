@@ -7,6 +7,7 @@ from typing import Any
 
 from captum_ib.app import links, notes, style
 from captum_ib.app.choices import (
+    caption_info,
     class_choices,
     examples_look,
     has,
@@ -69,6 +70,7 @@ def _fields(gr: Any, page: Page, link: links.Link) -> list[Any]:
             visible=offer.pair,
             value=asked if offer.pair else "",
             label="Second text" if offer.texts else "Caption",
+            info=caption_info(offer),
         ),
         gr.update(
             visible=not offer.pair,

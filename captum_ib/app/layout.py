@@ -7,6 +7,7 @@ from typing import Any
 from captum_ib.app import events, notes, style
 from captum_ib.app.asking import MAX_STEPS
 from captum_ib.app.choices import (
+    caption_info,
     class_choices,
     examples_look,
     has,
@@ -122,7 +123,7 @@ def _question_parts(gr: Any, offer: Offer) -> dict[str, Any]:
         "caption": gr.Textbox(
             value=example.question if offer.pair else "",
             label="Second text" if offer.texts else "Caption",
-            info="What to look for, in words that the model knows.",
+            info=caption_info(offer),
             visible=offer.pair,
             max_length=LONGEST,
             elem_id="ib-caption",
@@ -189,7 +190,7 @@ def _look(gr: Any) -> list[Any]:
 def _control(gr: Any, control: Any) -> Any:
     label, said = _LABELS.get(control.name, control.name), {"elem_id": f"ib-look-{control.name}"}
     if control.choices:
-        choices = [("as recommended", ""), *((name, name) for name in control.choices)]
+        choices = [("default", ""), *((name, name) for name in control.choices)]
         return gr.Dropdown(choices, value="", label=label, info=control.help, min_width=180, **said)
     if isinstance(control.default, bool):
         return gr.Checkbox(control.default, label=label, info=control.help, min_width=150, **said)
@@ -199,7 +200,6 @@ def _control(gr: Any, control: Any) -> Any:
         control.default,
         step=control.step,
         label=label,
-        info=control.help,
         min_width=200,
         **said,
     )

@@ -56,7 +56,10 @@ def pairs_html(pairs: Sequence[tuple[str, str]]) -> str:
         f'{_button(i)}::before {{ content: "{_quoted(one)}\\A {_quoted(other)}"; }}'
         for i, (one, other) in enumerate(pairs)
     ]
-    wide = "#ib-examples { grid-template-columns: 1fr 1fr; }"
+    wide = (
+        "#ib-examples#ib-examples { grid-template-columns: 1fr 1fr; }"
+        "#ib-examples#ib-examples button { aspect-ratio: auto; justify-content: start; }"
+    )
     return f"<style>{wide} {' '.join(rules)}</style>"
 
 

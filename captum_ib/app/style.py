@@ -33,7 +33,8 @@ EMPTY = """
 """
 
 CSS = """
-.gradio-container { max-width: 1400px !important; margin: 0 auto !important; }
+.gradio-container { max-width: 1400px !important; margin: 0 auto !important;
+  overflow: clip !important; } /* hidden would hold back what is sticky */
 .ib-head h1 { font-size: 1.6rem; font-weight: 650; margin: .2rem 0 .3rem; }
 .ib-head p { max-width: 52rem; margin: 0; line-height: 1.5; color: var(--body-text-color-subdued); }
 .ib-head b { color: var(--body-text-color); }
@@ -84,10 +85,17 @@ a.ib-button:hover { background: var(--button-secondary-background-fill-hover); }
 .ib-words span[tabindex]:is(:hover, :focus) { outline: 2px solid var(--color-accent); }
 .ib-wide { grid-template-columns: 1fr; }
 .ib-wide .ib-empty { aspect-ratio: 6; }
-.ib-pulse { float: right; font-variant-numeric: tabular-nums; }
-.ib-pulse progress { width: 6rem; margin-left: .6rem; accent-color: var(--color-accent); }
+.ib-note:has(.ib-pulse) { display: flex; flex-wrap: wrap; gap: .2rem 1rem;
+  justify-content: space-between; }
+.ib-pulse { display: inline-flex; gap: .6rem; align-items: center;
+  font-variant-numeric: tabular-nums; }
+.ib-pulse progress { width: 7rem; height: .5rem; accent-color: var(--color-accent); }
+#ib-file [data-testid=upload-icon] { display: none; }
+#ib-file [data-testid=upload-text] { font-size: .85rem; line-height: 1.4; padding-top: 1.2rem; }
+#ib-upload { gap: .4rem; }
 #ib-right { scroll-margin-top: .5rem; }
-#ib-state { position: sticky; top: 0; z-index: 10; }
+#ib-state:has(.ib-pulse) { position: sticky; top: 0; z-index: 10; }
+#ib-preview:not(:has(.ib-preview, .ib-note)) { display: none; }
 #ib-go { position: sticky; bottom: 0; z-index: 20; padding: .6rem 0;
   background: var(--body-background-fill); border-top: 1px solid var(--border-color-primary); }
 #ib-state:not(:has(.ib-note)) { display: none; }
@@ -102,6 +110,7 @@ a.ib-button:hover { background: var(--button-secondary-background-fill-hover); }
   #ib-columns { flex-direction: column; flex-wrap: nowrap; }
   #ib-columns > * { min-width: 0 !important; width: 100%; flex: none; }
   #ib-go { position: fixed; left: 0; right: 0; padding: .6rem 1rem; }
+  #ib-right { min-height: 85vh; }
   .gradio-container { padding-bottom: 4.5rem !important; }
 }
 """
