@@ -47,10 +47,8 @@ def test_both_texts_are_shown_with_their_words(offer):
     assert re.findall(r"<h3>(.*?)</h3>", html) == ["What the model reads", "NIB"]
     assert "“a cat sleeps”" in html and "“the dog barks”" in html and "<img" not in html
     texts = re.findall(r'<p class="ib-words">(.*?)</p>', html)
-    assert [re.findall(r">([^<]+)</span>", text) for text in texts] == [
-        ["a", "cat", "sleep", "##s"] if "##s" in html else FIRST.split(),
-        SECOND.split(),
-    ]
+    shown = [re.findall(r">([^<]+)</span>", text) for text in texts]
+    assert shown == [FIRST.split(), SECOND.split()]
 
 
 def test_the_files_are_written(offer, tmp_path):
