@@ -82,7 +82,8 @@ a.ib-button:hover { background: var(--button-secondary-background-fill-hover); }
 .ib-seen { position: relative; }
 .ib-seen .ib-region { position: absolute; inset: 0; height: 100%; visibility: hidden; }
 .ib-words span[tabindex] { cursor: help; }
-.ib-words span[tabindex]:is(:hover, :focus) { outline: 2px solid var(--color-accent); }
+.ib-words span[tabindex]:hover, .ib-words span[tabindex]:focus {
+  outline: 2px solid var(--color-accent); }
 .ib-wide { grid-template-columns: 1fr; }
 .ib-wide .ib-empty { aspect-ratio: 6; }
 .ib-note:has(.ib-pulse) { display: flex; flex-wrap: wrap; gap: .2rem 1rem;
@@ -95,7 +96,7 @@ a.ib-button:hover { background: var(--button-secondary-background-fill-hover); }
 #ib-upload { gap: .4rem; }
 #ib-right { scroll-margin-top: .5rem; }
 #ib-state:has(.ib-pulse) { position: sticky; top: 0; z-index: 10; }
-#ib-preview:not(:has(.ib-preview, .ib-note)) { display: none; }
+#ib-preview:not(:has(.ib-preview)):not(:has(.ib-note)) { display: none; }
 #ib-go { position: sticky; bottom: 0; z-index: 20; padding: .6rem 0;
   background: var(--body-background-fill); border-top: 1px solid var(--border-color-primary); }
 #ib-state:not(:has(.ib-note)) { display: none; }
@@ -115,8 +116,10 @@ a.ib-button:hover { background: var(--button-secondary-background-fill-hover); }
 }
 """
 
+# Gradio cuts selectors at every comma, so none stands within brackets.
 _LIT = "\n".join(
-    f".ib-card:has(.ib-w{i}:is(:hover, :focus)) .ib-r{i} {{ visibility: visible; }}"
+    f".ib-card:has(.ib-w{i}:hover) .ib-r{i}, .ib-card:has(.ib-w{i}:focus) .ib-r{i} "
+    "{ visibility: visible; }"
     for i in range(LIT)
 )
 CSS += _LIT

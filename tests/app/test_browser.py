@@ -44,7 +44,7 @@ def browser():
 
 
 @contextmanager
-def opened(server, browser, *, silent: bool = True):
+def opened(server, browser, query: str = "", *, silent: bool = True):
     """The opened page; at the end nothing was asked of others, and nothing logged as an error."""
     address = server.address
     context = browser.new_context(viewport={"width": 1280, "height": 900})
@@ -54,7 +54,7 @@ def opened(server, browser, *, silent: bool = True):
     tab.on("request", lambda request: asked.append(request.url))
     tab.on("console", lambda text: said.append(text.text) if text.type == "error" else None)
     tab.on("pageerror", lambda error: said.append(str(error)))
-    tab.goto(address)
+    tab.goto(f"{address}/{query}")
     tab.wait_for_selector("#ib-preview img")
     yield tab
     context.close()
@@ -176,7 +176,7 @@ def test_a_file_of_too_many_bytes_is_refused_in_words(server, browser):
 
 def place(page, selector: str) -> tuple[float, float]:
     """Upper and lower edge in the window, without scrolling to it."""
-    box = page.locator(selector).bounding_box()
+    box = page.locator(selector).first.bounding_box()
     return box["y"], box["y"] + box["height"]
 
 
@@ -195,8 +195,7 @@ def test_explain_is_within_reach_and_its_answer_in_view(page, width, height):
 
 
 def test_a_link_fills_the_fields_and_runs_nothing(server, browser):
-    with opened(server, browser) as page:
-        page.goto(f"{server.address}/?model=vit-scenes&text=star&method=nib&example=2")
+    with opened(server, browser, "?model=vit-scenes&text=star&method=nib&example=2") as page:
         page.wait_for_selector("#ib-preview >> text=example-2.png")
         assert page.input_value("#ib-model input") == "zoo:vit-scenes"
         assert page.input_value("#ib-target input") == "star"
@@ -208,16 +207,14 @@ def test_a_link_fills_the_fields_and_runs_nothing(server, browser):
 
 
 def test_a_link_that_names_a_path(server, browser):
-    with opened(server, browser) as page:
-        page.goto(f"{server.address}/?model=/etc/passwd")
+    with opened(server, browser, "?model=/etc/passwd") as page:
         page.wait_for_selector("#ib-state [role=alert]")
         said = page.inner_text("#ib-state")
         assert "the model '/etc/passwd', which is not offered here" in said
 
 
 def test_a_word_lights_its_region_and_the_look_changes_without_running(server, browser):
-    with opened(server, browser) as page:
-        page.goto(f"{server.address}/?model=clip-scenes&method=cam2ib&text=a+red+circle")
+    with opened(server, browser, "?model=clip-scenes&method=cam2ib&text=a+red+circle") as page:
         page.wait_for_selector("#ib-methods >> text=CAM2IB")
         explain(page)
         page.locator(".ib-words span").nth(1).hover()
