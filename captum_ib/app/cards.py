@@ -24,6 +24,7 @@ from captum_ib.visualization.panels import Shown
 
 LIT = 40
 """Words of a caption, at most, that light their regions."""
+_NAMED = 4  # layers that a card names
 _REGION = 224  # pixels of a region's picture, at least
 
 
@@ -58,7 +59,7 @@ def _question_card(subject: Subject, pixels: np.ndarray | None) -> str:
 def _result_card(subject: Subject, result: Finding, pixels: np.ndarray | None, style: Style) -> str:
     tried = ", ".join(" and ".join(f"{beta:g}" for beta in betas) for betas in result.tried)
     again = f"; collapsed at β {tried}" if tried else ""
-    where = ", ".join(dict.fromkeys(result.layers))  # two texts share theirs
+    where = _where(list(dict.fromkeys(result.layers)))  # two texts share theirs
     below = f'<div class="ib-quiet ib-where">at {escape(where)}{escape(again)}</div>'
     if pixels is None:
         return _card(result.row.shown, "", _texts(subject, result, style) + below)
@@ -108,6 +109,13 @@ def _texts(subject: Subject, result: Finding, style: Style) -> str:
         )
         parts.append(words_html(passage, style) + _remark(Shown.of_words(passage, style)))
     return "".join(parts)
+
+
+def _where(names: Sequence[str]) -> str:
+    """The layers; of many the first and the last, all of them are in the settings' file."""
+    if len(names) <= _NAMED:
+        return ", ".join(names)
+    return f"{names[0]} … {names[-1]} ({len(names)} layers)"
 
 
 def _remark(shown: Shown) -> str:
