@@ -28,18 +28,19 @@ class Question:
     """What somebody wants to know.
 
     Attributes:
-        picture: of any size, RGB.
+        picture: of any size, RGB; ``None`` for two texts.
         name: of its file.
-        asked: the caption; or the class, empty for the likeliest.
+        asked: the caption, or the second of two texts; or the class, empty for the likeliest.
         methods: names, one or several.
         layers: names; none for each method's recommended ones. Methods that explain the input have
             none.
         beta: weight of the information; ``None`` for each method's default.
         steps: of the fit or the path; ``None`` for each method's default.
         seed: of the noise.
+        first: the first of two texts.
     """
 
-    picture: Image.Image
+    picture: Image.Image | None
     name: str
     asked: str = ""
     methods: tuple[str, ...] = ()
@@ -47,6 +48,7 @@ class Question:
     beta: float | None = None
     steps: int | None = None
     seed: int = 0
+    first: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,10 @@ def answer(
     """
     choices = _checked(offer, question)
     asked = question.asked.strip() or None
+    given = question.first.strip() if question.picture is None else question.picture
     stop = stop or threading.Event()
     with _taken(offer, stop):
-        subject = make_subject(offer.loaded, question.picture, asked, offer.device, torch.float32)
+        subject = make_subject(offer.loaded, given, asked, offer.device, torch.float32)
     names = tuple(choice.row.name for choice in choices)
     origin = Origin(offer.loaded.name, question.name, question.seed, str(offer.device), "float32")
     current = Answer(subject, (), names, origin)
@@ -120,6 +123,10 @@ def _checked(offer: Offer, question: Question) -> list[Choice]:
         raise ValueError("no method is chosen: choose one or several")
     given = {"beta": question.beta, "steps": question.steps, "seed": question.seed}
     choices = choose(offer.loaded, question.methods, layers=question.layers, given=given)
+    if offer.texts and not (question.first.strip() and question.asked.strip()):
+        raise ValueError(f"a text is empty: {offer.loaded.name} compares two texts")
+    if offer.texts != (question.picture is None):
+        raise ValueError("no picture is chosen: upload one, or pick an example")
     if offer.pair and not question.asked.strip():
         raise ValueError(
             f"the caption is empty: {offer.loaded.name} compares a picture with a text"

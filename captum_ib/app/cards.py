@@ -5,122 +5,117 @@ Whatever comes from outside (captions, labels, names of files) is escaped.
 
 from __future__ import annotations
 
-import base64
-import io
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from urllib.parse import quote
 
 import numpy as np
-from PIL import Image
 
+from captum_ib import methods
 from captum_ib.app.asking import Answer
+from captum_ib.app.parts import bar, enlarged, img, range_of, words_html
 from captum_ib.app.results import ARCHIVE
 from captum_ib.explaining.results import panel
 from captum_ib.explaining.running import Finding
 from captum_ib.explaining.subject import Subject
-from captum_ib.methods import MethodSpec
-from captum_ib.visualization import Panel, Scale, Style, amount, overlay
-from captum_ib.visualization.colors import readable_on
-from captum_ib.visualization.panels import Passage, Shown
+from captum_ib.visualization import Passage, Style, overlay, unit_of
+from captum_ib.visualization.panels import Shown
 
-_SIDE = 448  # pixels of a card's picture, at least; small models see far fewer
-_STOPS = 17
-_STYLE = Style()
+LIT = 40
+"""Words of a caption, at most, that light their regions."""
+_NAMED = 4  # layers that a card names
+_REGION = 224  # pixels of a region's picture, at least
 
 
-def answer_html(answer: Answer, token: str = "", files: Sequence[str] = ()) -> str:
+def answer_html(
+    answer: Answer, token: str = "", files: Sequence[str] = (), style: Style | None = None
+) -> str:
     """The cards of an answer and, when its files are written, the links to them."""
-    seen = answer.subject.picture
-    if seen is None:
-        raise ValueError("the page shows pictures, given two texts")
-    pixels = _enlarged(seen.cpu().numpy().transpose(1, 2, 0))
-    cards = [_picture_card(answer.subject, pixels)]
-    cards += [_result_card(answer.subject, result, pixels) for result in answer.results]
+    style, subject = style or Style(), answer.subject
+    seen = subject.picture
+    pixels = None if seen is None else seen.cpu().numpy().transpose(1, 2, 0)
+    cards = [_question_card(subject, pixels)]
+    cards += [_result_card(subject, result, pixels, style) for result in answer.results]
     cards += [_waiting_card(name) for name in answer.waiting]
     links = _downloads(token, files) if files else ""
-    return f'<div class="ib-cards">{"".join(cards)}</div>{links}'
+    kind = "ib-cards" if pixels is not None else "ib-cards ib-wide"
+    return f'<div class="{kind}">{"".join(cards)}</div>{links}'
 
 
-def error_html(error: Exception) -> str:
-    """What went wrong, in one sentence."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return f'<div class="ib-note ib-error" role="alert"><b>Not explained:</b> {escape(text)}</div>'
-
-
-def note_html(text: str) -> str:
-    """A remark on the state of things."""
-    return f'<div class="ib-note" role="status">{escape(text)}</div>'
-
-
-def preview_html(picture: Image.Image, name: str) -> str:
-    """The picture that was chosen, small."""
-    width, height = picture.size
-    small = picture.copy()
-    small.thumbnail((_SIDE, _SIDE))
-    shown = np.asarray(small, dtype=np.float64) / 255
-    alt = f"the chosen picture, {name}"
-    return (
-        f'<div class="ib-preview">{_img(_enlarged(shown, 224), alt)}'
-        f"<div><b>{escape(name)}</b><br>{width} × {height} pixels</div></div>"
-    )
-
-
-def examples_html(pictures: Sequence[Image.Image]) -> str:
-    """What gives the buttons of the examples their pictures."""
-    rules = [
-        f'{_button(i)} {{ background-image: url("{_data(np.asarray(picture) / 255)}"); }}'
-        for i, picture in enumerate(pictures)
-    ]
-    return f"<style>{' '.join(rules)}</style>"
-
-
-def chosen_html(index: int | None) -> str:
-    """What marks the button of the chosen example; none is for an upload."""
-    if index is None:
-        return ""
-    return f"<style>{_button(index)} {{ outline: 2px solid var(--color-accent); }}</style>"
-
-
-def methods_html(rows: Sequence[MethodSpec]) -> str:
-    """What the chosen methods say, and what they cost."""
-    items = [
-        f"<li><b>{escape(row.title)}</b>, in {escape(row.unit)}: {escape(row.description)} "
-        f'<span class="ib-quiet">({escape(row.paper)}; {escape(row.passes)})</span></li>'
-        for row in rows
-    ]
-    return f'<ul class="ib-methods">{"".join(items)}</ul>' if items else ""
-
-
-def _picture_card(subject: Subject, pixels: np.ndarray) -> str:
-    if subject.text is not None:
+def _question_card(subject: Subject, pixels: np.ndarray | None) -> str:
+    if subject.words:
         said = f"similarity (cosine) {subject.score:.3f}"
-        title = f"“{subject.text}”"
+        titles = [f"“{words.text}”" for words in subject.words]
     else:
         said = f"probability {100 * subject.score:.1f} %"
-        title = subject.label or f"class {subject.target}"
-    return _card(
-        "What the model sees",
-        _img(pixels, "the picture as the model sees it"),
-        f'<div class="ib-question">{escape(title)}</div><div class="ib-quiet">{escape(said)}</div>',
-    )
+        titles = [subject.label or f"class {subject.target}"]
+    lines = "".join(f'<div class="ib-question">{escape(title)}</div>' for title in titles)
+    seen = "" if pixels is None else img(enlarged(pixels), "the picture as the model sees it")
+    heading = "What the model reads" if pixels is None else "What the model sees"
+    return _card(heading, seen, f'{lines}<div class="ib-quiet">{escape(said)}</div>')
 
 
-def _result_card(subject: Subject, result: Finding, pixels: np.ndarray) -> str:
+def _result_card(subject: Subject, result: Finding, pixels: np.ndarray | None, style: Style) -> str:
+    tried = ", ".join(" and ".join(f"{beta:g}" for beta in betas) for betas in result.tried)
+    again = f"; collapsed at β {tried}" if tried else ""
+    where = _where(list(dict.fromkeys(result.layers)))  # two texts share theirs
+    below = f'<div class="ib-quiet ib-where">at {escape(where)}{escape(again)}</div>'
+    if pixels is None:
+        return _card(result.row.shown, "", _texts(subject, result, style) + below)
     drawn = panel(subject, result)
-    shown = Shown.of_map(drawn, _STYLE)
+    collapsed = [collapse is not None for collapse in result.collapses]
+    shown = Shown.of_map(replace(drawn, collapsed=True if any(collapsed[:1]) else None), style)
     scale = shown.scale
-    colored = overlay(pixels, drawn.attribution, scale=scale, style=_STYLE)
-    where = ", ".join(result.layers)
+    colored = overlay(enlarged(pixels), drawn.attribution, scale=scale, style=style)
+    alt = f"overlay of {drawn.title}, {range_of(scale, drawn.unit)}"
+    regions = _regions(subject, result, pixels, style)
+    lit = range(len(regions))
+    words = "" if drawn.text is None else words_html(drawn.text, style, lit=lit)
+    hint = '<p class="ib-quiet">Point at a word: where it looks.</p>' if regions else ""
     return _card(
         drawn.title,
-        _img(colored, f"overlay of {drawn.title}, {_range(scale, drawn.unit)}"),
-        _bar(scale, drawn.unit)
-        + _remark(shown)
-        + _words(drawn)
-        + f'<div class="ib-quiet ib-where">at {escape(where)}</div>',
+        f'<div class="ib-seen">{img(colored, alt)}{"".join(regions)}</div>',
+        bar(scale, drawn.unit, style) + _remark(shown) + words + hint + below,
     )
+
+
+def _regions(subject: Subject, result: Finding, pixels: np.ndarray, style: Style) -> list[str]:
+    """For each word of the caption a picture of the region that it looks at."""
+    if result.attention is None:
+        return []
+    small = enlarged(pixels, _REGION)
+    plain = replace(style, masked=False, contours=0)
+    regions: list[str] = []
+    for number, place in enumerate(subject.words[-1].shown[:LIT]):
+        shown = overlay(small, result.attention[place], signed=False, style=plain)
+        alt = f"where the word “{subject.tokens[place]}” looks"
+        regions.append(img(shown, alt, f"ib-region ib-r{number}"))
+    return regions
+
+
+def _texts(subject: Subject, result: Finding, style: Style) -> str:
+    """Two texts of a method, below each other, each with its words on their colours."""
+    row, parts = result.row, []
+    for place, (words, values) in enumerate(zip(subject.words, result.texts, strict=True)):
+        lost = any(one is not None for one in result.collapses[place : place + 1])
+        passage = Passage(
+            f"{row.shown}, text {place + 1}",
+            [words.tokens[i] for i in words.shown],
+            values[words.shown],
+            unit_of(row.unit, pair=True),
+            row.signed,
+            True if lost else None,
+        )
+        parts.append(words_html(passage, style) + _remark(Shown.of_words(passage, style)))
+    return "".join(parts)
+
+
+def _where(names: Sequence[str]) -> str:
+    """The layers; of many the first and the last, all of them are in the settings' file."""
+    if len(names) <= _NAMED:
+        return ", ".join(names)
+    return f"{names[0]} … {names[-1]} ({len(names)} layers)"
 
 
 def _remark(shown: Shown) -> str:
@@ -129,43 +124,12 @@ def _remark(shown: Shown) -> str:
 
 
 def _waiting_card(name: str) -> str:
-    return _card(name, '<div class="ib-empty">waiting …</div>', "")
+    title = methods.get(name).title
+    return _card(title, '<div class="ib-empty">waiting …</div>', "")
 
 
 def _card(title: str, picture: str, below: str) -> str:
     return f'<figure class="ib-card"><h3>{escape(title)}</h3>{picture}{below}</figure>'
-
-
-def _words(drawn: Panel) -> str:
-    """The caption, each word on the colour of its value, with a colour bar of its own."""
-    if drawn.tokens is None or drawn.token_attribution is None or not drawn.tokens:
-        return ""
-    passage = Passage("", drawn.tokens, drawn.token_attribution, drawn.unit, drawn.signed)
-    shown = Shown.of_words(passage, _STYLE)
-    scale, colors = shown.scale, shown.scale.on_white(shown.values, _STYLE)
-    spans = []
-    for token, value, color in zip(drawn.tokens, shown.values, colors, strict=True):
-        spans.append(
-            f'<span style="background:{_css(color)};color:{readable_on(color)}" '
-            f'title="{amount(value, escape(drawn.unit), 3)}">{escape(token)}</span>'
-        )
-    return f'<p class="ib-words">{" ".join(spans)}</p>{_bar(scale, drawn.unit)}'
-
-
-def _bar(scale: Scale, unit: str) -> str:
-    colors = scale.on_white(np.linspace(scale.low, scale.high, _STOPS), _STYLE)
-    gradient = ", ".join(_css(color) for color in colors)
-    middle = (scale.low + scale.high) / 2
-    return (
-        f'<div class="ib-bar" role="img" aria-label="colours: {_range(scale, unit)}">'
-        f'<div style="background:linear-gradient(to right, {gradient})"></div>'
-        f"<span>{amount(scale.low)}</span><span>{amount(middle, escape(unit))}</span>"
-        f"<span>{amount(scale.high)}</span></div>"
-    )
-
-
-def _range(scale: Scale, unit: str) -> str:
-    return f"{amount(scale.low)} to {amount(scale.high, escape(unit))}"
 
 
 def _downloads(token: str, files: Sequence[str]) -> str:
@@ -186,31 +150,3 @@ def _downloads(token: str, files: Sequence[str]) -> str:
 def _link(token: str, name: str, text: str, style: str) -> str:
     href = escape(f"results/{token}/{quote(name)}")
     return f'<a class="{style}" href="{href}" download="{escape(name)}">{escape(text)}</a>'
-
-
-def _css(color: np.ndarray) -> str:
-    red, green, blue = (round(255 * float(part)) for part in color)
-    return f"rgb({red},{green},{blue})"
-
-
-def _enlarged(pixels: np.ndarray, side: int = _SIDE) -> np.ndarray:
-    """``(H, W, 3)``, each pixel repeated until the longer side has ``side`` of them."""
-    factor = max(1, math.ceil(side / max(pixels.shape[:2])))
-    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def _button(index: int) -> str:
-    return f"#ib-examples #ib-example-{index + 1}"
-
-
-def _img(pixels: np.ndarray, alt: str) -> str:
-    return f'<img alt="{escape(alt)}" src="{_data(pixels)}">'
-
-
-def _data(pixels: np.ndarray) -> str:
-    """A picture as an address that holds it."""
-    picture = Image.fromarray((pixels * 255).round().astype(np.uint8))
-    data = io.BytesIO()
-    picture.save(data, "JPEG", quality=90, subsampling=0)
-    encoded = base64.b64encode(data.getvalue()).decode("ascii")
-    return f"data:image/jpeg;base64,{encoded}"

@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image
 
 from captum_ib import methods
+from captum_ib.app import notes
 from captum_ib.app.offers import Offer
 
 
@@ -39,6 +40,13 @@ def class_choices(offer: Offer) -> list[tuple[str, str]]:
     return [("the likeliest", ""), *zip(unique, unique, strict=True)]
 
 
+def caption_info(offer: Offer) -> str:
+    """What stands below the field of the caption, or of the second text."""
+    if offer.texts:
+        return "What the first text is compared with."
+    return "What to look for, in words that the model knows."
+
+
 def layers_info(offer: Offer, rows: list[methods.MethodSpec]) -> str:
     """What stands below the field of the layers."""
     takers = [row for row in rows if row.layers != "none"]
@@ -53,7 +61,11 @@ def _short(names: tuple[str, ...]) -> str:
     return ", ".join(names) if len(names) <= 2 else f"{names[0]} … {names[-1]}"
 
 
-def thumbnails(offer: Offer) -> list[Image.Image]:
-    """The examples' pictures for their buttons."""
+def examples_look(offer: Offer) -> str:
+    """What gives the examples' buttons their pictures, or their words."""
+    if offer.texts:
+        return notes.pairs_html([(one.first, one.question or "") for one in offer.examples])
     size = (168, 168)
-    return [example.picture.resize(size, Image.Resampling.NEAREST) for example in offer.examples]
+    pictures = [one.picture for one in offer.examples if one.picture is not None]
+    small = [picture.resize(size, Image.Resampling.NEAREST) for picture in pictures]
+    return notes.examples_html(small)

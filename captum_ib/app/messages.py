@@ -58,7 +58,7 @@ def read_asked(body: bytes, functions: Mapping[int, Sequence[str]]) -> Asked:
     Args:
         body: JSON.
         functions: what the fields of each function hold: ``"text"``, ``"texts"``, ``"number"``,
-            ``"file"`` or ``"state"``.
+            ``"flag"``, ``"file"`` or ``"state"``.
 
     Raises:
         Refused: it is not one that the page sends.
@@ -124,6 +124,8 @@ def _value(kind: str, value: Any) -> Any:
         return _text(value)
     if kind == "texts" and isinstance(value, list):
         return [_text(part) for part in value]
+    if kind == "flag" and type(value) is bool:
+        return value
     number = type(value) in (int, float)
     if kind == "number" and number and abs(value) < 2**63 and math.isfinite(value):
         return value

@@ -14,30 +14,43 @@ from captum_ib import methods
 from captum_ib.explaining.choices import choose
 from captum_ib.explaining.running import build_method, explain_subject
 from captum_ib.explaining.scenes import held_out
-from captum_ib.explaining.subject import make_subject
+from captum_ib.explaining.subject import Subject, make_subject
 from captum_ib.loading.load import LoadedModel, load
 from captum_ib.methods import MethodSpec
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import blocks
 from captum_ib.presets import recommended_method
 
-ZOO = ("clip-scenes", "vit-scenes")
+ZOO = ("clip-scenes", "vit-scenes", "vit-relations")
 EXAMPLES = 6
-"""Generated pictures to each model."""
+"""Examples to each model: generated pictures, or pairs of sentences."""
 _EXAMPLES_SEED = 0
+_SENTENCES = (
+    ("A cat is sleeping on the sofa.", "A kitten naps on the couch."),
+    ("The train was late because of the snow.", "Heavy snow delayed the train."),
+    ("She plays the violin in an orchestra.", "He repairs old bicycles."),
+    ("The soup is too salty.", "There is far too much salt in this soup."),
+    ("Children are playing football in the park.", "Kids kick a ball around outside."),
+    ("The bank raised its interest rates.", "We sat on the bank of the river."),
+)
+_TRIAL = {"steps": 2}  # of a method that is only tried
+_SHORT = ("a cat", "the dog")  # no encoder is too narrow for it
 
 
 @dataclass(frozen=True)
 class Example:
-    """A generated picture with its question.
+    """A generated picture with its question, or two sentences.
 
     Attributes:
-        picture: of the model's size.
-        question: caption or class; ``None`` where the model's classes are not those of the scenes.
+        picture: of the model's size; ``None`` for two sentences.
+        question: caption, class, or second sentence; ``None`` where the model's classes are not
+            those of the scenes.
+        first: the first sentence.
     """
 
-    picture: Image.Image
+    picture: Image.Image | None
     question: str | None
+    first: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,7 @@ class Offer:
         methods: those that this model admits, ours first.
         defaults: per method, the names of the layers that it takes by itself.
         layers: names to choose from.
-        examples: generated pictures.
+        examples: generated pictures, or pairs of sentences.
         lock: held while the model computes; it answers one request at a time.
     """
 
@@ -66,8 +79,13 @@ class Offer:
 
     @property
     def pair(self) -> bool:
-        """Whether the model compares images with text."""
+        """Whether the model compares two things: an image with a text, or two texts."""
         return self.loaded.kind == "dual"
+
+    @property
+    def texts(self) -> bool:
+        """Whether the model compares two texts."""
+        return self.loaded.texts
 
     @property
     def first_methods(self) -> list[str]:
@@ -106,11 +124,6 @@ def make_offer(loaded: LoadedModel, device: torch.device) -> Offer:
     Raises:
         ValueError: the model has towers that are not understood, or no method admits it.
     """
-    if loaded.texts:
-        raise ValueError(
-            f"{loaded.name} compares two texts, and the page shows pictures; use captum-ib explain "
-            "--text, or captum_ib.explain"
-        )
     loaded.model.to(device)
     module = loaded.model
     if loaded.kind == "dual":
@@ -141,17 +154,26 @@ def _default_layers(
 ) -> tuple[str, ...] | None:
     """The method's own layers, or ``None`` where the model is not one for it."""
     try:
-        (choice,) = choose(loaded, [row.name])
+        steps = _TRIAL if loaded.texts and "steps" in row.options else {}
+        (choice,) = choose(loaded, [row.name], given=steps)
         _, names = build_method(module, row, choice.layers)
-        if row.layers == "one" and loaded.kind == "classifier":
-            # Whether its layer has a map shows only in a run; these runs are short.
-            height, width = loaded.image_size
-            blank = Image.new("RGB", (width, height), (128, 128, 128))
-            subject = make_subject(loaded, blank, None, device, torch.float32)
-            explain_subject(subject, row, (), choice.settings, show_progress=False)
+        # Whether a layer has a map, and a tower of words what is asked of it, shows only in a run.
+        if loaded.texts or (row.layers == "one" and loaded.kind == "classifier"):
+            subject = _trial(loaded, device)
+            layers = choice.layers if loaded.texts else ()
+            explain_subject(subject, row, layers, choice.settings, show_progress=False)
     except (ValueError, TypeError, RuntimeError, AssertionError):
         return None
     return tuple(names)
+
+
+def _trial(loaded: LoadedModel, device: torch.device) -> Subject:
+    """Something to try a method on: a grey picture, or two short texts."""
+    if loaded.texts:
+        return make_subject(loaded, *_SHORT, device, torch.float32)
+    height, width = loaded.image_size
+    blank = Image.new("RGB", (width, height), (128, 128, 128))
+    return make_subject(loaded, blank, None, device, torch.float32)
 
 
 def _layer_names(module: nn.Module, defaults: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
@@ -170,6 +192,8 @@ def _layer_names(module: nn.Module, defaults: dict[str, tuple[str, ...]]) -> tup
 
 
 def _examples(loaded: LoadedModel) -> tuple[Example, ...]:
+    if loaded.texts:
+        return tuple(Example(None, second, first) for first, second in _SENTENCES)
     pictures, questions = held_out(loaded, EXAMPLES, _EXAMPLES_SEED)
     known = loaded.name.startswith("zoo:") or loaded.kind == "dual"
     return tuple(

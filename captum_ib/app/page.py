@@ -9,17 +9,23 @@ from dataclasses import dataclass
 from PIL import Image
 
 from captum_ib import methods
-from captum_ib.app import cards
-from captum_ib.app.asking import Question, answer
+from captum_ib.app import cards, links, notes
+from captum_ib.app.asking import Answer, Question, answer
 from captum_ib.app.offers import Offer
+from captum_ib.app.pulse import Pulse, with_pulse
 from captum_ib.app.results import Results
 from captum_ib.app.running import Running
 from captum_ib.app.uploads import Limits, read_upload
+from captum_ib.app.views import Views
 from captum_ib.app.visitors import Upload, Visitors
 from captum_ib.hooks import Stopped
+from captum_ib.visualization.style import style_from
 
 MISTAKES = (ValueError, TypeError, OSError, RuntimeError, AssertionError, ArithmeticError)
 """What can go wrong with somebody's input; said on the page in one sentence."""
+
+Shown = tuple[str | None, str | None]
+"""State and cards as HTML; ``None``: they stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Page:
         results: where files for download go.
         visitors: keeps the uploads, and knows which one a page has chosen.
         running: what is being explained, so that it can be stopped.
+        views: what each page shows (default: nothing so far).
     """
 
     def __init__(
@@ -48,12 +55,14 @@ class Page:
         results: Results,
         visitors: Visitors,
         running: Running,
+        views: Views | None = None,
     ) -> None:
         self.offers = offers
         self.limits = limits
         self.results = results
         self.visitors = visitors
         self.running = running
+        self.views = views or Views()
 
     def uploaded(self, session: str) -> Source:
         """The upload that the page of this session has chosen; whose it is was asked before."""
@@ -70,15 +79,19 @@ class Page:
             return read_upload(upload.path, self.limits, upload.name), upload.name
         if source.example is None:
             raise ValueError("no picture is chosen: upload one, or pick an example")
-        example = self.offers[model].examples[source.example]
-        return example.picture, f"example-{source.example + 1}.png"
+        picture = self.offers[model].examples[source.example].picture
+        if picture is None:
+            raise ValueError(f"{model} compares two texts, and takes no picture")
+        return picture, f"example-{source.example + 1}.png"
 
     def preview(self, model: str, source: Source) -> str:
-        """The chosen picture as HTML, or what is wrong with it."""
+        """The chosen picture as HTML, or what is wrong with it; nothing for two texts."""
+        if self.offers[model].texts:
+            return ""
         try:
-            return cards.preview_html(*self.picture(model, source))
+            return notes.preview_html(*self.picture(model, source))
         except MISTAKES as error:
-            return cards.error_html(error)
+            return notes.error_html(error)
 
     def explain(
         self,
@@ -92,14 +105,19 @@ class Page:
         beta: float | None,
         steps: float | None,
         seed: float | None,
-    ) -> Iterator[tuple[str, str]]:
-        """State and cards as HTML, again after each method; the last time with downloads."""
-        yield cards.note_html(f"waiting for {model} …"), ""
+        first: str | None = None,
+    ) -> Iterator[Shown]:
+        """State and cards as HTML, again after each method; the last time with downloads.
+
+        Between them the state alone, with steps and seconds.
+        """
+        self.views.show(session, None)
+        yield notes.note_html(f"waiting for {model} …"), ""
         try:
             if model not in self.offers:
                 raise ValueError("no model is chosen")
             offer = self.offers[model]
-            picture, name = self.picture(model, source)
+            picture, name = (None, "texts") if offer.texts else self.picture(model, source)
             question = Question(
                 picture=picture,
                 name=name,
@@ -109,30 +127,89 @@ class Page:
                 beta=beta,
                 steps=_whole(steps, "steps"),
                 seed=_whole(seed, "the seed") or 0,
+                first=(first or "") if offer.texts else "",
             )
             with self.running.event(session) as stop:
-                yield from self._answers(offer, question, stop)
+                yield from self._answers(session, offer, question, source, stop)
         except Stopped:
-            yield cards.note_html("stopped"), ""
+            yield notes.note_html("stopped"), ""
         except MISTAKES as error:
-            yield cards.error_html(error), ""
+            yield notes.error_html(error), ""
 
     def _answers(
-        self, offer: Offer, question: Question, stop: threading.Event
-    ) -> Iterator[tuple[str, str]]:
+        self,
+        session: str,
+        offer: Offer,
+        question: Question,
+        source: Source,
+        stop: threading.Event,
+    ) -> Iterator[Shown]:
         current = None
-        for current in answer(offer, question, stop):
-            if current.waiting:
-                count = len(current.results) + 1
-                total = count + len(current.waiting) - 1
-                title = methods.get(current.waiting[0]).title
-                note = cards.note_html(f"{title} … ({count} of {total})")
-                yield note, cards.answer_html(current)
+        for one in with_pulse(answer(offer, question, stop)):
+            if isinstance(one, Pulse):
+                yield _state(offer, current, one), None
+            else:
+                current = one
+                if current.waiting:
+                    style = self.views.show(session, current).style
+                    yield _state(offer, current), cards.answer_html(current, style=style)
         if current is not None:
-            token, files = self.results.add(current)
+            style = self.views.of(session).style
+            token, files = self.results.add(current, style)
+            self.views.show(session, current, token, tuple(files))
             shown = ", ".join(result.row.title for result in current.results)
             done = f"done: {shown} on {offer.loaded.name}, seed {question.seed}"
-            yield cards.note_html(done), cards.answer_html(current, token, files)
+            link = links.address(
+                offer, question.asked, question.first, question.methods, source.example
+            )
+            yield notes.note_html(done, link=link), cards.answer_html(current, token, files, style)
+
+    def restyle(
+        self,
+        session: str,
+        opacity: float | None,
+        cmap: str | None,
+        grey: bool | None,
+        contours: float | None,
+        masked: bool | None,
+    ) -> Iterator[Shown]:
+        """The maps that are shown in another style; nothing runs again.
+
+        The cards come at once, the figures among the files a moment later. ``None`` where nothing
+        changes.
+        """
+        try:
+            style = style_from(
+                {
+                    "opacity": opacity,
+                    "cmap": cmap or None,
+                    "grey": grey,
+                    "contours": _whole(contours, "contours"),
+                    "masked": masked,
+                }
+            )
+        except MISTAKES as error:
+            yield notes.error_html(error), None
+            return
+        view = self.views.style(session, style)
+        if view.answer is None:
+            yield None, None
+            return
+        yield None, cards.answer_html(view.answer, view.token, view.files, style)
+        if view.token:
+            token, files = self.results.add(view.answer, style, instead=view.token)
+            self.views.show(session, view.answer, token, tuple(files))
+            yield None, cards.answer_html(view.answer, token, files, style)
+
+
+def _state(offer: Offer, current: Answer | None, pulse: Pulse | None = None) -> str:
+    """Which method runs, and how far it is."""
+    if current is None:
+        return notes.note_html(f"waiting for {offer.loaded.name} …", pulse=pulse)
+    count = len(current.results) + 1
+    total = count + len(current.waiting) - 1
+    title = methods.get(current.waiting[0]).title
+    return notes.note_html(f"{title} … ({count} of {total})", pulse=pulse)
 
 
 def _whole(value: float | None, name: str) -> int | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from captum_ib.app.asking import Answer
 from captum_ib.explaining.results import write_results
+from captum_ib.visualization import Style
 
 KEPT = 32
 """Answers whose files are kept; the oldest goes first."""
@@ -31,8 +32,15 @@ class Results:
         self._files: OrderedDict[str, dict[str, Path]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, answer: Answer) -> tuple[str, list[str]]:
+    def add(
+        self, answer: Answer, style: Style | None = None, instead: str = ""
+    ) -> tuple[str, list[str]]:
         """Write what ``captum-ib explain`` writes, and an archive of it.
+
+        Args:
+            answer: what was found.
+            style: of the figures.
+            instead: token of the same answer in another style, whose files go.
 
         Returns:
             The answer's token, and the names of its files.
@@ -41,14 +49,15 @@ class Results:
         folder = self._home / token
         folder.mkdir()
         stem = Path(answer.origin.image).stem
-        write_results(folder, stem, answer.subject, answer.results, answer.origin)
+        write_results(folder, stem, answer.subject, answer.results, answer.origin, style)
         files = {file.name: file for file in sorted(folder.iterdir())}
         with zipfile.ZipFile(folder / ARCHIVE, "w") as archive:  # what is in it is compressed
             for name, file in files.items():
                 archive.write(file, name)
         with self._lock:
             self._files[token] = {**files, ARCHIVE: folder / ARCHIVE}
-            gone = [
+            gone = [instead] if self._files.pop(instead, None) is not None else []
+            gone += [
                 self._files.popitem(last=False)[0] for _ in range(len(self._files) - self._kept)
             ]
         for old in gone:

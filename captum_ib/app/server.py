@@ -22,6 +22,7 @@ from captum_ib.app.results import Results
 from captum_ib.app.running import Running
 from captum_ib.app.style import CSS, MONO, SANS
 from captum_ib.app.uploads import Limits
+from captum_ib.app.views import Views
 from captum_ib.app.visitors import Visitors
 from captum_ib.extras import need
 
@@ -95,11 +96,16 @@ def application(offers: Mapping[str, Offer], limits: Limits, home: Path, host: s
     fastapi = need("fastapi", "the page", "app")
     for name in ("uploads", "results", "gradio"):
         (home / name).mkdir()
-    results, running = Results(home / "results"), Running()
-    visitors = Visitors(home / "uploads", on_leave=running.stop)
+    results, running, views = Results(home / "results"), Running(), Views()
+
+    def on_leave(session: str) -> None:
+        running.stop(session)
+        views.forget(session)
+
+    visitors = Visitors(home / "uploads", on_leave=on_leave)
     outer = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     add_files(outer, visitors, results, limits)
-    blocks = build(gr, Page(offers, limits, results, visitors, running))
+    blocks = build(gr, Page(offers, limits, results, visitors, running, views))
     _mount(gr, outer, blocks, limits)
     public = not is_loopback(host)
     door = Guard(outer, visitors, functions_of(blocks), host, public, on_end=running.stop_all)

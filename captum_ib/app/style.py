@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from captum_ib.app.cards import LIT
+
 SANS = (
     "system-ui",
     "-apple-system",
@@ -31,7 +33,8 @@ EMPTY = """
 """
 
 CSS = """
-.gradio-container { max-width: 1400px !important; margin: 0 auto !important; }
+.gradio-container { max-width: 1400px !important; margin: 0 auto !important;
+  overflow: clip !important; } /* hidden would hold back what is sticky */
 .ib-head h1 { font-size: 1.6rem; font-weight: 650; margin: .2rem 0 .3rem; }
 .ib-head p { max-width: 52rem; margin: 0; line-height: 1.5; color: var(--body-text-color-subdued); }
 .ib-head b { color: var(--body-text-color); }
@@ -76,14 +79,47 @@ a.ib-button { padding: .45rem .9rem; border-radius: 8px; text-decoration: none; 
   background: var(--button-secondary-background-fill); color: var(--button-secondary-text-color);
   border: 1px solid var(--border-color-primary); }
 a.ib-button:hover { background: var(--button-secondary-background-fill-hover); }
+.ib-seen { position: relative; }
+.ib-seen .ib-region { position: absolute; inset: 0; height: 100%; visibility: hidden; }
+.ib-words span[tabindex] { cursor: help; }
+.ib-words span[tabindex]:hover, .ib-words span[tabindex]:focus {
+  outline: 2px solid var(--color-accent); }
+.ib-wide { grid-template-columns: 1fr; }
+.ib-wide .ib-empty { aspect-ratio: 6; }
+.ib-note:has(.ib-pulse) { display: flex; flex-wrap: wrap; gap: .2rem 1rem;
+  justify-content: space-between; }
+.ib-pulse { display: inline-flex; gap: .6rem; align-items: center;
+  font-variant-numeric: tabular-nums; }
+.ib-pulse progress { width: 7rem; height: .5rem; accent-color: var(--color-accent); }
+#ib-file [data-testid=upload-icon] { display: none; }
+#ib-file [data-testid=upload-text] { font-size: .85rem; line-height: 1.4; padding-top: 1.2rem; }
+#ib-upload { gap: .4rem; }
+#ib-right { scroll-margin-top: .5rem; }
+#ib-state:has(.ib-pulse) { position: sticky; top: 0; z-index: 10; }
+#ib-preview:not(:has(.ib-preview)):not(:has(.ib-note)) { display: none; }
+#ib-go { position: sticky; bottom: 0; z-index: 20; padding: .6rem 0;
+  background: var(--body-background-fill); border-top: 1px solid var(--border-color-primary); }
 #ib-state:not(:has(.ib-note)) { display: none; }
 #ib-marks, #ib-pictures { display: none; }
 #ib-examples { display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: .4rem; }
 #ib-examples button { min-width: 0 !important; width: 100%; aspect-ratio: 1; padding: 0;
   font-size: 0; border-radius: 8px; background-size: cover; background-position: center; }
+#ib-examples button::before { font-size: .75rem; font-weight: 400; line-height: 1.3;
+  white-space: pre-wrap; text-align: left; padding: .4rem; }
 #ib-examples button:hover { filter: brightness(1.1); }
 @media (max-width: 860px) {
   #ib-columns { flex-direction: column; flex-wrap: nowrap; }
   #ib-columns > * { min-width: 0 !important; width: 100%; flex: none; }
+  #ib-go { position: fixed; left: 0; right: 0; padding: .6rem 1rem; }
+  #ib-right { min-height: 85vh; }
+  .gradio-container { padding-bottom: 4.5rem !important; }
 }
 """
+
+# Gradio cuts selectors at every comma, so none stands within brackets.
+_LIT = "\n".join(
+    f".ib-card:has(.ib-w{i}:hover) .ib-r{i}, .ib-card:has(.ib-w{i}:focus) .ib-r{i} "
+    "{ visibility: visible; }"
+    for i in range(LIT)
+)
+CSS += _LIT

@@ -48,6 +48,8 @@ class Finding:
         collapses: per map in bits why it shows nothing, if it does; begin, end and padding of a
             text don't count.
         tried: β (of a pair, for each input) at which a map collapsed, before the one that was used.
+        attention: for each token of a caption, where in the picture it looks, ``(T, h, w)``;
+            ``None`` of methods without cross-attention.
     """
 
     row: MethodSpec
@@ -59,6 +61,7 @@ class Finding:
     given: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     collapses: tuple[Collapse | None, ...] = ()
     tried: tuple[tuple[float, ...], ...] = ()
+    attention: Tensor | None = field(default=None, repr=False, compare=False)
 
     @property
     def betas(self) -> tuple[float, ...]:
@@ -150,15 +153,27 @@ def explain_subject(
     keywords, shown = dict(settings), show_progress and sys.stderr.isatty()
     if "show_progress" in parameters:
         keywords["show_progress"] = shown
+    if subject.picture is not None and settings.get("cross_attention", True):
+        keywords |= {"return_attention": True} if "return_attention" in parameters else {}
     with _passes(subject.model, row, keywords, shown and "show_progress" not in parameters):
-        maps = _maps(method, subject, row, keywords)
+        maps, attention = _maps(method, subject, row, keywords)
     if subject.picture is not None and (maps[0].ndim != 4 or maps[0].shape[1] != 1):
         raise ValueError(_no_map(row, names, maps[0]))
-    kept = {key: _plain(value) for key, value in {**_defaults(parameters), **keywords}.items()}
+    kept = {key: _plain(value) for key, value in {**_defaults(parameters), **settings}.items()}
     kept.pop("show_progress", None)
     seconds = time.perf_counter() - start
     collapses = _collapses(subject, row, maps)
-    return Finding(row, maps, tuple(names), kept, seconds, method, dict(settings), collapses)
+    return Finding(
+        row,
+        maps,
+        tuple(names),
+        kept,
+        seconds,
+        method,
+        dict(settings),
+        collapses,
+        attention=attention,
+    )
 
 
 def _collapses(
@@ -176,10 +191,14 @@ def _collapses(
 
 def _maps(
     method: Any, subject: Subject, row: MethodSpec, keywords: Mapping[str, Any]
-) -> tuple[Tensor, ...]:
-    """One map per input, without the axis of samples for texts, on the CPU."""
+) -> tuple[tuple[Tensor, ...], Tensor | None]:
+    """One map per input, without the axis of samples for texts, and a caption's attention."""
+    attention = None
     if subject.words:
         found = method.attribute(subject.inputs, additional_forward_args=subject.masks, **keywords)
+        if keywords.get("return_attention"):
+            found, (_, read) = found
+            attention = read.over_keys()[0].detach().float().cpu()
     else:
         # Captum's input methods would set this themselves, with a warning.
         pixels = subject.pixel_values.clone().requires_grad_(row.layers == "none")
@@ -187,7 +206,7 @@ def _maps(
         whole = row.layers == "none"
         found = (attributed.sum(dim=1, keepdim=True) if whole else attributed,)
     maps = [one.detach().float().cpu() for one in found]
-    return tuple(one[0] if one.ndim == 2 and subject.words else one for one in maps)
+    return tuple(one[0] if one.ndim == 2 and subject.words else one for one in maps), attention
 
 
 def _no_map(row: MethodSpec, names: Sequence[str], found: Tensor) -> str:

@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar, TypeVar, cast
 
 from captum import log as captum_log  # pyright: ignore[reportMissingTypeStubs]: it has none
@@ -121,14 +122,49 @@ def watched(items: Iterable[ItemT]) -> Iterator[ItemT]:
         yield item
 
 
+_TOLD: ContextVar[Callable[[int, int], None] | None] = ContextVar("captum_ib_told", default=None)
+
+
+@contextmanager
+def counting(told: Callable[[int, int], None]) -> Generator[None]:
+    """While this is open, methods of this thread say after each step how far they are.
+
+    Args:
+        told: called with the number of steps done, and of all steps; at the start with 0.
+
+    >>> with counting(lambda done, total: print(f"{done} of {total}")):
+    ...     with progress(2, "IBA", show=False) as tick:
+    ...         tick()
+    0 of 2
+    1 of 2
+    """
+    token = _TOLD.set(told)
+    try:
+        yield
+    finally:
+        _TOLD.reset(token)
+
+
 @contextmanager
 def progress(total: int, name: str, show: bool) -> Generator[Tick]:
     """A function to be called after every step, with the number of steps done (default 1).
 
-    It raises ``captum_ib.hooks.Stopped`` when the call is to end.
+    It raises ``captum_ib.hooks.Stopped`` when the call is to end, and tells who is
+    :func:`counting`.
     """
+    told, done = _TOLD.get(), 0
+    if told is not None:
+        told(0, total)
+
+    def counted(steps: int = 1) -> None:
+        nonlocal done
+        done += steps
+        if told is not None:
+            told(done, total)
+        check_stop()
+
     if not show:
-        yield lambda *_: check_stop()
+        yield counted
         return
     from tqdm.auto import tqdm
 
@@ -136,7 +172,7 @@ def progress(total: int, name: str, show: bool) -> Generator[Tick]:
 
         def tick(steps: int = 1) -> None:
             bar.update(steps)
-            check_stop()
+            counted(steps)
 
         yield tick
 

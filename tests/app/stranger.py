@@ -51,7 +51,7 @@ class Stranger:
             for function in config["dependencies"]:
                 for target, event in function["targets"]:
                     if function["backend_fn"]:
-                        self.functions[f"{names[target]}.{event}"] = function["id"]
+                        self.functions[f"{names.get(target)}.{event}"] = function["id"]
 
     def __enter__(self) -> Stranger:
         return self

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+import captum_ib
 from captum_ib.app.asking import Question, answer
 from captum_ib.app.offers import make_offer, make_offers
 from captum_ib.app.results import Results
 from captum_ib.cli import main
 from captum_ib.loading.load import load
+
+ZOO_OTHERS = ["zoo:clip-scenes", "zoo:vit-relations"]
 
 
 def question(offer, **changes) -> Question:
@@ -26,9 +29,9 @@ def ask(offer, **changes):
     return list(answer(offer, question(offer, **changes)))
 
 
-def test_both_models_of_the_zoo_are_offered_after_the_given_ones(vit_folder):
+def test_the_models_of_the_zoo_are_offered_after_the_given_ones(vit_folder):
     offers = make_offers([str(vit_folder), "vit-scenes"], torch.device("cpu"))
-    assert list(offers) == [str(vit_folder), "zoo:vit-scenes", "zoo:clip-scenes"]
+    assert list(offers) == [str(vit_folder), "zoo:vit-scenes", *ZOO_OTHERS]
     assert offers[str(vit_folder)].examples[0].question is None  # its classes are others
     assert offers[str(vit_folder)].examples[0].picture.size == (32, 32)
 
@@ -55,6 +58,27 @@ def test_answers_grow_method_by_method(pair):
     assert [len(one.results) for one in answers] == [0, 1, 2]
     assert [one.waiting for one in answers] == [("com2ib", "nib"), ("nib",), ()]
     assert answers[-1].subject.text == pair.examples[0].question
+
+
+@pytest.mark.parametrize("model", ["zoo:clip-scenes", "zoo:vit-scenes"])
+def test_the_map_is_that_of_captum_ib_explain(offers, model):
+    offer = offers[model]
+    method = offer.first_methods[0]
+    (found,) = ask(offer, methods=(method,), steps=None)[-1].results
+    example = offer.examples[0]
+    what = (example.picture, example.question) if offer.pair else example.picture
+    target = None if offer.pair else example.question
+    expected = captum_ib.explain(offer.loaded, what, target=target)
+    assert method == expected.method and found.layers == expected.layers
+    for one, other in zip(found.maps, expected.maps, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_examples_are_of_the_models_own_world(offers):
+    offer = offers["zoo:vit-relations"]
+    example = offer.examples[0]
+    assert example.question in offer.loaded.labels
+    assert example.picture.size == offer.loaded.image_size[::-1]
 
 
 def test_whoever_stops_listening_holds_up_nobody(pair):

@@ -75,7 +75,7 @@ def raw(address: str, request: bytes) -> bytes:
 
 def test_the_attack_of_three_requests(stranger, secret):
     for path in (secret, secret.with_suffix(".png"), ENVIRONMENT, Path("/etc/passwd")):
-        answer = stranger.join("ib-model.change", [file_data(str(path))])
+        answer = stranger.join("ib-model.input", [file_data(str(path))])
         assert answer.status_code == 400 and str(path) not in answer.text
         assert stranger.http.get(f"/gradio_api/file={path}").status_code == 404
 
@@ -102,10 +102,10 @@ def test_a_file_that_the_visitor_did_not_upload_is_not_taken(stranger, secret, e
 def test_no_field_takes_a_file(stranger, secret):
     """Every field of every function: a file, a list of files, a file in a file, a cached path."""
     fields = {
-        "ib-model.change": 1,
+        "ib-model.input": 1,
         "ib-methods.input": 2,
         "ib-example-1.click": 1,
-        "ib-run.click": 9,
+        "ib-run.click": 10,
     }
     file = file_data(str(secret))
     shapes = [file, [file], [[file]], {"value": file}, {"": file}, {"path": str(secret)}]
@@ -125,7 +125,7 @@ def test_what_gradio_reads_beside_the_data_is_not_passed_on(stranger, secret):
         "request": {"headers": {}},
         "trigger_id": file_data(str(secret)),
     }
-    assert stranger.join("ib-model.change", ["zoo:vit-scenes"], **more).status_code == 200
+    assert stranger.join("ib-model.input", ["zoo:vit-scenes"], **more).status_code == 200
     assert '"success":true' in stranger.answers()
 
 
@@ -332,10 +332,10 @@ def test_nothing_is_fetched(stranger):
         url = f"http://127.0.0.1:{inside.server_address[1]}/x.png"
         for data in (file_data(url), file_data("x.png", url=url), {"path": url, "url": url}):
             assert stranger.join("ib-file.upload", ["zoo:clip-scenes", data]).status_code == 403
-            assert stranger.join("ib-model.change", [data]).status_code == 400
+            assert stranger.join("ib-model.input", [data]).status_code == 400
         for prefix in ("file=", "proxy=", "file/"):
             assert stranger.http.get(f"/gradio_api/{prefix}{url}").status_code == 404
-        values = ["zoo:clip-scenes", None, url, url, ["nib"], [url], None, None, 0]
+        values = ["zoo:clip-scenes", None, url, url, ["nib"], [url], None, None, 0, None]
         assert "Not explained" in stranger.ask("ib-run.click", values)
         inside.shutdown()
         thread.join()
@@ -428,7 +428,7 @@ def test_a_visitor_reads_its_own_upload_and_no_other_does(stranger, address):
 
 
 def test_a_session_belongs_to_the_visitor_who_came_with_it(stranger, address):
-    assert stranger.join("ib-model.change", ["zoo:vit-scenes"]).status_code == 200
+    assert stranger.join("ib-model.input", ["zoo:vit-scenes"]).status_code == 200
     event = stranger.join("ib-stop.click", []).json()["event_id"]
     with Stranger(address, stranger.session) as other:
         assert other.http.get(DATA, params={"session_hash": other.session}).status_code == 403
@@ -446,7 +446,7 @@ def test_a_session_belongs_to_the_visitor_who_came_with_it(stranger, address):
 @pytest.mark.parametrize("session", ["", "x", "a/b", "../../x", "a" * 65, "stranger1%00"])
 def test_what_is_no_session(stranger, session):
     stranger.session = session
-    assert stranger.join("ib-model.change", ["zoo:vit-scenes"]).status_code == 403
+    assert stranger.join("ib-model.input", ["zoo:vit-scenes"]).status_code == 403
     assert stranger.http.get(f"/gradio_api/heartbeat/{session}").status_code in (403, 404)
 
 
@@ -498,7 +498,7 @@ def test_an_upload_that_is_no_form(stranger):
 
 
 def test_a_call_is_short(stranger):
-    answer = stranger.join("ib-model.change", ["x" * 64_000])
+    answer = stranger.join("ib-model.input", ["x" * 64_000])
     assert answer.status_code == 413
 
 

@@ -44,7 +44,7 @@ def browser():
 
 
 @contextmanager
-def opened(server, browser, *, silent: bool = True):
+def opened(server, browser, query: str = "", *, silent: bool = True):
     """The opened page; at the end nothing was asked of others, and nothing logged as an error."""
     address = server.address
     context = browser.new_context(viewport={"width": 1280, "height": 900})
@@ -54,7 +54,7 @@ def opened(server, browser, *, silent: bool = True):
     tab.on("request", lambda request: asked.append(request.url))
     tab.on("console", lambda text: said.append(text.text) if text.type == "error" else None)
     tab.on("pageerror", lambda error: said.append(str(error)))
-    tab.goto(address)
+    tab.goto(f"{address}/{query}")
     tab.wait_for_selector("#ib-preview img")
     yield tab
     context.close()
@@ -95,7 +95,7 @@ def download(page, link: str) -> bytes:
 def test_the_example_that_is_chosen_already(page):
     explain(page)
     titles = page.locator(".ib-card h3").all_inner_texts()
-    assert titles == ["What the model sees", "M2IB", "NIB"]
+    assert titles == ["What the model sees", "CoM2IB", "NIB"]
     widths = page.eval_on_selector_all(".ib-card img", "all => all.map(one => one.naturalWidth)")
     assert widths == [448, 448, 448]
     caption = page.input_value("#ib-caption textarea, #ib-caption input")
@@ -174,12 +174,61 @@ def test_a_file_of_too_many_bytes_is_refused_in_words(server, browser):
         page.wait_for_selector("text=/exceed the maximum allowed size.*x.png/")
 
 
-def test_at_the_width_of_a_phone_nothing_sticks_out(page):
-    page.set_viewport_size({"width": 390, "height": 844})
+def place(page, selector: str) -> tuple[float, float]:
+    """Upper and lower edge in the window, without scrolling to it."""
+    box = page.locator(selector).first.bounding_box()
+    return box["y"], box["y"] + box["height"]
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_explain_is_within_reach_and_its_answer_in_view(page, width, height):
+    page.set_viewport_size({"width": width, "height": height})
     page.reload()
     page.wait_for_selector("#ib-preview img")
+    above, below = place(page, "#ib-run")
+    assert above > 0 and below <= height and page.evaluate("window.scrollY") == 0
     explain(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    above, below = place(page, "#ib-state .ib-note")
+    assert above >= 0 and below <= height / 3
+    assert place(page, ".ib-card")[0] < height
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_link_fills_the_fields_and_runs_nothing(server, browser):
+    with opened(server, browser, "?model=vit-scenes&text=star&method=nib&example=2") as page:
+        page.wait_for_selector("#ib-preview >> text=example-2.png")
+        assert page.input_value("#ib-model input") == "zoo:vit-scenes"
+        assert page.input_value("#ib-target input") == "star"
+        assert page.locator(".ib-card").count() == 0
+        explain(page)
+        assert page.locator(".ib-card h3").all_inner_texts()[1:] == ["NIB"]
+        link = page.get_attribute("#ib-state a", "href")
+        assert link == "?model=zoo%3Avit-scenes&text=star&method=nib&example=2"
+
+
+def test_a_link_that_names_a_path(server, browser):
+    with opened(server, browser, "?model=/etc/passwd") as page:
+        page.wait_for_selector("#ib-state [role=alert]")
+        said = page.inner_text("#ib-state")
+        assert "the model '/etc/passwd', which is not offered here" in said
+
+
+def test_a_word_lights_its_region_and_the_look_changes_without_running(server, browser):
+    with opened(server, browser, "?model=clip-scenes&method=cam2ib&text=a+red+circle") as page:
+        page.wait_for_selector("#ib-methods >> text=CAM2IB")
+        explain(page)
+        page.locator(".ib-words span").nth(1).hover()
+        assert page.locator(".ib-region:visible").get_attribute("alt") == (
+            "where the word “red” looks"
+        )
+        map_, links = page.locator(".ib-seen img").first, page.locator(".ib-downloads a").first
+        before, file = map_.get_attribute("src"), links.get_attribute("href")
+        page.click("#ib-look button >> nth=0")
+        page.click("#ib-look-grey input")
+        page.wait_for_function(
+            "file => !document.querySelector('.ib-downloads a').href.endsWith(file)", arg=file
+        )
+        assert map_.get_attribute("src") != before
 
 
 def status(url: str, data: bytes | None = None, **headers: str) -> int:

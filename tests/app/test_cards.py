@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from captum_ib.app import cards
+from captum_ib.app import cards, notes
 from captum_ib.app.asking import Question, answer
 from captum_ib.visualization import Scale, amount, overlay
 
@@ -74,6 +74,13 @@ def test_each_word_carries_its_value_and_special_tokens_stay_out(done):
     assert [value for value, _ in words] == [amount(float(v), "bits", 3) for v in values]
 
 
+def test_of_many_layers_the_first_and_the_last_are_named(done):
+    many = replace(done.results[0], layers=("a.0", "a.1", "a.2", "b.0", "b.1"))
+    html = cards.answer_html(replace(done, results=(many,)))
+    assert ">at a.0 … b.1 (5 layers)</div>" in html
+    assert f">at {', '.join(done.results[0].layers)}</div>" in cards.answer_html(done)
+
+
 def test_methods_that_are_not_done_wait(done):
     html = cards.answer_html(replace(done, results=done.results[:1], waiting=("nib",)))
     assert "waiting …" in html and "ib-downloads" not in html
@@ -93,16 +100,16 @@ def test_words_and_names_from_outside_are_data(done):
     words = replace(words, text=HOSTILE, tokens=(HOSTILE,) * len(words.tokens))
     subject = replace(done.subject, words=(words,))
     html = cards.answer_html(replace(done, subject=subject), "t", [f"{HOSTILE}-compare.png"])
-    html += cards.preview_html(Image.new("RGB", (9, 9)), HOSTILE)
-    html += cards.error_html(ValueError(HOSTILE)) + cards.note_html(HOSTILE)
+    html += notes.preview_html(Image.new("RGB", (9, 9)), HOSTILE)
+    html += notes.error_html(ValueError(HOSTILE)) + notes.note_html(HOSTILE)
     tags = _Tags()
     tags.feed(html)
     assert "onerror" not in tags.attributes and HOSTILE not in html
 
 
 def test_errors_are_one_sentence():
-    assert cards.error_html(ValueError("one\n two")).endswith("one two</div>")
-    assert cards.error_html(AssertionError()).endswith("AssertionError</div>")
+    assert notes.error_html(ValueError("one\n two")).endswith("one two</div>")
+    assert notes.error_html(AssertionError()).endswith("AssertionError</div>")
 
 
 def test_a_map_of_zeros_is_drawn(done):

@@ -159,7 +159,7 @@ def start_long_fit(served, stranger) -> None:
     for name in ("steps", "go"):
         (served.folder / name).unlink(missing_ok=True)
     (served.folder / "armed").touch()
-    values = ["zoo:clip-scenes", None, "a red circle", "", ["m2ib"], [], None, 1000, 0]
+    values = ["zoo:clip-scenes", None, "a red circle", "", ["m2ib"], [], None, 1000, 0, None]
     assert stranger.join("ib-run.click", values).status_code == 200
     wait_for(lambda: steps_of(served) == DONE)
 
@@ -193,7 +193,7 @@ def test_a_closed_page_ends_its_running_fit(served):
         wait_for(lambda: served.uploads < before)  # the closing was seen
         (served.folder / "go").touch()
     with Stranger(served.address) as other:
-        values = ["zoo:clip-scenes", None, "a red circle", "", ["nib"], [], None, None, 0]
+        values = ["zoo:clip-scenes", None, "a red circle", "", ["nib"], [], None, None, 0, None]
         assert "done: NIB" in other.ask("ib-run.click", values)  # the model is free
     assert steps_of(served) == DONE
 
