@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 
+from captum_ib.collapse import is_collapsed
 from captum_ib.metrics import layer_agreement, layer_winners
 from captum_ib.models.layers import default_layers
 from captum_ib.studies.findings import Findings
@@ -18,13 +20,14 @@ _SHOWN = 3
 def layers(material: Material) -> Findings:
     """IBA at each layer that CoIBA can take: SSIM between the maps, ΔInsDel, who wins how often."""
     names = [name for name, _ in default_layers(material.model, "coiba", "auto")]
-    maps, scores = {}, {}
+    maps, scores, empty = {}, {}, []
     for name in names:
         found = material.explain("iba", layer=name)
         material.tell(f"IBA at {name}")
         size = material.batches[0].pixels.shape[2:]
         maps[name] = np.concatenate([part.at(size) for part in found])
         scores[name] = material.score(found, "insdel")
+        empty.append(torch.cat([is_collapsed(part.image) for part in found]).float().mean().item())
     alike, won = layer_agreement(maps), layer_winners(scores)
     table = pd.DataFrame(
         {
@@ -32,6 +35,7 @@ def layers(material: Material) -> Findings:
             "ΔInsDel": [np.nanmean(scores[name]) for name in names],
             "error": [np.nanstd(scores[name], ddof=1) / len(material) ** 0.5 for name in names],
             "wins": won.share,
+            "collapsed": empty,
         }
     )
     similarity = pd.DataFrame(alike.ssim, columns=names)
@@ -44,6 +48,11 @@ def layers(material: Material) -> Findings:
         f"{100 * np.nanmax(won.share):.0f} % of them. The paper shows that no single layer is best "
         "for all inputs; a share near 100 % would speak against it.",
     )
+    if max(empty) > 0:
+        said += (
+            f"Of the maps, {100 * np.mean(empty):.0f} % have collapsed: nearly nothing passes, so "
+            "their agreement is that of what is left.",
+        )
     figures = {"ssim": alike.plot(), "winners": won.plot(), "maps": _drawn(material, maps)}
     return Findings({"layers": table, "ssim": similarity}, figures, said)
 

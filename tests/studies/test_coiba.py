@@ -231,6 +231,7 @@ def test_layers_show_their_maps(few):
     found = studies.get("coiba-figure-1")(few)
     assert list(found.figures) == ["ssim", "winners", "maps"]
     scores = few.score(few.explain("iba", layer=LAYERS[3]), "insdel")
+    assert (found.tables["layers"]["collapsed"] == 0).all()  # two steps leave nearly everything
     assert found.tables["layers"]["ΔInsDel"][3] == pytest.approx(scores.mean())
 
 
