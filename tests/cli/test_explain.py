@@ -291,8 +291,9 @@ def test_all_methods_on_a_classifier_of_transformers(classifier_folders, image, 
     error = capsys.readouterr().err.splitlines()
     (left_out,) = [line for line in error if line.startswith("captum-ib: ")]
     assert left_out.startswith("captum-ib: without gradcam: ")
-    count = len(captum_ib.methods.for_kind("classifier"))
-    assert len(error) == count + 1 and error[-1].startswith(f"[{count}/{count}] FastIG")
+    count = len(rows := captum_ib.methods.for_kind("classifier"))
+    last = f"[{count}/{count}] {rows[-1].shown}"
+    assert len(error) == count + 1 and error[-1].startswith(last)
     shapes = {
         path.stem.removeprefix("x-"): read(out, path.stem)[0]["image_attribution"].shape
         for path in out.glob("*.npz")
