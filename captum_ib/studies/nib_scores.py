@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from captum_ib.benchmark.explainers import Maps
+from captum_ib.benchmark.subjects import Pairs
 from captum_ib.metrics.plots import COLOURS, drawn
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.studies.material import Material
@@ -35,10 +36,15 @@ def pairs_model(material: Material) -> DualEncoder:
     """
     if not isinstance(material.model, DualEncoder):
         raise ValueError(
-            f"this study explains pairs of an image and a text, given {material.loaded.kind!r} "
-            "model; give an image-text model, such as --model zoo:clip-scenes"
+            f"this study explains pairs of an image and a text, given a model of "
+            f"kind {material.loaded.kind!r}; give one of pairs, such as --model zoo:clip-scenes"
         )
     return material.model
+
+
+def pairs_of(material: Material) -> list[Pairs]:
+    """The batches, which are pairs where :func:`pairs_model` finds a model of pairs."""
+    return [batch for batch in material.batches if isinstance(batch, Pairs)]
 
 
 def judged(material: Material, maps: Sequence[Maps]) -> dict[str, np.ndarray]:
@@ -81,8 +87,15 @@ def apart(one: np.ndarray, other: np.ndarray) -> str:
     return f"{mean:+.2f} ± {error:.2f} ({told})"
 
 
-def chart(table: pd.DataFrame, x: str, names: Sequence[str], logarithmic: bool = False) -> Figure:
-    """One line with error bars per score, over a column of a table."""
+def chart(table: pd.DataFrame, x: str, names: Sequence[str], logarithmic: str = "") -> Figure:
+    """One line with error bars per score, over a column of a table.
+
+    Args:
+        table: with columns ``x``, the names, and their errors.
+        x: the column of the abscissa.
+        names: of the scores.
+        logarithmic: axes with a logarithmic scale: ``"x"``, ``"xy"``; default: none.
+    """
     with drawn(3.3, 2.4) as (figure, axes):
         for name, colour in zip(names, COLOURS, strict=False):
             known = table[table[name].notna()]
@@ -90,10 +103,12 @@ def chart(table: pd.DataFrame, x: str, names: Sequence[str], logarithmic: bool =
             axes.errorbar(
                 known[x], known[name], error, color=colour, marker="o", capsize=2, label=name
             )
-        if logarithmic:
+        if "x" in logarithmic:
             axes.set_xscale("log")
         else:
             axes.set_xticks(list(table[x]))
+        if "y" in logarithmic:
+            axes.set_yscale("log")
         axes.set(xlabel=x)
         axes.grid(True)
         axes.legend()

@@ -21,7 +21,14 @@ from captum_ib.benchmark.subjects import Pairs
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.studies.findings import Findings
 from captum_ib.studies.material import Material
-from captum_ib.studies.nib_scores import chart, columns_of, judged, mean_and_error, pairs_model
+from captum_ib.studies.nib_scores import (
+    chart,
+    columns_of,
+    judged,
+    mean_and_error,
+    pairs_model,
+    pairs_of,
+)
 
 VARIANCES = (1e-4, 1e-3, 1e-2, 1e-1)
 DRAWS = 4
@@ -62,25 +69,36 @@ def noisy_maps(model: DualEncoder, pairs: Pairs, variance: float, seed: int) -> 
     return Maps(image, text)
 
 
-def distances(found: Tensor, exact: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def distances(found: Tensor, exact: Tensor, counts: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """‖A − A'‖ / ‖A'‖ and Pearson's r of every sample's map with another, ``(N,)`` each.
 
-    >>> distances(torch.tensor([[2.0, 4.0]]), torch.tensor([[1.0, 2.0]]))
+    Args:
+        found, exact: A and A', of one shape.
+        counts: the places that count, of the same shape, bool.
+
+    >>> distances(*torch.tensor([[[2.0, 4.0]], [[1.0, 2.0]]]), torch.ones(1, 2))
     (array([1.]), array([1.]))
     """
-    one, other = found.flatten(1).double(), exact.flatten(1).double()
+    weight = counts.flatten(1).double()
+    one, other = (value.flatten(1).double() * weight for value in (found, exact))
     gap = (one - other).norm(dim=1) / other.norm(dim=1)
-    one, other = (value - value.mean(dim=1, keepdim=True) for value in (one, other))
+    total = weight.sum(dim=1, keepdim=True)
+    one, other = (
+        (value - value.sum(dim=1, keepdim=True) / total) * weight for value in (one, other)
+    )
     r = (one * other).sum(dim=1) / (one.norm(dim=1) * other.norm(dim=1))
     return gap.numpy(), r.numpy()
 
 
-def compared(found: Sequence[Maps], exact: Sequence[Maps]) -> dict[str, np.ndarray]:
-    """Distance and correlation of maps with NIB's, of both sides, over all batches."""
+def compared(
+    material: Material, found: Sequence[Maps], exact: Sequence[Maps]
+) -> dict[str, np.ndarray]:
+    """Distance and correlation of maps with others, of both sides, padding left out."""
     columns: dict[str, list[np.ndarray]] = {}
-    for one, other in zip(found, exact, strict=True):
-        for side in ("image", "text"):
-            gap, r = distances(getattr(one, side), getattr(other, side))
+    for batch, one, other in zip(pairs_of(material), found, exact, strict=True):
+        valid = torch.from_numpy(batch.valid)
+        for side, counts in (("image", torch.ones_like(one.image)), ("text", valid)):
+            gap, r = distances(getattr(one, side), getattr(other, side), counts)
             columns.setdefault(f"gap {side}", []).append(gap)
             columns.setdefault(f"r {side}", []).append(r)
     return {name: np.concatenate(parts) for name, parts in columns.items()}
@@ -92,11 +110,11 @@ def theorem(material: Material) -> Findings:
     exact = material.explain("nib")
     rows, fits, alike = [], [], {}
     for variance in VARIANCES:
-        maps = [noisy_maps(model, batch, variance, material.seed) for batch in material.batches]
-        alike[variance] = compared(maps, exact)
+        maps = [noisy_maps(model, batch, variance, material.seed) for batch in pairs_of(material)]
+        alike[variance] = compared(material, maps, exact)
         scores = judged(material, maps)
         rows.append({"σ²": variance, **columns_of(alike[variance]), **columns_of(scores)})
-        fitted = compared(material.explain("m2ib", variance=variance), exact)
+        fitted = compared(material, material.explain("m2ib", variance=variance), exact)
         fits.append(
             {"σ²": variance, **columns_of({k: v for k, v in fitted.items() if k.startswith("r ")})}
         )
@@ -104,8 +122,8 @@ def theorem(material: Material) -> Findings:
     table, fit = pd.DataFrame(rows), pd.DataFrame(fits)
     own = pd.DataFrame([columns_of(judged(material, exact))])
     figures = {
-        "gap": chart(table, "σ²", ("gap image", "gap text"), logarithmic=True),
-        "fit": chart(fit, "σ²", ("r image", "r text"), logarithmic=True),
+        "gap": chart(table, "σ²", ("gap image", "gap text"), logarithmic="xy"),
+        "fit": chart(fit, "σ²", ("r image", "r text"), logarithmic="x"),
     }
     said = tuple(_said(side, alike, fit, len(material)) for side in ("image", "text"))
     return Findings({"noise": table, "nib": own, "m2ib": fit}, figures, said)

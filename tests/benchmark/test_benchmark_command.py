@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 pytest.importorskip("yaml", reason="PyYAML is not installed")
 
-from captum_ib.benchmark import preset
+from captum_ib.benchmark import PRESETS, preset
 from captum_ib.benchmark.store import RunFolder, read_table
 from captum_ib.benchmark.worker import Worker
 from captum_ib.cli import main
@@ -129,7 +129,7 @@ def test_flags_change_a_presets_runs():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "say what to run: a config file, --preset (paper-small), or --model and --method"),
+        ([], f"say what to run: a config file, --preset ({', '.join(PRESETS)}), or --model and"),
         (["--model", "vit-scenes"], "say what to run"),
         (["--preset", "paper-smal"], "did you mean 'paper-small'?"),
         (["x.yaml", "--preset", "paper-small"], "either a config file or --preset"),

@@ -219,7 +219,7 @@ def test_files_that_are_no_description(tmp_path, content, message):
 
 
 def test_files_that_are_none(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no file; or a preset: paper-small"):
+    with pytest.raises(FileNotFoundError, match="no file; or a preset: .*paper-small"):
         load_config(tmp_path / "run.yaml")
     with pytest.raises(FileNotFoundError, match="is no file, but a folder"):
         load_config(tmp_path)
