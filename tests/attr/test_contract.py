@@ -187,7 +187,7 @@ def test_sensitivity_max(case):
         return case.attribute(instance, inputs, **kwargs)
 
     def moved(inputs, radius):
-        return tuple(one + radius for one in inputs)
+        return inputs + radius
 
     score = sensitivity_max(
         explain, inputs, moved, perturb_radius=0.02, n_perturb_samples=2, target=1
