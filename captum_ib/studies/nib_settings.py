@@ -83,5 +83,5 @@ def beta(material: Material) -> Findings:
             f"{', '.join(f'{value:g}' for value in BETAS)} ({len(material)} pairs, seed "
             f"{material.seed}). NIB has no β: {float(np.nanmean(own[name])):.2f}."
         )
-    figure = chart(table[table["method"] == "M2IB"], "β", DROPS, logarithmic="x")
+    figure = chart(pd.DataFrame(rows[:-1]), "β", DROPS, logarithmic="x")
     return Findings({"beta": table}, {"drops": figure}, tuple(said))
