@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from captum.attr import LayerIntegratedGradients
+from captum.attr import IntegratedGradients, LayerIntegratedGradients
 from torch import nn
 
 from captum_ib.attr import NIB
@@ -184,3 +184,44 @@ def test_device_ids_are_those_of_one_device():
     for given in (0, ["cuda:0"], "0"):
         with pytest.raises(TypeError, match="device_ids must be a list of ints or None"):
             NIB(model, "1", device_ids=given)
+
+
+def first_layer():
+    """Two linear layers, the path at the second's input; Captum sees the same place."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    with torch.no_grad():
+        for number, parameter in enumerate(model.parameters()):
+            values = torch.arange(parameter.numel(), dtype=torch.float32) - 2 * number
+            parameter.copy_(values.sin().reshape(parameter.shape))
+    return model
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_rule_is_captum_s_on_a_linear_model(method):
+    # Of the trapezoid's weights Captum's sum is (n − 1)/n: 0.8 with five points.
+    model = first_layer()
+    inputs = torch.tensor([[1.0, -2.0, 3.0]])
+    z = model[0](inputs).detach()
+    expected = IntegratedGradients(model[1]).attribute(z, target=1, n_steps=5, method=method)
+    found = NIB(model, "1").attribute(inputs, target=1, n_steps=5, method=method)
+    share = 0.8 if method == "riemann_trapezoid" else 1.0
+    torch.testing.assert_close(share * found, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, model[1].weight[1] * z, rtol=1e-5, atol=1e-6)
+
+
+def test_the_delta_is_captum_s_where_the_layer_is_the_input():
+    model = nn.Sequential(nn.Identity(), nn.Linear(3, 1), nn.Softplus())
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[1.0, -2.0, 0.5]]))
+        model[1].bias.fill_(0.25)
+    captum, nib = IntegratedGradients(model), NIB(model, "0")
+    for start in (0.0, 0.5):
+        expected, gap = captum.attribute(
+            X, start, target=0, n_steps=4, method="riemann_right", return_convergence_delta=True
+        )
+        found, delta = nib.attribute(X, start, target=0, n_steps=4, **PAIR)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(delta, gap.float(), rtol=1e-4, atol=1e-6)
+        again = captum.compute_convergence_delta(found, start, X, target=0)
+        own = nib.compute_convergence_delta(found, start, X, target=0)
+        torch.testing.assert_close(own, again.float(), rtol=1e-4, atol=1e-6)
