@@ -24,7 +24,7 @@ from captum_ib.visualization import grid, save
 from captum_ib.zoo.packaged import PACKAGED
 
 METHODS: dict[str, tuple[str, ...]] = {
-    "efficientnet-lite0": (recommended_method("classifier"), "iba", "nib", "layergradcam"),
+    "efficientnet-lite0": ("iba", "coiba", "nib", "layergradcam"),
     "minilm": (recommended_method("dual"), "nib"),
     "clip-scenes": (recommended_method("dual"), "m2ib", "nib"),
     "vit-scenes": (recommended_method("classifier"), "iba", "nib", "ig"),
