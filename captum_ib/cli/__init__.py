@@ -150,7 +150,7 @@ def demo_command(
     seed: Annotated[int, typer.Option(min=0, help="of the pictures and of the noise")] = 0,
     traceback: Traceback = False,
 ) -> None:
-    """Explain generated pictures with the two models that come with the package."""
+    """Explain scenes with the bundled models, and photographs where the extra weights is there."""
     with one_line(traceback):
         say("loading …")
         from captum_ib.cli.demo import run

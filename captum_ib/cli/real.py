@@ -1,0 +1,34 @@
+"""What the demo shows of the world: photographs from scikit-image, and a pair of sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from PIL import Image
+
+from captum_ib.zoo.packaged import PACKAGED
+
+PHOTOGRAPHS = ("chelsea.png", "coffee.png", "rocket.jpg")
+"""Files of ``skimage/data``: by Stéfan van der Walt (CC0), by Rachel Michetti (CC0), and by SpaceX
+(public domain)."""
+
+SENTENCES = ("A cat sleeps on the sofa.", "The kitten is napping on the couch.")
+"""Two texts that say the same in other words."""
+
+
+def missing() -> list[str]:
+    """What pip would have to install for this part of the demo."""
+    wanted = {found.module: found.distribution for found in PACKAGED.values()}
+    wanted["skimage"] = "scikit-image"
+    return [package for module, package in wanted.items() if find_spec(module) is None]
+
+
+def photographs(names: Sequence[str] = PHOTOGRAPHS) -> list[Image.Image]:
+    """Photographs by the names of their files; the package that holds them is not imported."""
+    spec = find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise ImportError("the photographs need the package scikit-image: pip install scikit-image")
+    folder = Path(spec.origin).parent / "data"
+    return [Image.open(folder / name).convert("RGB") for name in names]
