@@ -111,5 +111,7 @@ def test_what_makes_two_sentences_similar():
     assert loaded.texts
     found = loaded.explain(SENTENCES, method="nib", steps=2)
     assert found.prediction.cosine == pytest.approx(0.742, abs=1e-3)
-    strongest = [words[int(each.argmax())] for words, each in zip(found.tokens, found.texts)]
+    strongest = [
+        words[int(each.argmax())] for words, each in zip(found.tokens, found.texts, strict=True)
+    ]
     assert strongest == ["sleeps", "kitten"]
