@@ -11,7 +11,6 @@ nested and do so all the same, the second is refused.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -26,7 +25,7 @@ import torch
 from torch import nn
 from torch.utils import checkpoint as checkpointing
 
-from captum_ib.hooks.undo import Undo
+from captum_ib.hooks.undo import Undo, lock
 
 POLL = 0.005
 """Seconds between two looks at a claim of another thread."""
@@ -45,8 +44,6 @@ class _Claim:
 class _Table:
     """What all threads see. To be used under ``lock``.
 
-    The lock is one of C: an interrupt can't come between taking it and the ``with`` that frees it.
-
     Attributes:
         claims: what calls have to themselves.
         waiting: what the threads that wait are waiting for.
@@ -55,7 +52,6 @@ class _Table:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
         self.claims: list[_Claim] = []
         self.waiting: dict[threading.Thread, frozenset[int]] = {}
         self.plain: dict[object, int] = {}
@@ -83,15 +79,6 @@ class _Table:
 _table = _Table()
 
 
-def _after_fork() -> None:
-    """The lock may have been held by a thread that the child does not have."""
-    _table.lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
 def claim(undo: Undo, modules: Sequence[nn.Module]) -> None:
     """Have the modules, and all in them, to this thread until ``undo`` puts things back.
 
@@ -107,7 +94,7 @@ def claim(undo: Undo, modules: Sequence[nn.Module]) -> None:
     wanted = _Claim(thread, list(modules), parts, undo)
     undo.note(partial(_release, wanted))
     while True:
-        with _table.lock:
+        with lock:
             others = _table.in_the_way(thread, parts)
             for dead in [other for other in others if not other.thread.is_alive()]:
                 dead.undo.restore()  # its end was interrupted, and nobody is left to do it
@@ -127,7 +114,7 @@ def claim(undo: Undo, modules: Sequence[nn.Module]) -> None:
 
 
 def _release(claim: _Claim) -> None:
-    with _table.lock:
+    with lock:
         _table.waiting.pop(claim.thread, None)
         if claim in _table.claims:
             _table.claims.remove(claim)
@@ -151,7 +138,7 @@ def shortcuts_off(undo: Undo) -> None:
     """
     user = object()
     undo.note(partial(_done, user))
-    with _table.lock:
+    with lock:
         _table.plain[user] = threading.get_ident()
         back = _table.shortcuts
         if back._steps:
@@ -171,7 +158,7 @@ def shortcuts_off(undo: Undo) -> None:
 
 
 def _done(user: object) -> None:
-    with _table.lock:
+    with lock:
         _table.plain.pop(user, None)
         if not _table.plain:
             _table.shortcuts.restore()

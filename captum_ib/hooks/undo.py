@@ -13,8 +13,10 @@ itself.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from traceback import clear_frames
 from typing import Any, ParamSpec, TypeVar
@@ -27,6 +29,14 @@ _C: Any = torch._C  # typed in part
 Hook = Callable[..., Any]
 P = ParamSpec("P")
 T = TypeVar("T")
+
+lock = threading.RLock()
+"""For what all threads share: torch's tables of hooks, its switches, and who has which model.
+
+One of C: an interrupt can't come between taking it and the ``with`` that frees it.
+"""
+if hasattr(os, "register_at_fork"):  # a thread that the child does not have may have held it
+    os.register_at_fork(after_in_child=lock._at_fork_reinit)
 
 ATTEMPTS = 3
 """How often a step is tried: a second interrupt may come while the first is dealt with."""
@@ -121,6 +131,7 @@ def untouched(function: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         with Undo() as undo:
+            undo.note(partial(_let_go, threading.get_ident()))
             keep_modes(undo)
             try:
                 return function(*args, **kwargs)
@@ -131,6 +142,13 @@ def untouched(function: Callable[P, T]) -> Callable[P, T]:
                 raise
 
     return call
+
+
+def _let_go(thread: int) -> None:
+    """Free :data:`lock`, where the end of a ``with`` that held it was interrupted."""
+    with suppress(RuntimeError):  # not held
+        while threading.get_ident() == thread:
+            lock.release()
 
 
 def _finish_generators(interrupt: BaseException | None) -> None:
@@ -150,15 +168,13 @@ def keep_modes(undo: Undo, gradients: bool | None = None) -> None:
         undo: puts them back.
         gradients: whether to switch gradients on, and inference mode off, or gradients off.
     """
-    inference: Any = _C._InferenceMode(False)  # to be left again; does nothing by itself
+    enabled = torch.is_grad_enabled()
+    inference: Any = _C._InferenceMode(torch.is_inference_mode_enabled() and not gradients)
     autocast = {device: torch.is_autocast_enabled(device) for device in ("cpu", "cuda")}
     functions = (_C._get_torch_function_state(), _function_modes())
-    before = (torch.is_grad_enabled(), autocast, _autocast_nesting(), *functions)
+    before = (enabled, autocast, _autocast_nesting(), *functions)
     undo.note(partial(_modes_back, threading.get_ident(), inference, *before))
-    if gradients and torch.is_inference_mode_enabled():
-        inference.__enter__()
-    if gradients is not None:
-        torch.set_grad_enabled(gradients)
+    torch.set_grad_enabled(enabled if gradients is None else gradients)  # its making changed them
 
 
 def _modes_back(
@@ -199,15 +215,14 @@ def _function_modes() -> list[Any]:
     return [_C._get_function_stack_at(index) for index in range(count)]
 
 
-_lock = threading.RLock()
-"""torch's handles count without a lock: two threads could be given the same number."""
-
-
 def before_layer(undo: Undo, layer: nn.Module, hook: Hook) -> None:
-    """Call ``hook(layer, args, kwargs)`` before the layer runs, until ``undo``."""
+    """Call ``hook(layer, args, kwargs)`` before the layer runs, until ``undo``.
+
+    Under the lock: torch's handles count without one, and two threads could get the same number.
+    """
     tables = (layer._forward_pre_hooks, layer._forward_pre_hooks_with_kwargs)
     undo.note(partial(_unhook, hook, tables))
-    with _lock:
+    with lock:
         layer.register_forward_pre_hook(hook, with_kwargs=True)
 
 
@@ -215,7 +230,7 @@ def after_layer(undo: Undo, layer: nn.Module, hook: Hook) -> None:
     """Call ``hook(layer, args, kwargs, output)`` after the layer ran, until ``undo``."""
     flags = (layer._forward_hooks_with_kwargs, layer._forward_hooks_always_called)
     undo.note(partial(_unhook, hook, (layer._forward_hooks, *flags)))
-    with _lock:
+    with lock:
         layer.register_forward_hook(hook, with_kwargs=True)
 
 
@@ -227,7 +242,7 @@ def around_modules(undo: Undo, before: Hook, after: Hook) -> None:
     )
     undo.note(partial(_unhook, before, (everywhere._global_forward_pre_hooks,)))
     undo.note(partial(_unhook, after, (everywhere._global_forward_hooks, *flags)))
-    with _lock:
+    with lock:
         everywhere.register_module_forward_pre_hook(before)
         everywhere.register_module_forward_hook(after, with_kwargs=True)
 
@@ -239,7 +254,7 @@ def _unhook(hook: Hook, tables: Sequence[dict[int, Any]]) -> None:
     torch's ``register_…``, and that of a hook on all modules leaves an entry behind.
     """
     hooks, *flags = tables
-    with _lock:
+    with lock:
         for key in [key for key, value in hooks.items() if value is hook]:
             for entries in flags:
                 entries.pop(key, None)

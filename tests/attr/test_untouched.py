@@ -17,7 +17,7 @@ from captum_ib.layout import TokenLayout
 from tests.attr.untouched import ROWS, Events, build, changed, state
 
 FEW_POINTS, MANY_POINTS = 2, 14
-"""Interrupts for each of the 30 pairs of a method and a kind of model."""
+"""Interrupts for each of the 50 pairs of a method and a kind of model."""
 
 rows = pytest.mark.parametrize("row", ROWS, ids=str)
 
@@ -42,7 +42,7 @@ def left_changed(row, number):
 
 
 def test_the_rows_are_all_methods_of_the_table():
-    assert len(ROWS) == 30 and len(ROWS) * MANY_POINTS >= 300
+    assert len(ROWS) == 50 and len(ROWS) * MANY_POINTS >= 300
 
 
 # Python itself swallows an interrupt that comes while a generator is thrown away.

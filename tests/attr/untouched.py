@@ -138,8 +138,7 @@ def state(model: nn.Module) -> dict[str, Any]:
     found["threads"] = (
         len(threads._table.claims),
         len(threads._table.waiting),
-        threads._table.lock._is_owned(),
-        undo._lock._is_owned(),
+        undo.lock._is_owned(),
         len(threads._table.plain),
         len(threads._table.shortcuts._steps),
     )

@@ -1,5 +1,6 @@
 """What was noted is put back: in order, through errors and interrupts, also by an outer context."""
 
+import os
 import threading
 
 import pytest
@@ -11,7 +12,7 @@ from torch.overrides import (
 )
 
 from captum_ib.hooks import Undo, untouched
-from captum_ib.hooks.undo import _opened
+from captum_ib.hooks.undo import _opened, keep_modes, lock
 
 
 def test_the_last_is_put_back_first():
@@ -88,6 +89,67 @@ def test_modes_of_torch_whose_end_was_interrupted():
     assert torch._C._len_torch_function_stack() == depth
     assert torch.autocast_increment_nesting() == 1
     assert torch.autocast_decrement_nesting() == 0
+
+
+def test_a_lock_whose_end_was_interrupted():
+    untouched(lock.acquire)()
+    assert not lock._is_owned()
+
+    @untouched
+    def another(undo):
+        with lock:
+            thread = threading.Thread(target=untouched(undo.restore))
+            thread.start()
+            thread.join()  # what it puts back for this thread does not free the lock here
+            return lock._is_owned()
+
+    assert another(Undo())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_lock_that_another_thread_held_at_a_fork():
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with lock:
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if not child:
+        os._exit(0 if lock.acquire(blocking=False) else 1)
+    status = os.waitpid(child, 0)[1]
+    done.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "gradients", "expected"),
+    [
+        (torch.enable_grad, None, (True, False)),
+        (torch.no_grad, None, (False, False)),
+        (torch.inference_mode, None, (False, True)),
+        (torch.no_grad, True, (True, False)),
+        (torch.inference_mode, True, (True, False)),
+        (torch.enable_grad, False, (False, False)),
+        (torch.inference_mode, False, (False, True)),
+    ],
+)
+def test_modes_are_the_callers_or_those_asked_for(given, gradients, expected):
+    def modes():
+        return torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+
+    with given():
+        before = modes()
+        with Undo() as undo:
+            keep_modes(undo, gradients)
+            assert modes() == expected
+        assert modes() == before
 
 
 def test_a_generator_that_an_interrupt_left_open_does_not_come_back_later():
