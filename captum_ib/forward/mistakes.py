@@ -115,15 +115,24 @@ def look_at_masks(
         )
         return
     for tower, value, mask in zip(towers, inputs, masks, strict=True):
-        if tower.takes_mask and mask is None and padding_in(value, tower.module):
+        if not tower.takes_mask or mask is not None:
+            continue
+        if padding_in(value, tower.module, tower.token_mask(value)):
             warn(
                 f"the {tower.name}'s ids hold padding, and no mask says so, so padding is "
                 "explained as text: pass the tokenizer's attention_mask as additional_forward_args"
             )
 
 
-def padding_in(ids: Tensor, model: nn.Module) -> bool:
-    """Whether token ids end (or begin) with what the model's configuration calls padding."""
+def padding_in(ids: Tensor, model: nn.Module, counted: Tensor | None = None) -> bool:
+    """Whether token ids end (or begin) with what the model's configuration calls padding.
+
+    Args:
+        ids: ``(N, T)``.
+        model: has the configuration.
+        counted: tokens that the model reads by itself, ``(N, T)``; ``None``: all. A CLIP reads to
+            its end token: padding behind it has no effect.
+    """
     if ids.is_floating_point() or ids.ndim != 2 or ids.shape[1] < 2:
         return False
     config: Any = getattr(model, "config", None)
@@ -131,10 +140,13 @@ def padding_in(ids: Tensor, model: nn.Module) -> bool:
     if "siglip" in str(getattr(config, "model_type", "")):
         return False  # trained on padded texts, where padding counts
     padding, end = (getattr(config, name, None) for name in ("pad_token_id", "eos_token_id"))
+    read = torch.ones_like(ids, dtype=torch.bool) if counted is None else counted
     if isinstance(padding, int) and padding != end:
-        return bool(((ids[:, -1] == padding) | (ids[:, 0] == padding)).any())
+        empty = read & (ids == padding)
+        return bool((empty[:, -1] | empty[:, 0]).any())
     if isinstance(end, int):  # texts are padded with their end, which stands there once anyhow
-        return bool(((ids[:, -1] == end) & (ids[:, -2] == end)).any())
+        empty = read & (ids == end)
+        return bool((empty[:, -1] & empty[:, -2]).any())
     return False
 
 

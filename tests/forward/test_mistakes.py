@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 from torch import nn
 
@@ -117,14 +118,31 @@ def clip():
     return load("clip-scenes")
 
 
-def test_a_forgotten_mask(clip):
+def test_a_forgotten_mask():
+    torch.manual_seed(0)
+    parts = {"num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 8}
+    parts |= {"num_attention_heads": 1}
+    config = transformers.ChineseCLIPConfig(
+        text_config={**parts, "vocab_size": 9, "max_position_embeddings": 8},
+        vision_config={**parts, "image_size": 8, "patch_size": 4},
+        projection_dim=8,
+    )
+    model = transformers.ChineseCLIPModel(config).eval()
+    method = M2IB(DualEncoder.from_model(model), (0, 0))
+    ids, pixels = torch.tensor([[1, 3, 2, 0], [1, 3, 4, 2]]), torch.randn(2, 3, 8, 8)
+    with pytest.warns(InputWarning, match="the text's ids hold padding, and no mask says so"):
+        method.attribute((pixels, ids), **FEW)
+    method.attribute((pixels, ids), additional_forward_args=(ids > 0).long(), **FEW)
+    method.attribute((pixels[1:], ids[1:]), **FEW)  # nothing is padded
+
+
+def test_padding_that_the_model_does_not_read(clip):
     ids, mask = clip.tokenizer(["a red circle", "a red circle next to a blue square"])
     method = M2IB(DualEncoder.from_model(clip.model))
     pixels = torch.randn(2, 3, *clip.image_size)
-    with pytest.warns(InputWarning, match="the text's ids hold padding, and no mask says so"):
-        method.attribute((pixels, ids), **FEW)
-    method.attribute((pixels, ids), additional_forward_args=mask, **FEW)
-    method.attribute((pixels[1:], ids[1:]), **FEW)  # nothing is padded
+    without = method.attribute((pixels, ids), **FEW)  # no warning: a CLIP ends at its end token
+    masked = method.attribute((pixels, ids), additional_forward_args=mask, **FEW)
+    torch.testing.assert_close(without, masked, rtol=1e-5, atol=1e-6)
     with pytest.raises(TypeError, match=r'of tensors, given dict; pass its entries: .*"input_ids"'):
         method.attribute({"input_ids": ids})
 
@@ -144,6 +162,7 @@ def test_what_is_padding(config, ids, expected):
     model = nn.Module()
     model.config = type("Config", (), config)()
     assert padding_in(torch.tensor(ids), model) is expected
+    assert padding_in(torch.tensor(ids), model, torch.zeros(1, 4, dtype=torch.bool)) is False
 
 
 def test_layer_and_layers_are_one_argument():
