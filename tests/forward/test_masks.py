@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import captum_ib
-from captum_ib import IBA, M2IB, NIB, RISE, GenericAttention, Mask
+from captum_ib import IBA, M2IB, NIB, RISE, GenericAttention, InputWarning, Mask
 from captum_ib.forward import prepare
 from tests.attr.cases import clip
 
@@ -211,7 +211,8 @@ def test_the_reading_is_that_of_the_whole_call_in_every_part():
 
 def test_the_check_leaves_a_training_model_as_it_was():
     model = TorchStyle().train()
-    assert torch.equal(seen_by(model, PADDING), ~PADDING)
+    with pytest.warns(InputWarning, match="the model is in training mode"):
+        assert torch.equal(seen_by(model, PADDING), ~PADDING)
     assert all(module.training for module in model.modules())
 
 

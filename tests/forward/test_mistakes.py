@@ -128,7 +128,10 @@ def test_a_forgotten_mask():
         projection_dim=8,
     )
     model = transformers.ChineseCLIPModel(config).eval()
-    method = M2IB(DualEncoder.from_model(model), (0, 0))
+    method = M2IB(
+        DualEncoder.from_model(model),
+        ("vision_model.encoder.layers.0", "text_model.encoder.layer.0"),
+    )
     ids, pixels = torch.tensor([[1, 3, 2, 0], [1, 3, 4, 2]]), torch.randn(2, 3, 8, 8)
     with pytest.warns(InputWarning, match="the text's ids hold padding, and no mask says so"):
         method.attribute((pixels, ids), **FEW)
