@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from captum import log as captum_log  # pyright: ignore[reportMissingTypeStubs]: it has none
 from torch import Tensor
@@ -46,6 +46,10 @@ class Named:
 
     facts: ClassVar[Facts]
     forward_func: Callable[..., Any]
+
+    if TYPE_CHECKING:  # in front of Captum's classes, whose constructors these arguments are for
+
+        def __init__(self, *args: Any, **options: Any) -> None: ...
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

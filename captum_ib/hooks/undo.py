@@ -36,7 +36,7 @@ lock = threading.RLock()
 One of C: an interrupt can't come between taking it and the ``with`` that frees it.
 """
 if hasattr(os, "register_at_fork"):  # a thread that the child does not have may have held it
-    os.register_at_fork(after_in_child=lock._at_fork_reinit)
+    os.register_at_fork(after_in_child=lock._at_fork_reinit)  # pyright: ignore[reportAttributeAccessIssue]
 
 ATTEMPTS = 3
 """How often a step is tried: a second interrupt may come while the first is dealt with."""
