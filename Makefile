@@ -10,6 +10,9 @@ OLDEST := .venv-oldest
 DEMO ?= demo
 TUTORIALS ?= build/tutorials
 PYTEST_ARGS ?=
+# The tests run in one process per core (WORKERS=0: in one alone), each with one thread.
+WORKERS ?= auto
+IN_PARTS := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-oldest tutorials docs lint format typecheck wheel bench clean
@@ -51,18 +54,18 @@ demo: $(VENV)/.installed $(VENV)/.installed-weights
 	$(BIN)/captum-ib demo --out $(DEMO)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(IN_PARTS) $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
+	$(IN_PARTS) $(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow" $(PYTEST_ARGS)
 
 $(OLDEST)/.installed: setup.cfg pyproject.toml requirements-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --constraint requirements-oldest.txt --editable '.[openclip,benchmark]' pytest pytest-benchmark scikit-image scipy
+	$(OLDEST)/bin/python -m pip install --quiet --constraint requirements-oldest.txt --editable '.[openclip,benchmark]' pytest pytest-xdist scikit-image scipy
 	@touch $@
 
 test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)
+	$(IN_PARTS) $(OLDEST)/bin/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 # The kernel "python3" is the interpreter that runs nbconvert. A cell that hangs ends after 10 minutes.
 tutorials: $(VENV)/.installed-dev

@@ -16,10 +16,10 @@ from captum_ib import methods
 from captum_ib.app.asking import Answer
 from captum_ib.app.parts import bar, enlarged, img, range_of, words_html
 from captum_ib.app.results import ARCHIVE
-from captum_ib.explaining.results import panel
+from captum_ib.explaining.results import panel, passages
 from captum_ib.explaining.running import Finding
 from captum_ib.explaining.subject import Subject
-from captum_ib.visualization import Passage, Style, overlay, unit_of
+from captum_ib.visualization import Style, overlay
 from captum_ib.visualization.panels import Shown
 
 LIT = 40
@@ -64,8 +64,7 @@ def _result_card(subject: Subject, result: Finding, pixels: np.ndarray | None, s
     if pixels is None:
         return _card(result.row.shown, "", _texts(subject, result, style) + below)
     drawn = panel(subject, result)
-    collapsed = [collapse is not None for collapse in result.collapses]
-    shown = Shown.of_map(replace(drawn, collapsed=True if any(collapsed[:1]) else None), style)
+    shown = Shown.of_map(drawn, style)
     scale = shown.scale
     colored = overlay(enlarged(pixels), drawn.attribution, scale=scale, style=style)
     alt = f"overlay of {drawn.title}, {range_of(scale, drawn.unit)}"
@@ -96,18 +95,10 @@ def _regions(subject: Subject, result: Finding, pixels: np.ndarray, style: Style
 
 def _texts(subject: Subject, result: Finding, style: Style) -> str:
     """Two texts of a method, below each other, each with its words on their colours."""
-    row, parts = result.row, []
-    for place, (words, values) in enumerate(zip(subject.words, result.texts, strict=True)):
-        lost = any(one is not None for one in result.collapses[place : place + 1])
-        passage = Passage(
-            f"{row.shown}, text {place + 1}",
-            [words.tokens[i] for i in words.shown],
-            values[words.shown],
-            unit_of(row.unit, pair=True),
-            row.signed,
-            True if lost else None,
-        )
-        parts.append(words_html(passage, style) + _remark(Shown.of_words(passage, style)))
+    parts = (
+        words_html(passage, style) + _remark(Shown.of_words(passage, style))
+        for passage in passages(subject, result)
+    )
     return "".join(parts)
 
 

@@ -91,24 +91,25 @@ def _names(subject: Subject) -> tuple[str, ...]:
 def figure_of(subject: Subject, results: Sequence[Finding], style: Style | None = None) -> Figure:
     """The results side by side; of two texts one below the other."""
     if subject.picture is None:
-        passages = [one for result in results for one in _passages(subject, result)]
-        return texts(passages, title=subject.title, style=style)
+        both = [one for result in results for one in passages(subject, result)]
+        return texts(both, title=subject.title, style=style)
     panels = [panel(subject, result) for result in results]
     return compare(subject.picture, panels, title=subject.title, style=style)
 
 
-def _passages(subject: Subject, result: Finding) -> list[Passage]:
-    """The texts of one method, without begin, end and padding tokens."""
+def passages(subject: Subject, result: Finding) -> list[Passage]:
+    """The texts of one method's result; begin, end and padding tokens stay out."""
     row = result.row
     return [
         Passage(
-            f"{row.shown}, text {number}",
+            f"{row.shown}, text {place + 1}",
             [words.tokens[i] for i in words.shown],
             values[words.shown],
             unit_of(row.unit, pair=True),
             row.signed,
+            _collapsed(result, place),
         )
-        for number, (words, values) in enumerate(zip(subject.words, result.texts, strict=True), 1)
+        for place, (words, values) in enumerate(zip(subject.words, result.texts, strict=True))
     ]
 
 
@@ -123,4 +124,9 @@ def panel(subject: Subject, result: Finding) -> Panel:
         raise ValueError(f"{result.row.name} has no map over a picture")
     row = result.row
     unit = unit_of(row.unit, pair=subject.text is not None)
-    return Panel(row.shown, result.image, unit, row.signed, words, values)
+    return Panel(row.shown, result.image, unit, row.signed, words, values, _collapsed(result, 0))
+
+
+def _collapsed(result: Finding, place: int) -> bool | None:
+    """Whether the fit of one input is known to show nothing; else the figure looks at the map."""
+    return True if any(result.collapses[place : place + 1]) else None

@@ -151,14 +151,21 @@ def padding_in(ids: Tensor, model: nn.Module, counted: Tensor | None = None) -> 
 
 
 def _look_at_mode(model: nn.Module) -> None:
-    for module in model.modules():
-        if getattr(module, "training", False) and _changes_with_mode(module):
-            warn(
-                f"the model is in training mode, in which its {type(module).__name__} answers "
-                "otherwise; what is explained is its answer in evaluation mode: call model.eval() "
-                "to see the same predictions"
-            )
-            return
+    for name, module in model.named_modules():
+        if not getattr(module, "training", False) or not _changes_with_mode(module):
+            continue
+        kind = type(module).__name__
+        if model.training:
+            said = f"the model is in training mode, in which its {kind} answers"
+            mend = "model.eval()"
+        else:
+            said = f"the model's {name} is in training mode, in which a {kind} answers"
+            mend = f'model.get_submodule("{name}").eval()'
+        warn(
+            f"{said} otherwise; what is explained is its answer in evaluation mode: call {mend} to "
+            "see the same predictions"
+        )
+        return
 
 
 def _changes_with_mode(module: nn.Module) -> bool:

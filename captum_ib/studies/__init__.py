@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["STUDIES", "Study", "get"]
 
 _HONG = "Hong et al., CVPR 2025"
-_BOURIGAULT = "Bourigault et al."
+_BOURIGAULT = "Bourigault, Bourigault, Mandic"
 _ZHU = "Zhu et al., ICLR 2025"
 _PAIRS: dict[str, object] = {"seed": 1_000_003}  # held out: no model of the zoo has seen them
 

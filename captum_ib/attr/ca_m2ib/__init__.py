@@ -1,4 +1,4 @@
-"""CA-M2IB: M2IB guided by cross-attention between the two towers (Bourigault et al.)."""
+"""CA-M2IB: M2IB guided by cross-attention (Bourigault, Bourigault, Mandic)."""
 
 from captum_ib.attr.ca_m2ib.method import CAM2IB
 from captum_ib.attr.ca_m2ib.result import CrossAttention

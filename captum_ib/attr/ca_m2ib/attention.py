@@ -28,7 +28,7 @@ class Guide:
         guidance: t of β_i = β·exp(−t·r_i); 0: the same β for all tokens.
         target_strength: weight of the pooled attended value beside e' in the target ẽ'.
         lr: learning rate of Θ_A; 0 leaves it at its start.
-        residual: whether the layer's signal becomes R + W_O·Ẽ' (Bourigault et al., eq. 5).
+        residual: whether the layer's signal becomes R + W_O·Ẽ' (CA-M2IB, eq. 5).
     """
 
     temperature: float = 1.0

@@ -1,4 +1,4 @@
-"""CA-M2IB: M2IB guided by cross-attention between the two towers (Bourigault et al.)."""
+"""CA-M2IB: M2IB guided by cross-attention (Bourigault, Bourigault, Mandic)."""
 
 from __future__ import annotations
 

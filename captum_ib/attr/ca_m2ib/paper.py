@@ -74,7 +74,8 @@ class PaperBottleneck(M2IBBottleneck):
         super().__init__(layers, beta)
         call: PaperCall = layers.call
         self.gamma, self.lr = gamma, lr
-        self.E_other, self.keys_count = call.E_other.float(), call.counts
+        self.E_other = call.E_other.float().clone()  # it may come from the caller's inference mode
+        self.keys_count = call.counts
         self.layout = layers.layouts[0]
         self.grid = self.layout.grid_of(layers.R[0]) if self.layout.spatial else None
         n, d, c = call.n, self.E_other.shape[-1], layers.R[0].shape[self.layout.channel_axis]
