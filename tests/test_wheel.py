@@ -130,8 +130,9 @@ def test_the_readme_runs_from_the_wheel(python, tmp_path):
     script.write_text("\n".join(blocks) + "\nprint(captum_ib_file, tuple(maps.shape))\n")
     text = script.read_text().replace("captum_ib_file", "__import__('captum_ib').__file__")
     script.write_text(text)
-    said = _run(python, "readme.py", cwd=tmp_path, HF_HUB_OFFLINE="1").strip()
-    assert said == f"{where} (2, 1, 64, 64)"
+    said = _run(python, "readme.py", cwd=tmp_path, HF_HUB_OFFLINE="1").strip().splitlines()
+    assert said[0].startswith("“a red circle”, cosine ") and said[-1] == f"{where} (2, 1, 64, 64)"
+    assert sorted(file.suffix for file in (tmp_path / "out").iterdir()) == [".json", ".npz", ".png"]
 
 
 def test_the_command_runs_from_the_wheel(python, tmp_path):
