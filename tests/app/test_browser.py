@@ -44,10 +44,10 @@ def browser():
 
 
 @contextmanager
-def opened(server, browser, query: str = "", *, silent: bool = True):
+def opened(server, browser, query: str = "", *, silent: bool = True, size=(1280, 900)):
     """The opened page; at the end nothing was asked of others, and nothing logged as an error."""
     address = server.address
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context = browser.new_context(viewport=dict(zip(("width", "height"), size, strict=True)))
     tab = context.new_page()
     asked: list[str] = []
     said: list[str] = []
@@ -181,17 +181,15 @@ def place(page, selector: str) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
-def test_explain_is_within_reach_and_its_answer_in_view(page, width, height):
-    page.set_viewport_size({"width": width, "height": height})
-    page.reload()
-    page.wait_for_selector("#ib-preview img")
-    above, below = place(page, "#ib-run")
-    assert above > 0 and below <= height and page.evaluate("window.scrollY") == 0
-    explain(page)
-    above, below = place(page, "#ib-state .ib-note")
-    assert above >= 0 and below <= height / 3
-    assert place(page, ".ib-card")[0] < height
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+def test_explain_is_within_reach_and_its_answer_in_view(server, browser, width, height):
+    with opened(server, browser, size=(width, height)) as page:
+        above, below = place(page, "#ib-run")
+        assert above > 0 and below <= height and page.evaluate("window.scrollY") == 0
+        explain(page)
+        above, below = place(page, "#ib-state .ib-note")
+        assert above >= 0 and below <= height / 3
+        assert place(page, ".ib-card")[0] < height
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_a_link_fills_the_fields_and_runs_nothing(server, browser):

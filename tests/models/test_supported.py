@@ -117,8 +117,9 @@ def test_supported(row: Row, method: str) -> None:
         assert (each.flatten(1).std(dim=1) > 0).all()
         assert method == "nib" or (each >= 0).all()
     assert state(model) == before
-    after = model.state_dict().values()
-    assert all(torch.equal(new, old) for new, old in zip(after, values, strict=True))
+    for new, old in zip(model.state_dict().values(), values, strict=True):
+        # CoCa leaves a parameter of its decoder as the memory was, which may be NaN.
+        torch.testing.assert_close(new, old, rtol=0, atol=0, equal_nan=True)
 
 
 def test_the_page_shows_this_table() -> None:
