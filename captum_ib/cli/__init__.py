@@ -33,7 +33,7 @@ Model = Annotated[
     str,
     typer.Option(
         help="clip-scenes, vit-scenes, vit-relations, timm:NAME, hf:ID-or-folder, "
-        "open_clip:NAME/TAG, openai_clip:FILE, imagebind:FILE, or a folder"
+        "open_clip:NAME/TAG, openai_clip:FILE, albef:FILE, imagebind:FILE, or a folder"
     ),
 ]
 

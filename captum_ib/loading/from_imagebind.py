@@ -8,9 +8,9 @@ import torch
 
 from captum_ib.loading.files import refusing
 from captum_ib.loading.from_openai import MEAN, STD, openai_preprocess, openai_tokenizer
-from captum_ib.loading.hubs import pickled, wrapped
+from captum_ib.loading.hubs import wrapped
 from captum_ib.loading.loaded import FolderError, LoadedModel, Options
-from captum_ib.loading.weights import Weights
+from captum_ib.loading.weights import one_file
 from captum_ib.models.imagebind import ImageBind, ImageBindConfig
 
 
@@ -29,18 +29,12 @@ def load_imagebind(
         config: the sizes; default: ``imagebind_huge``.
     """
     spec, file = f"imagebind:{name}", Path(name)
-    if not options.pretrained or options.revision is not None:
-        raise ValueError(f"{spec} is a file: it has no revision and nothing but its weights")
-    if not file.is_file():
-        raise ValueError(f"{spec}: {file} is no file")
-    unpickled = file.suffix != ".safetensors"
-    if unpickled and not options.allow_pickle:
-        raise ValueError(pickled(spec))
+    weights = one_file(spec, name, options)
     config = config or ImageBindConfig()
     words = openai_tokenizer(spec)
     words.tokenizer.context_length = config.text.size[1]
     with refusing(file):
-        model = filled(Weights(file, (file,), unpickled).read(), config, str(file))
+        model = filled(weights.read(), config, str(file))
     mean, std = options.mean or MEAN, options.std or STD
     side = config.vision.size[0]
     preprocess = openai_preprocess(side, mean, std)

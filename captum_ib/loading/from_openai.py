@@ -21,9 +21,9 @@ from torch import Tensor
 
 from captum_ib.loading.files import refusing
 from captum_ib.loading.from_open_clip import OpenClipTokenizer
-from captum_ib.loading.hubs import pickled, wrapped
+from captum_ib.loading.hubs import wrapped
 from captum_ib.loading.loaded import FolderError, LoadedModel, ModelUnavailableError, Options
-from captum_ib.loading.weights import Weights
+from captum_ib.loading.weights import one_file, unfit
 from captum_ib.rgb import as_rgb
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -68,16 +68,10 @@ def load_openai_clip(name: str, options: Options) -> LoadedModel:
         options: ``mean`` and ``std`` in the place of OpenAI's.
     """
     spec, file = f"openai_clip:{name}", Path(name)
-    if not options.pretrained or options.revision is not None:
-        raise ValueError(f"{spec} is a file: it has no revision and nothing but its weights")
-    if not file.is_file():
-        raise ValueError(f"{spec}: {file} is no file")
-    unpickled = file.suffix != ".safetensors"
-    if unpickled and not options.allow_pickle:
-        raise ValueError(pickled(spec))
+    weights = one_file(spec, name, options)
     words = openai_tokenizer(spec)
     with refusing(file):
-        model = convert(Weights(file, (file,), unpickled).read(), str(file))
+        model = convert(weights.read(), str(file))
     if model.config.text_config.vocab_size != words.tokenizer.vocab_size:
         raise FolderError(
             f"{file} has {model.config.text_config.vocab_size} words, and OpenAI's tokenizer "
@@ -110,19 +104,10 @@ def convert(tensors: Mapping[str, Tensor], where: str = "the state dict") -> Any
     config = _configuration(given, where)
     renamed = _renamed(given)
     with torch.device("meta"):
-        wanted = {name: tensor.shape for name, tensor in CLIPModel(config).state_dict().items()}
-    counted = {name for name in wanted if name.endswith("position_ids")}
-    faults = [
-        *(f"{name} is missing" for name in wanted.keys() - renamed.keys() - counted),
-        *(f"{name} is unknown" for name in renamed.keys() - wanted.keys()),
-        *(
-            f"{name} is {tuple(renamed[name].shape)}, expected {tuple(shape)}"
-            for name, shape in wanted.items()
-            if name in renamed and renamed[name].shape != shape
-        ),
-    ]
+        wanted = CLIPModel(config).state_dict()
+    faults = unfit(wanted, renamed)
     if faults:
-        raise FolderError(f"{where} is no CLIP of OpenAI's: {'; '.join(sorted(faults)[:3])}")
+        raise FolderError(f"{where} is no CLIP of OpenAI's: {'; '.join(faults[:3])}")
     model = CLIPModel(config)
     model.load_state_dict(renamed, strict=False)
     return model.float().eval()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from captum_ib import zoo
 from captum_ib.loading.folders import load_folder
+from captum_ib.loading.from_albef import load_albef
 from captum_ib.loading.from_imagebind import load_imagebind
 from captum_ib.loading.from_open_clip import load_open_clip
 from captum_ib.loading.from_openai import load_openai_clip
@@ -25,7 +26,7 @@ __all__ = ["FORMS", "LoadedModel", "ModelUnavailableError", "load"]
 
 FORMS = (
     "a zoo name, timm:NAME, hf:ID (hub id or folder), open_clip:NAME/TAG, openai_clip:FILE, "
-    "imagebind:FILE, or a folder"
+    "albef:FILE, imagebind:FILE, or a folder"
 )
 
 
@@ -44,8 +45,8 @@ def load(
         spec: ``"zoo:NAME"`` (or the bare name; ``"efficientnet-lite0"`` and ``"minilm"`` need the
             extra ``weights``), ``"timm:NAME"``, ``"hf:ID"``,
             ``"open_clip:NAME/TAG"`` (extra ``open_clip``), ``"openai_clip:FILE"`` (the state dict
-            of OpenAI's ``clip``, as fine-tuned CLIPs are passed on), ``"imagebind:FILE"`` (its
-            published checkpoint), or a folder with ``config.json`` and
+            of OpenAI's ``clip``, as fine-tuned CLIPs are passed on), ``"albef:FILE"`` and
+            ``"imagebind:FILE"`` (their published checkpoints), or a folder with ``config.json`` and
             ``model.safetensors`` as transformers or timm write them. A hub model that was
             downloaded before is found on disk when there is no network.
         pretrained: load weights (default); otherwise they are random, and timm needs no network.
@@ -106,5 +107,6 @@ _SOURCES: dict[str, Callable[[str, Options], LoadedModel]] = {
     "hf": load_transformers,
     "open_clip": load_open_clip,
     "openai_clip": load_openai_clip,
+    "albef": load_albef,
     "imagebind": load_imagebind,
 }

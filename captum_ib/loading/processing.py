@@ -166,6 +166,12 @@ def tokenizer(folder: Path, config: Any) -> Any:
     """
     import transformers
 
+    # Without one transformers makes a tokenizer that knows no word.
+    if not any(has(folder, name) for name in VOCABULARIES):
+        raise FolderError(
+            f"{folder} has no tokenizer that can be read: there is none of "
+            f"{', '.join(VOCABULARIES)}"
+        )
     with TemporaryDirectory() as home:
         _copy_words(folder, Path(home))
         with refusing(f"{folder} has no tokenizer that can be read"):

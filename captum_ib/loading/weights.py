@@ -22,7 +22,8 @@ COUNTED = r"(^|\.)(position_ids|num_batches_tracked)$"
 UNUSED = rf"{COUNTED}|(^|\.)(relative_position_index|token_type_ids|attn_mask|coords_table)$"
 """Tensors that older versions wrote beside the weights: computed, not learned."""
 _WHOLE = rf"{UNUSED}|(^|\.)relative_coords_table$|(_index|_ids|_tracked|_mask)$"
-_STATED = r"^(module\.)?(input_resolution|context_length|vocab_size)$"  # in OpenAI's CLIPs
+_STATED = r"^(module\.)?(input_resolution|context_length|vocab_size|queue_\w+|idx_queue)$"
+"""Whole numbers beside the weights, in OpenAI's CLIPs and in what was trained with a queue."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,47 @@ def find_weights(folder: Path, options: Options) -> Weights:
     return Weights(folder / "pytorch_model.bin", (file,), pickled=True)
 
 
+def one_file(spec: str, name: str, options: Options) -> Weights:
+    """The weights of a model that is named by their file: safetensors, or pickled where allowed.
+
+    Args:
+        spec: what errors call the model.
+        name: the file.
+        options: of the call; there is no revision, and nothing without weights.
+
+    Raises:
+        ValueError: it is no file, or a pickled one that was not allowed.
+    """
+    file = Path(name)
+    if not options.pretrained or options.revision is not None:
+        raise ValueError(f"{spec} is a file: it has no revision and nothing but its weights")
+    if not file.is_file():
+        raise ValueError(f"{spec}: {file} is no file")
+    unpickled = file.suffix != ".safetensors"
+    if unpickled and not options.allow_pickle:
+        raise ValueError(pickled(spec))
+    return Weights(file, (file,), unpickled)
+
+
+def unfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """What is missing, unknown or of another shape, a sentence each; buffers of counts may miss."""
+    return sorted(
+        [
+            *(
+                f"{name} is missing"
+                for name in wanted.keys() - given.keys()
+                if not re.search(COUNTED, name)
+            ),
+            *(f"{name} is unknown" for name in given.keys() - wanted.keys()),
+            *(
+                f"{name} is {tuple(given[name].shape)}, expected {tuple(tensor.shape)}"
+                for name, tensor in wanted.items()
+                if name in given and given[name].shape != tensor.shape
+            ),
+        ]
+    )
+
+
 def _shards(folder: Path, index: str, end: str) -> Weights:
     names = read_json(folder, index).get("weight_map")
     if not isinstance(names, dict) or not names:
@@ -110,8 +152,15 @@ def _shards(folder: Path, index: str, end: str) -> Weights:
 
 
 def _unpickled(file: Path) -> dict[str, Tensor]:
-    """Tensors from a pickled file, by the unpickler that can make nothing else."""
+    """Tensors from a pickled file, by the unpickler that can make nothing else.
+
+    A checkpoint of a training holds them under ``"model"`` or ``"state_dict"``.
+    """
     found = torch.load(file, map_location="cpu", weights_only=True)
+    for key in ("model", "state_dict"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+            break
     if not isinstance(found, dict) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in found.items()
     ):

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from captum_ib.models.albef import albef_towers
 from captum_ib.models.align import align_towers
 from captum_ib.models.blip import blip_towers
 from captum_ib.models.clap import clap_towers
@@ -28,6 +29,7 @@ FAMILIES: dict[str, Callable[[Any], list[Tower]]] = {
     "metaclip_2": metaclip2_towers,
     "siglip": siglip_towers,
     "siglip2": siglip2_towers,
+    "albef": albef_towers,
     "align": align_towers,
     "altclip": altclip_towers,
     "chinese_clip": chinese_clip_towers,
@@ -50,8 +52,8 @@ def towers_of(model: nn.Module) -> list[Tower]:
     library = type(model).__module__.partition(".")[0]
     config = getattr(model, "config", None)
     stated = getattr(config, "model_type", None)
-    # ImageBind is of this library too, whose other dual encoder states nothing.
-    family = library if library in FAMILIES and stated != "imagebind" else stated
+    # Of this library's own dual encoders one, of sentences, states nothing.
+    family = library if library in FAMILIES and stated not in ("imagebind", "albef") else stated
     if family not in FAMILIES:
         raise TypeError(
             f"{type(model).__name__} is of no known family of dual encoders "

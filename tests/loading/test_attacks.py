@@ -241,7 +241,7 @@ def test_pickled_weights_are_read_by_an_unpickler_of_tensors(clip_folder, tmp_pa
     torch.save({**weights, "bomb": Bomb(marker)}, folder / "pytorch_model.bin")
     refused(folder, "has pickled weights only")
     refused(folder, "pytorch_model.bin can't be read: UnpicklingError", allow_pickle=True)
-    torch.save({"model": weights}, folder / "pytorch_model.bin")
+    torch.save({"net": weights}, folder / "pytorch_model.bin")
     refused(folder, "it must hold tensors by name", allow_pickle=True)
 
 

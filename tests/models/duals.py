@@ -33,6 +33,16 @@ def vision_text() -> nn.Module:
     return transformers.VisionTextDualEncoderModel(config)
 
 
+def albef() -> nn.Module:
+    """ALBEF's contrastive part: a ViT of timm and a BERT."""
+    import transformers
+
+    from captum_ib.models.albef import Albef
+
+    vision = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 5, "num_heads": 2}
+    return Albef(vision, transformers.BertConfig(**TEXT), joint=16)
+
+
 def open_clip_model(kind: str = "CLIP", **parts: dict[str, Any]) -> Callable[[], nn.Module]:
     """A model of open_clip from the configurations of its parts."""
 
@@ -238,6 +248,7 @@ DUAL_ENCODERS = (
         ),
         note="contrastive head",
     ),
+    dual_row("ALBEF", "timm", albef, note="contrastive part; built by captum_ib"),
     dual_row(
         "VisionTextDualEncoder",
         "transformers",
