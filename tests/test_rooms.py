@@ -24,7 +24,7 @@ FLOORS = (
     "cli",
     "app report studies",
     "benchmark",
-    "explaining",
+    "curve explaining",
     "loading metrics methods presets",
     "attr baselines",
     "forward",

@@ -14,6 +14,7 @@ from captum_ib.attr.fitting import (
     Explained,
     Layers,
     Plan,
+    Solve,
     explain,
     mean_map,
 )
@@ -60,6 +61,9 @@ class BottleneckAttribution(Named, LayerAttribution):
         sites: as given.
         statistics: what :meth:`estimate` found, or ``None``.
     """
+
+    solve: Solve | None = None
+    """What finds α in the place of Adam's steps (:class:`captum_ib.BitsCurve`)."""
 
     def __init__(
         self, forward_func: Callable[..., Any], sites: Sequence[Sequence[NamedLayer]]
@@ -118,7 +122,7 @@ class BottleneckAttribution(Named, LayerAttribution):
         )
         with progress(total, self.get_name(), show_progress) as tick:
             return [
-                explain(call, layers, build, plan, tick, fitted)
+                explain(call, layers, build, plan, tick, fitted, self.solve)
                 for call, layers, build, plan in jobs
             ]
 

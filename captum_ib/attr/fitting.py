@@ -17,6 +17,7 @@ from torch import Tensor
 from captum_ib.bottleneck import (
     Channel,
     Damping,
+    Fit,
     FitSettings,
     FitTrace,
     Noise,
@@ -124,6 +125,9 @@ class Bottlenecks:
 
 Build = Callable[[Layers[Any]], Bottlenecks]
 
+Solve = Callable[[Any, NoiseStream, FitSettings, "Tick | None"], Fit]
+"""(bottlenecks, noise, settings, tick) → the fit, with α left in the bottlenecks' damping."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -183,6 +187,7 @@ def explain(
     plan: Plan,
     tick: Tick | None = None,
     fitted: Callable[[Any], object] | None = None,
+    solve: Solve | None = None,
 ) -> Explained:
     """Fit the bottlenecks for all samples of a call, some at a time.
 
@@ -193,6 +198,7 @@ def explain(
         plan: how.
         tick: called after every step.
         fitted: called with what :attr:`build` made, after its fit.
+        solve: finds α in the place of the plan's steps of Adam.
 
     Raises:
         RuntimeError: no gradient reaches a layer, in any step, for any sample: nothing was fitted.
@@ -202,7 +208,7 @@ def explain(
     for part in in_parts(call, plan.parts(call.n)):
         with session_of(part, layers, plan.to_input, plan.replay) as session:
             problem = build(Layers(part, session, plan.layout, plan.noise))
-            parts.append(_fit(problem, plan, tick))
+            parts.append(_fit(problem, plan, tick, solve))
             waiting &= {session.names[index] for index in problem.layers.waiting}
             if fitted is not None:
                 fitted(problem)
@@ -223,7 +229,9 @@ def _refuse_unreached(names: Sequence[str]) -> None:
     )
 
 
-def _fit(problem: Bottlenecks, plan: Plan, tick: Tick | None) -> Explained:
+def _fit(
+    problem: Bottlenecks, plan: Plan, tick: Tick | None, solve: Solve | None
+) -> Explained:
     layers = problem.layers
     at_once = plan.internal_batch_size or plan.fitting.draws_per_pass
     fitting = replace(plan.fitting, draws_per_pass=at_once)
@@ -236,7 +244,11 @@ def _fit(problem: Bottlenecks, plan: Plan, tick: Tick | None) -> Explained:
         [layout.kind == "sequence" for layout in layers.layouts],
     )
     last = plan.trace or problem.information_by_draw
-    found = fit(problem, noise, fitting, last, tick)
+    found = (
+        fit(problem, noise, fitting, last, tick)
+        if solve is None
+        else solve(problem, noise, fitting, tick)
+    )
     with torch.no_grad():
         bits = [to_bits(nats) for nats in found.information or problem.information()]
     for name, values in zip(layers.session.names, bits, strict=False):

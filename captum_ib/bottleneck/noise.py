@@ -193,6 +193,17 @@ class NoiseStream:
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._step = 0
 
+    def branch(self, number: int) -> NoiseStream:
+        """Another stream of the same shapes; equal numbers of equal seeds give equal streams."""
+        return NoiseStream(
+            block_seed(self.seed, number, len(self.shapes), -1),
+            self.shapes,
+            self.n_samples,
+            self.antithetic,
+            self.device,
+            self.sequences,
+        )
+
     def draw(self) -> list[Tensor]:
         """The draws of the next step: per bottleneck a float32 tensor ``(S, *shape)``."""
         fresh = (self.n_samples + 1) // 2 if self.antithetic else self.n_samples

@@ -1,0 +1,245 @@
+"""Fits that converge: the closed forms, a linear-Gaussian model's whole curve, and the contract."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from captum_ib import CAM2IB, IBA, M2IB, CoIBA, CoM2IB, DualEncoder, zoo
+from captum_ib.bottleneck import Channel, Damping, NoiseStream, Prior
+from captum_ib.bottleneck.quadratic import LEAST_REST, Cost, alpha_of
+from captum_ib.curve import BitsCurve
+from captum_ib.layout import TokenLayout
+
+N, D = 3, 5
+
+
+def weights() -> torch.Tensor:
+    return torch.tensor([2.0, 1.0, 0.5, 0.1, 0.0])
+
+
+def activations() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(N, D, generator=generator)
+
+
+class Signs(NoiseStream):
+    """Noise of ±1: its variance is 1 in every draw, so that means over draws are exact."""
+
+    def draw(self) -> list[torch.Tensor]:
+        return [torch.where(noise > 0, 1.0, -1.0) for noise in super().draw()]
+
+    def branch(self, number: int) -> NoiseStream:
+        other = super().branch(number)
+        other.__class__ = Signs
+        return other
+
+
+def oracle(beta: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rest r and bits of the linear-Gaussian model, one entry at a time, in float64.
+
+    Z = (1 − r)R + rε with ε ~ N(μ, σ²), μ and σ those of the sample's own D elements, and the
+    objective Σ w²(Z − R)², whose mean is Σ w²r²((R − μ)² + σ²).
+    """
+    R, w = activations().double().numpy(), weights().double().numpy()
+    rest, bits = np.zeros((N, D)), np.zeros((N, D))
+    for n in range(N):
+        mu, sigma = R[n].mean(), R[n].std()
+        for d in range(D):
+            h = 2 * w[d] ** 2 * ((R[n, d] - mu) ** 2 + sigma**2)
+            S, C = ((R[n, d] - mu) / sigma) ** 2 / D, 1 / D
+            A, B = h + beta * (S + C), beta * S
+            r = (B + math.sqrt(B * B + 4 * A * beta * C)) / (2 * A)
+            rest[n, d] = r
+            kl = 0.5 * (S * D * (1 - r) ** 2 + r * r - 1) - math.log(r)
+            bits[n, d] = kl / math.log(2)
+    return rest, bits
+
+
+def linear(monkeypatch: pytest.MonkeyPatch) -> tuple[BitsCurve, Any, Any]:
+    """The curve of that model: an identity, a layer of weights, and the squared error."""
+    monkeypatch.setattr("captum_ib.attr.fitting.NoiseStream", Signs)
+    model = nn.Sequential(nn.Identity(), Weighted())
+    clean = activations() * weights()
+
+    def error(output: torch.Tensor, index: Any) -> torch.Tensor:
+        return (output - clean.repeat(len(output) // N, 1)).square().sum(dim=1)
+
+    return BitsCurve(IBA(model, "0")), activations(), error
+
+
+class Weighted(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * weights()
+
+
+BETAS = [0.01, 0.1, 1.0, 10.0, 100.0]
+
+
+def test_a_linear_gaussian_model_has_its_curve_in_closed_form(monkeypatch) -> None:
+    curves, x, error = linear(monkeypatch)
+    bits, curve = curves.attribute(
+        x, target=0, objective=error, betas=BETAS, keep=None, seed=0, return_curve=True
+    )
+    for number, beta in enumerate(BETAS):
+        expected = oracle(beta)[1]
+        assert np.allclose(curve.maps[:, number].numpy(), expected, rtol=1e-4, atol=1e-5)
+        assert np.allclose(curve.bits[:, number].numpy(), expected.sum(1), rtol=1e-4, atol=1e-5)
+    assert torch.equal(bits, curve.maps[:, -1])
+    assert curve.agreement.tolist() == [1.0] * N and not curve.competing.any()
+    assert (curve.bits.diff(dim=1) < 0).all() and (curve.loss.diff(dim=1) > 0).all()
+
+
+def test_bisection_meets_the_share_on_the_path(monkeypatch) -> None:
+    """The map at `keep` is the closed form at a β that three halvings of the path can reach."""
+    curves, x, error = linear(monkeypatch)
+    _, curve = curves.attribute(
+        x, target=0, objective=error, betas=BETAS, keep=0.9, seed=0, return_curve=True
+    )
+    reachable = np.geomspace(0.01, 100, 4 * 8 + 1)
+    totals = np.stack([oracle(beta)[1].sum(1) for beta in reachable])
+    gap = np.abs(totals / curve.bits_at_keep.numpy() - 1).min(axis=0)
+    assert (gap < 1e-4).all()
+    assert curve.reached.all() and (curve.kept_at_keep >= 0.9).all()
+    # The next β of the path keeps too little, or the path ends there.
+    following = [(curve.bits[n] < curve.bits_at_keep[n] * 0.9999).nonzero() for n in range(N)]
+    assert all(
+        len(rows) == 0 or curve.kept[n, rows[0, 0]] < 0.9 + 0.05
+        for n, rows in enumerate(following)
+    )
+
+
+def test_the_cost_is_the_channels_information() -> None:
+    """C and S from two slopes, against the KL of the channel itself at other λ."""
+    R = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float32)
+    layout = TokenLayout("sequence")
+    channel = Channel(Prior.of_sample(R, layout), R, layout)
+    damping = Damping.shared([R], [layout], uniform=True)
+
+    def nats(rest: torch.Tensor) -> torch.Tensor:
+        damping.alphas[0].data.copy_(alpha_of(rest))
+        return channel.mean(channel.information(damping(0)))
+
+    def slope(share: float) -> torch.Tensor:
+        alpha = damping.alphas[0]
+        total = nats(torch.full((2, 3, 1), share)).sum()
+        return -torch.autograd.grad(total, alpha)[0] / (share * (1 - share))
+
+    cost = Cost.from_slopes(slope(0.5), slope(0.25))
+    torch.testing.assert_close(cost.C, torch.full((2, 3, 1), 1 / 3))
+    torch.testing.assert_close(
+        cost.S, channel.R_hat.square().sum(-1, keepdim=True) / 12, rtol=1e-4, atol=1e-6
+    )
+    rest = torch.rand(2, 3, 1, generator=torch.Generator().manual_seed(2)) * 0.9 + 0.05
+    torch.testing.assert_close(cost.nats(rest), nats(rest).detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("h", [-1.0, 0.0, 0.3, 50.0])
+@pytest.mark.parametrize("beta", [0.01, 1.0, 30.0])
+def test_the_optimum_is_the_smallest_value_on_a_fine_grid(h: float, beta: float) -> None:
+    cost = Cost(torch.tensor([[0.2]]), torch.tensor([[0.7]]))
+    grid = torch.linspace(LEAST_REST, 1, 200_001, dtype=torch.float64)[:, None]
+    fine = Cost(cost.C.double(), cost.S.double())
+    values = 0.5 * max(h, 0.0) * grid[:, 0] ** 2 + beta * fine.nats(grid)
+    found = cost.optimum(torch.tensor([[h]]), torch.tensor([[beta]]))
+    assert found.item() == pytest.approx(grid[values.argmin()].item(), abs=2e-5)
+
+
+@pytest.fixture(scope="module")
+def scenes() -> tuple[Any, torch.Tensor, torch.Tensor]:
+    vit = zoo.load("vit-scenes")
+    data = zoo.scenes.labelled(3, seed=1_000_003, size=vit.image_size)
+    return vit.model, vit.normalize(data.images), data.labels
+
+
+SHORT: dict[str, Any] = {"betas": [0.1, 1.0], "max_passes": 6, "n_draws": 8, "seed": 0}
+
+
+def test_batches_seeds_and_parts_change_nothing(scenes) -> None:
+    model, images, labels = scenes
+    curves = BitsCurve(CoIBA(model))
+    whole, curve = curves.attribute(images, target=labels, **SHORT, return_curve=True)
+    again = curves.attribute(images, target=labels, **SHORT)
+    assert torch.equal(whole, again)
+    alone = curves.attribute(images[1:2], target=labels[1:2], **SHORT)
+    torch.testing.assert_close(alone, whole[1:2], rtol=1e-3, atol=1e-3)
+    parts, joined = curves.attribute(
+        images, target=labels, **SHORT, internal_batch_size=2, return_curve=True
+    )
+    torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(joined.bits, curve.bits, rtol=1e-3, atol=1e-3)
+
+
+def test_a_converged_fit_has_a_smaller_loss_than_ten_steps_of_adam(scenes) -> None:
+    """On the same fresh draws, β = 1; the values are those of this fit."""
+    model, images, labels = scenes
+    method = CoIBA(model)
+    _, curve = BitsCurve(method).attribute(
+        images, target=labels, betas=[1.0], keep=None, seed=0, return_curve=True
+    )
+    _, trace = method.attribute(
+        images, target=labels, beta=1.0, n_steps=10, n_samples=64, seed=1, return_trace=True
+    )
+    assert (curve.loss[:, 0] < trace.loss[-1]).all()
+    assert curve.stays.tolist() == [1.0, 1.0, 1.0] and curve.n_draws == 100
+    assert curve.low.tolist() == pytest.approx([0.9630] * 3, abs=1e-4)
+
+
+def test_pairs_have_a_curve_per_tower() -> None:
+    clip = zoo.load("clip-scenes")
+    data = zoo.scenes.captioned(2, seed=1_000_003, size=clip.image_size)
+    ids, mask = clip.tokenizer(data.captions)
+    pair = (clip.normalize(data.images), ids)
+    for kind in (M2IB, CoM2IB):
+        curves = BitsCurve(kind(DualEncoder.from_model(clip.model)))
+        maps, found = curves.attribute(
+            pair, additional_forward_args=mask, return_curve=True, **SHORT
+        )
+        assert [tuple(one.shape) for one in maps] == [(2, 1, 7, 7), tuple(ids.shape)]
+        assert (maps[1][mask == 0] == 0).all()
+        for one, curve in zip(maps, found, strict=True):
+            assert curve.bits.shape == (2, 2) and (curve.bits.diff(dim=1) <= 0).all()
+            assert curve.maps.shape == (2, 2, *one.shape[1:])
+
+
+def test_figures_and_lines(scenes, tmp_path) -> None:
+    model, images, labels = scenes
+    _, curve = BitsCurve(IBA(model)).attribute(images, target=labels, **SHORT, return_curve=True)
+    lines = str(curve).splitlines()
+    assert len(lines) == 3 and lines[0].startswith("sample 0: ") and "fresh draws" in lines[0]
+    curve.plot(tmp_path / "curve.png")
+    curve.strip(1, tmp_path / "strip.png")
+    assert (tmp_path / "curve.png").stat().st_size > 5000
+    assert (tmp_path / "strip.png").stat().st_size > 3000
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"keep": 1.0}, ValueError, "keep must lie between 0 and 1, given 1.0"),
+        ({"betas": []}, ValueError, "betas is empty"),
+        ({"betas": [1.0, 0.1]}, ValueError, r"betas must rise, given \[1.0, 0.1\]"),
+        ({"betas": [0.0, 1.0]}, ValueError, "betas must be a finite number above 0|betas"),
+        ({"n_steps": 5}, TypeError, "n_steps: BitsCurve has no such argument"),
+        ({"n_samples": 1}, ValueError, "n_samples must be"),
+        ({"max_passes": 0}, ValueError, "max_passes must be"),
+        ({"smoothing": 1.0}, ValueError, "pass smoothing=None"),
+    ],
+)
+def test_bad_arguments(scenes, options, error, message) -> None:
+    model, images, labels = scenes
+    with pytest.raises(error, match=message):
+        BitsCurve(IBA(model)).attribute(images, target=labels, **{**SHORT, **options})
+
+
+def test_methods_that_have_no_curve(scenes) -> None:
+    model, *_ = scenes
+    with pytest.raises(TypeError, match="given CAM2IB"):
+        BitsCurve(CAM2IB(DualEncoder.from_model(zoo.load("clip-scenes").model)))  # type: ignore
+    with pytest.raises(ValueError, match="an IBA of 6 layers is as many separate fits"):
+        BitsCurve(IBA(model, "coiba"))
