@@ -1,10 +1,9 @@
-"""Which stage to explain in a ConvNeXt, a ResNet and a Swin: trained here on the zoo's scenes.
+"""Which stage of a CNN to explain: a small ResNet, trained here on the zoo's scenes.
 
 python -m benchmarks.staged --n 64
 
-No package carries such networks with weights that know where the evidence is, so each learns the
-shapes of `zoo.scenes` first (some minutes on one core). Then every block is ranked by ΔInsDel, as in
-docs/layers.md.
+No package carries a network whose evidence is known, so it learns the shapes of `zoo.scenes` first
+(some minutes on one core). Then every block is ranked by ΔInsDel, as in docs/layers.md.
 """
 
 from __future__ import annotations
@@ -17,9 +16,7 @@ from typing import Any
 
 import captum
 import torch
-from timm.models.convnext import ConvNeXt
 from timm.models.resnet import BasicBlock, ResNet
-from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
 from benchmarks.layers import DRAWS, HELD_OUT, pointing
@@ -30,22 +27,6 @@ CLASSES = 7
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "ResNet": lambda: ResNet(
         BasicBlock, [1, 1, 2, 1], num_classes=CLASSES, channels=(24, 48, 96, 128)
-    ),
-    "ConvNeXt": lambda: ConvNeXt(
-        num_classes=CLASSES,
-        patch_size=2,
-        depths=(1, 1, 3, 1),
-        dims=(24, 48, 96, 128),
-        ls_init_value=1.0,  # ImageNet's 1e-6 takes epochs to grow
-    ),
-    "Swin": lambda: SwinTransformer(
-        img_size=64,
-        patch_size=2,
-        window_size=4,
-        embed_dim=24,
-        depths=(2, 2, 4),
-        num_heads=(2, 4, 8),
-        num_classes=CLASSES,
     ),
 }
 MEAN, STD = 0.5, 0.25

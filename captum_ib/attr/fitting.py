@@ -229,9 +229,7 @@ def _refuse_unreached(names: Sequence[str]) -> None:
     )
 
 
-def _fit(
-    problem: Bottlenecks, plan: Plan, tick: Tick | None, solve: Solve | None
-) -> Explained:
+def _fit(problem: Bottlenecks, plan: Plan, tick: Tick | None, solve: Solve | None) -> Explained:
     layers = problem.layers
     at_once = plan.internal_batch_size or plan.fitting.draws_per_pass
     fitting = replace(plan.fitting, draws_per_pass=at_once)

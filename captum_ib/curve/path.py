@@ -170,8 +170,7 @@ def _pick(points: Sequence[Point], which: Tensor) -> Point:
     rows = torch.arange(len(which), device=which.device)
     names = Point.__dataclass_fields__
     chosen = {
-        name: torch.stack([getattr(point, name) for point in points])[which, rows]
-        for name in names
+        name: torch.stack([getattr(point, name) for point in points])[which, rows] for name in names
     }
     return replace(points[0], **chosen)
 

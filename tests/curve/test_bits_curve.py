@@ -109,8 +109,7 @@ def test_bisection_meets_the_share_on_the_path(monkeypatch) -> None:
     # The next β of the path keeps too little, or the path ends there.
     following = [(curve.bits[n] < curve.bits_at_keep[n] * 0.9999).nonzero() for n in range(N)]
     assert all(
-        len(rows) == 0 or curve.kept[n, rows[0, 0]] < 0.9 + 0.05
-        for n, rows in enumerate(following)
+        len(rows) == 0 or curve.kept[n, rows[0, 0]] < 0.9 + 0.05 for n, rows in enumerate(following)
     )
 
 
