@@ -2,9 +2,11 @@
 
 python -m benchmarks.curves vit-scenes --n 200
 python -m benchmarks.curves clip-scenes --n 100
+python -m benchmarks.curves references
 
-CoIBA on classes, CoM2IB on pairs (the image's map), both at their defaults but for the fit. All on
-held-out scenes; ± is one standard error, of a difference that of the paired difference.
+CoIBA on classes, CoM2IB on pairs (the image's map), both at their defaults but for the fit, with 64
+other scenes as references. All on held-out scenes; ± is one standard error, of a difference that of
+the paired difference.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import copy
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +68,8 @@ def vit(n: int, start: int) -> Subject:
         )
         return np.asarray(scores, dtype=float)
 
-    arguments = {"target": scenes.labels}
+    references = loaded.normalize(zoo.scenes.labelled(64, seed=7).images)
+    arguments = {"target": scenes.labels, "baselines": references}
     size = tuple(images.shape[2:])
     return Subject(CoIBA(loaded.model), images, arguments, scenes.mask, size, insdel, False)
 
@@ -76,7 +80,10 @@ def clip(n: int, start: int) -> Subject:
     ids, attention = loaded.tokenizer(scenes.captions)
     images = loaded.normalize(scenes.images)
     method = CoM2IB(DualEncoder.from_model(loaded.model))
-    arguments = {"additional_forward_args": attention}
+    others = zoo.scenes.captioned(64, seed=7)
+    tokens, mask = loaded.tokenizer(others.captions)
+    references = (loaded.normalize(others.images), tokens, mask)
+    arguments = {"additional_forward_args": attention, "baselines": references}
     size = tuple(images.shape[2:])
     return Subject(method, (images, ids), arguments, scenes.mask, size, None, True)
 
@@ -167,21 +174,41 @@ def told(values: Tensor) -> str:
     return f"{known.mean():.3g} ± {known.std() / len(known) ** 0.5:.2g}"
 
 
+def references() -> None:
+    """CoIBA at the blocks' outputs from 2 on, 8 scenes, without and with references."""
+    subject = vit(8, 0)
+    others = subject.arguments.pop("baselines")
+    method = CoIBA(subject.method.forward_func, [f"blocks.{number}" for number in range(2, 8)])
+    for name, given in (("none", None), ("64 scenes", others)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            _, found = BitsCurve(method).attribute(
+                subject.inputs, given, seed=0, return_curve=True, **subject.arguments
+            )
+        bits = ", ".join(f"{one:.1f}" for one in found.bits_at_keep)
+        print(f"references: {name}; noise keeps {found.floor.mean():.3f}; bits at 0.9: {bits}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("subject", choices=["vit-scenes", "clip-scenes"])
+    parser.add_argument("subject", choices=["vit-scenes", "clip-scenes", "references"])
     parser.add_argument("--n", type=int, default=200, help="samples")
     parser.add_argument("--seeds", type=int, default=32, help="samples fitted with a second seed")
+    parser.add_argument("--rows", nargs="*", default=[], help="fits beside the default; all")
     parser.add_argument("--batch", type=int, default=20, help="samples at once")
     args = parser.parse_args()
     versions = f"torch {torch.__version__}, captum {captum.__version__}"
     print(f"python {' '.join(sys.argv)}; seeds 0 and 1; {versions}\n", flush=True)
+    if args.subject == "references":
+        return references()
     make = vit if args.subject == "vit-scenes" else clip
     columns = ("ΔInsDel", "pointing", "bits", "kept", "stays", "competing")
     print(f"| fit | {' | '.join(columns)} | r of two seeds: median, ≥ 0.99, worst | s per map |")
     print("|---" * (len(columns) + 3) + "|")
     first: dict[str, Tensor] = {}
     for name, run in fits(args.subject == "clip-scenes").items():
+        if first and args.rows and name not in args.rows:
+            continue
         found, seconds = measured(make, args.n, args.batch, run, 0)
         again, _ = measured(make, args.seeds, args.batch, run, 1)
         few = {key: values[: args.seeds] for key, values in found.items()}

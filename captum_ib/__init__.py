@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # every name of _HOMES and _ROOMS, for type checkers
     from captum_ib import attr as attr
     from captum_ib import baselines as baselines
     from captum_ib import bottleneck as bottleneck
+    from captum_ib import curve as curve
     from captum_ib import forward as forward
     from captum_ib import hooks as hooks
     from captum_ib import layout as layout
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # every name of _HOMES and _ROOMS, for type checkers
     from captum_ib.attr import *  # noqa: F403
     from captum_ib.baselines import *  # noqa: F403
     from captum_ib.bottleneck.statistics import ActivationStatistics as ActivationStatistics
+    from captum_ib.curve.bits_curve import BitsCurve as BitsCurve
     from captum_ib.explaining.explain import explain as explain
     from captum_ib.explaining.explanation import Explanation as Explanation
     from captum_ib.forward.masks import Mask as Mask
@@ -51,6 +53,7 @@ _HOMES = {
         if row.cls_path.startswith("captum_ib.")
     },
     "ActivationStatistics": "captum_ib.bottleneck.statistics",
+    "BitsCurve": "captum_ib.curve.bits_curve",
     "CrossAttention": "captum_ib.attr.ca_m2ib",
     "DualEncoder": "captum_ib.models.dual_encoder",
     "Explanation": "captum_ib.explaining.explanation",
@@ -68,6 +71,7 @@ _ROOMS = (
     "attr",
     "baselines",
     "bottleneck",
+    "curve",
     "forward",
     "hooks",
     "layout",

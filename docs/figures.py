@@ -20,8 +20,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from captum_ib import CAM2IB, IBA, M2IB, NIB, CoIBA, CoM2IB, DualEncoder, zoo
+from captum_ib import CAM2IB, IBA, M2IB, NIB, BitsCurve, CoIBA, CoM2IB, DualEncoder, zoo
 from captum_ib.collapse import is_collapsed
+from captum_ib.curve import Curve
 from captum_ib.visualization import (
     Panel,
     Passage,
@@ -167,6 +168,32 @@ def com2ib() -> Figure:
     )
 
 
+def _references() -> Tensor:
+    """Other scenes, whose activations the noise is like."""
+    vit = classifier()[0]
+    return vit.normalize(zoo.scenes.labelled(64, seed=7, size=vit.image_size).images)
+
+
+@cache
+def _curve() -> Curve:
+    vit, _, x, target = classifier()
+    blocks = [f"blocks.{number}" for number in range(2, 8)]
+    found = BitsCurve(CoIBA(vit.model, blocks)).attribute(
+        x, _references(), target, seed=SEED, return_curve=True
+    )
+    return found[1]
+
+
+def bits_curve() -> Figure:
+    """The share kept against the bits of the two scenes."""
+    return _curve().plot()
+
+
+def bits_strip() -> Figure:
+    """The first scene's maps along the path."""
+    return _curve().strip(0)
+
+
 def quickstart() -> Figure:
     """A class and a caption, each with two methods."""
     vit, images, inputs, labels = classifier()
@@ -261,7 +288,7 @@ def figures_texts() -> Figure:
 PICTURES: dict[str, Callable[[], Figure]] = {
     function.__name__: function
     for function in (
-        *(iba, coiba, nib, m2ib, ca_m2ib, com2ib, quickstart),
+        *(iba, coiba, nib, m2ib, ca_m2ib, com2ib, bits_curve, bits_strip, quickstart),
         *(figures_styles, figures_collapsed, figures_texts),
     )
 }

@@ -21,6 +21,7 @@ ROOMS = (
     "captum_ib.benchmark",
     "captum_ib.bottleneck",
     "captum_ib.collapse",
+    "captum_ib.curve",
     "captum_ib.forward",
     "captum_ib.hooks",
     "captum_ib.layout",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal, overload
 
+import torch
 from captum.attr import LayerAttribution  # pyright: ignore[reportMissingTypeStubs]: it has none
 from torch import Tensor
 
@@ -35,6 +38,10 @@ class BitsCurve(Named, LayerAttribution):
     loss is kept at every β, so bits fall and losses rise along the curve. The map is the one with
     the fewest bits that keeps ``keep`` of the explained value, found between two β by bisection.
 
+    **Give references.** Without ``baselines`` (or ``method.estimate``) the noise has the mean and
+    variance of the sample's own activation, which tell much of the answer: then 0 bits may keep
+    nearly all. A warning says so, and ``Curve.floor`` says how much.
+
     Args:
         method: an :class:`IBA` of one layer, a :class:`CoIBA`, :class:`M2IB` or :class:`CoM2IB`.
 
@@ -43,8 +50,7 @@ class BitsCurve(Named, LayerAttribution):
         ValueError: an IBA of several layers, whose fits are separate.
 
     >>> import torch
-    >>> from captum_ib import CoIBA
-    >>> from captum_ib.curve import BitsCurve
+    >>> from captum_ib import BitsCurve, CoIBA
     >>> model = torch.nn.Sequential(
     ...     torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(),
     ...     torch.nn.Linear(4 * 8 * 8, 5))
@@ -124,7 +130,8 @@ class BitsCurve(Named, LayerAttribution):
             n_draws: fresh draws of the certificate.
             tolerance: a fit has converged when its bits change by less, relatively, in three
                 passes in a row.
-            max_passes: at most so many passes at the first β of a way, a third of them at each other.
+            max_passes: at most so many passes at the first β of a way, a third of them at each
+                other.
             seed: of the noise; default: drawn from torch's global generator.
             options: further arguments of the method's ``attribute``, but those of its optimiser
                 (``n_steps``, ``lr``), ``beta``, ``reduce`` and CoIBA's ``compression`` and
@@ -132,6 +139,9 @@ class BitsCurve(Named, LayerAttribution):
 
         Returns:
             What the method returns, in bits; with ``return_curve`` a tuple ``(map, curve)``.
+
+        Warns:
+            UserWarning: noise alone keeps the share.
 
         Raises:
             TypeError, ValueError, RuntimeError: as the method; a ``keep`` or path out of range; an
@@ -169,7 +179,21 @@ class BitsCurve(Named, LayerAttribution):
             seed=draw_seed(seed),
             **options,
         )
+        _warn_of_noise(solver.curves, keep)
         return (maps, _of_calls(solver.curves, method.sites)) if return_curve else maps
+
+
+def _warn_of_noise(curves: Sequence[Curve], keep: float | None) -> None:
+    """Say where the noise itself tells the answer."""
+    floor = torch.cat([curve.floor for curve in curves])
+    told = int((floor >= (keep or 0.9)).sum())
+    if told:
+        warnings.warn(
+            f"for {told} of {len(floor)} samples noise everywhere keeps {keep or 0.9:.0%} of the "
+            "value, so 0 bits are enough: the noise itself tells the answer, since it has the mean "
+            "and variance of the sample's own activation; pass baselines= with reference inputs",
+            stacklevel=3,
+        )
 
 
 def _path(betas: Sequence[float] | None, default: Sequence[float]) -> list[float]:
@@ -181,7 +205,7 @@ def _path(betas: Sequence[float] | None, default: Sequence[float]) -> list[float
     path = [require_weight("betas", beta, positive=True) for beta in betas or default]
     if betas is not None and not len(betas):
         raise ValueError("betas is empty; give at least one value, or None")
-    if any(after <= before for before, after in zip(path, path[1:], strict=False)):
+    if any(after <= before for before, after in pairwise(path)):
         raise ValueError(f"betas must rise, given {path}")
     return path
 

@@ -8,16 +8,19 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from captum_ib.curve.result import Curve, Point
-from captum_ib.curve.solver import Criterion, Walk
 from captum_ib.attr.fitting import Bottlenecks
 from captum_ib.bottleneck import Fit, FitSettings, NoiseStream
 from captum_ib.bottleneck.quadratic import alpha_of
+from captum_ib.curve.result import Curve, Point
+from captum_ib.curve.solver import Criterion, Walk
 from captum_ib.forward import Tick
 from captum_ib.metrics.certificate import wilson
 
 COMPETING = 0.9
-"""Two solutions compete where their maps correlate less."""
+"""Two solutions compete where their maps correlate less …"""
+
+CLOSE = 0.05
+"""… and their losses differ by less, relatively."""
 
 HALVINGS = 3
 """Bisections of log β between the two points of the path next to the share."""
@@ -51,7 +54,7 @@ class PathSolver:
         up = [walk.judge(walk.settle(beta.expand(n))) for beta in betas]
         walk.restart()
         down = [walk.judge(walk.settle(beta.expand(n))) for beta in betas.flip(0)][::-1]
-        share = _share(walk)
+        share, floor = _share(walk)
         best = [_least(beta, up + down) for beta in betas]
         keep = self.keep
         if keep is None:
@@ -60,7 +63,9 @@ class PathSolver:
             found = up + down + _between(walk, betas, best, share, keep)
             chosen, reached = _fewest(found, share, keep)
         problem.damping.alphas[0].data.copy_(alpha_of(chosen.rest))
-        self.curves.append(self._curve(walk, betas, best, (up, down), chosen, reached, share))
+        self.curves.append(
+            self._curve(walk, betas, best, (up, down), chosen, reached, share, floor)
+        )
         return Fit(None, [])
 
     def _curve(
@@ -72,11 +77,15 @@ class PathSolver:
         chosen: Point,
         reached: Tensor,
         share: Callable[[Tensor], Tensor],
+        floor: Tensor,
     ) -> Curve:
         kept = torch.stack([share(point.score) for point in best], dim=1)
         keep = float(kept[:, -1].mean()) if self.keep is None else self.keep
         place = _last_above(kept, keep)
-        agreement = _agreement(*(_at(way, place) for way in ways))
+        two = [_pick(way, place) for way in ways]
+        agreement = _agreement(*two)
+        one, other = (point.fit + betas[place] * point.nats for point in two)
+        close = (one - other).abs() <= CLOSE * torch.minimum(one.abs(), other.abs())
         stays = _certified(walk, chosen.rest, self.n_draws, share, keep)
         low, high = wilson(stays, self.n_draws, 0.95)
         return Curve(
@@ -87,13 +96,14 @@ class PathSolver:
                 [point.fit + beta * point.nats for beta, point in zip(betas, best, strict=True)],
                 dim=1,
             ),
+            floor=floor,
             maps=torch.stack([point.bits for point in best], dim=1),
             keep=keep,
             bits_at_keep=chosen.total,
             kept_at_keep=share(chosen.score),
             reached=reached,
             agreement=agreement,
-            competing=agreement < COMPETING,
+            competing=(agreement < COMPETING) & close & (chosen.total >= 1.0),
             n_draws=self.n_draws,
             stays=stays / self.n_draws,
             low=low,
@@ -102,16 +112,17 @@ class PathSolver:
         )
 
 
-def _share(walk: Walk) -> Callable[[Tensor], Tensor]:
-    """From the explained value through noise to the share that is kept."""
+def _share(walk: Walk) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """From the explained value through noise to the share that is kept; that of noise alone."""
     with torch.no_grad():
         clean = walk.score(walk.clean)[0]
-    if walk.classes is not None:
-        return lambda score: score / clean.clamp_min(torch.finfo(clean.dtype).tiny)
     noise = walk.measured(torch.ones_like(walk.rest), walk.common)[1].mean(dim=0)
+    if walk.classes is not None:
+        of_class = clean.clamp_min(torch.finfo(clean.dtype).tiny)
+        return (lambda score: score / of_class), noise / of_class
     gap = clean - noise
     gap = torch.where(gap.abs() < 1e-12, torch.full_like(gap, 1e-12), gap)
-    return lambda score: (score - noise) / gap
+    return (lambda score: (score - noise) / gap), torch.zeros_like(noise)
 
 
 def _least(beta: Tensor, found: Sequence[Point]) -> Point:
@@ -145,7 +156,7 @@ def _between(
     low = betas[place].log()
     high = betas[(place + 1).clamp_max(len(betas) - 1)].log()
     walk.restart()
-    walk.rest = _at(best, place).rest.clone()
+    walk.rest = _pick(best, place).rest.clone()
     found: list[Point] = []
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -159,10 +170,6 @@ def _last_above(kept: Tensor, keep: float) -> Tensor:
     """The last place of ``(N, B)`` that keeps enough, ``(N,)``; 0 where none does."""
     places = torch.arange(kept.shape[1], device=kept.device)
     return ((kept >= keep) * places).amax(dim=1)
-
-
-def _at(points: Sequence[Point], place: Tensor) -> Point:
-    return _pick(points, place)
 
 
 def _pick(points: Sequence[Point], which: Tensor) -> Point:

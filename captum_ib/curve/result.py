@@ -43,6 +43,7 @@ class Curve:
         kept: share of the explained value that is left, ``(N, B)``; of a class p(Z)/p, of a scalar
             or a similarity (s(Z) − s(noise)) / (s − s(noise)).
         loss: the loss that the method minimises, ``(N, B)``; it rises.
+        floor: share kept with noise everywhere, ``(N,)``: what the noise itself says.
         maps: bits by position at every β, ``(N, B, …)``.
         keep: the share that was asked for.
         bits_at_keep: fewest bits found that keep it, ``(N,)``.
@@ -51,7 +52,8 @@ class Curve:
             that keeps most.
         agreement: correlation of the maps that the ways up and down the path end in, at the β next
             to ``keep``, ``(N,)``; 1 where both are the same.
-        competing: whether two solutions compete (agreement below 0.9), ``(N,)``.
+        competing: whether two solutions compete, ``(N,)``: agreement below 0.9, losses within 5 %
+            of each other, and at least one bit in the map.
         n_draws: fresh draws of the certificate.
         stays: share of them in which the predicted class stays or, of a scalar, in which it keeps
             at least ``keep``, ``(N,)``.
@@ -64,6 +66,7 @@ class Curve:
     bits: Tensor
     kept: Tensor
     loss: Tensor
+    floor: Tensor
     maps: Tensor
     keep: float
     bits_at_keep: Tensor
@@ -126,6 +129,7 @@ class Curve:
                 axes.plot(*at, "*", color=colour, markersize=7)
             axes.axhline(self.keep, color="0.6", linewidth=0.6, linestyle="--")
             axes.set(xlabel="bits", ylabel="share kept", xscale="symlog")
+            axes.set_xlim(left=0)
             axes.grid(True)
         return figure
 
@@ -139,10 +143,11 @@ class Curve:
         from matplotlib.figure import Figure
 
         from captum_ib.metrics.plots import finish, paper_style
+        from captum_ib.visualization.numbers import amount
 
         with paper_style():
             count = len(self.betas)
-            figure = Figure(figsize=(1.1 * count, 1.4), layout="constrained")
+            figure = Figure(figsize=(1.1 * count, 1.8), layout="constrained")
             row = figure.subplots(1, count, squeeze=False)[0]
             for number, axes in enumerate(row):
                 values = self.maps[sample, number]
@@ -150,5 +155,7 @@ class Curve:
                 axes.imshow(np.asarray(image.cpu()), cmap="viridis", vmin=0)
                 axes.set(xticks=[], yticks=[])
                 bits, kept = self.bits[sample, number], self.kept[sample, number]
-                axes.set_title(f"β {self.betas[number]:.3g}\n{bits:.3g} bits, {kept:.0%}")
+                axes.set_title(
+                    f"β {self.betas[number]:.3g}\n{amount(float(bits), 'bits')}\n{kept:.0%} kept"
+                )
             return finish(figure, path)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_ib.curve.result import Point
 from captum_ib.attr.fitting import Bottlenecks
 from captum_ib.bottleneck import FitSettings, NoiseStream, to_bits
 from captum_ib.bottleneck.quadratic import Cost, alpha_of
+from captum_ib.curve.result import Point
 from captum_ib.forward import Tick, TowerCall, predicted
 
 START = 0.5
@@ -152,7 +152,7 @@ class Walk:
         """f(Z) ``(draws · N, …)`` at the present α."""
         layers, damping = self.problem.layers, self.problem.damping
         return layers.run(
-            lambda l, R: layers.channels[l].pass_on(R, damping(l), draws[l]), len(draws[0])
+            lambda at, R: layers.channels[at].pass_on(R, damping(at), draws[at]), len(draws[0])
         )
 
     def score(self, output: Tensor) -> Tensor:

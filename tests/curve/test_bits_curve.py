@@ -78,9 +78,12 @@ class Weighted(nn.Module):
         return x * weights()
 
 
+TOLD = pytest.mark.filterwarnings("ignore:for . of 3 samples noise everywhere:UserWarning")
+
 BETAS = [0.01, 0.1, 1.0, 10.0, 100.0]
 
 
+@TOLD
 def test_a_linear_gaussian_model_has_its_curve_in_closed_form(monkeypatch) -> None:
     curves, x, error = linear(monkeypatch)
     bits, curve = curves.attribute(
@@ -95,6 +98,7 @@ def test_a_linear_gaussian_model_has_its_curve_in_closed_form(monkeypatch) -> No
     assert (curve.bits.diff(dim=1) < 0).all() and (curve.loss.diff(dim=1) > 0).all()
 
 
+@TOLD
 def test_bisection_meets_the_share_on_the_path(monkeypatch) -> None:
     """The map at `keep` is the closed form at a β that three halvings of the path can reach."""
     curves, x, error = linear(monkeypatch)
@@ -156,12 +160,18 @@ def scenes() -> tuple[Any, torch.Tensor, torch.Tensor]:
     return vit.model, vit.normalize(data.images), data.labels
 
 
+def references() -> torch.Tensor:
+    vit = zoo.load("vit-scenes")
+    return vit.normalize(zoo.scenes.labelled(32, seed=7, size=vit.image_size).images)
+
+
 SHORT: dict[str, Any] = {"betas": [0.1, 1.0], "max_passes": 6, "n_draws": 8, "seed": 0}
 
 
 def test_batches_seeds_and_parts_change_nothing(scenes) -> None:
     model, images, labels = scenes
     curves = BitsCurve(CoIBA(model))
+    curves.method.estimate([references()])
     whole, curve = curves.attribute(images, target=labels, **SHORT, return_curve=True)
     again = curves.attribute(images, target=labels, **SHORT)
     assert torch.equal(whole, again)
@@ -178,6 +188,7 @@ def test_a_converged_fit_has_a_smaller_loss_than_ten_steps_of_adam(scenes) -> No
     """On the same fresh draws, β = 1; the values are those of this fit."""
     model, images, labels = scenes
     method = CoIBA(model)
+    method.estimate([references()])
     _, curve = BitsCurve(method).attribute(
         images, target=labels, betas=[1.0], keep=None, seed=0, return_curve=True
     )
@@ -206,9 +217,23 @@ def test_pairs_have_a_curve_per_tower() -> None:
             assert curve.maps.shape == (2, 2, *one.shape[1:])
 
 
+def test_noise_that_tells_the_answer_is_said(scenes) -> None:
+    """Without references the noise has the sample's own mean, and 0 bits keep 90 %."""
+    model, images, labels = scenes
+    with pytest.warns(UserWarning, match=r"for 2 of 3 samples noise everywhere keeps 90%"):
+        bits, curve = BitsCurve(CoIBA(model)).attribute(
+            images, target=labels, **{**SHORT, "betas": [1.0, 100.0]}, return_curve=True
+        )
+    assert (curve.floor >= 0.9).tolist() == [True, True, False]
+    assert (curve.bits_at_keep[:2] < 1).all() and not curve.competing[:2].any()
+    assert bits.shape == (3, 1, 8, 8)
+
+
 def test_figures_and_lines(scenes, tmp_path) -> None:
     model, images, labels = scenes
-    _, curve = BitsCurve(IBA(model)).attribute(images, target=labels, **SHORT, return_curve=True)
+    _, curve = BitsCurve(IBA(model)).attribute(
+        images, references(), labels, **SHORT, return_curve=True
+    )
     lines = str(curve).splitlines()
     assert len(lines) == 3 and lines[0].startswith("sample 0: ") and "fresh draws" in lines[0]
     curve.plot(tmp_path / "curve.png")
