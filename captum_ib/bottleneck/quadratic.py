@@ -30,6 +30,7 @@ class Cost:
         C: elements that share the entry, as a part of all that count.
         S: the sum of their R̂², as a part of the same number.
 
+    >>> import torch
     >>> cost = Cost(torch.ones(1, 1), torch.ones(1, 1))
     >>> cost.optimum(torch.zeros(1, 1), torch.ones(1, 1)).item()  # noise costs nothing
     1.0
@@ -69,6 +70,7 @@ class Cost:
 def alpha_of(rest: Tensor) -> Tensor:
     """α with 1 − sigmoid(α) = r; at r = 1 it is −16 (λ about 1e-7), where the slope survives.
 
+    >>> import torch
     >>> round(alpha_of(torch.tensor(0.5)).item(), 6)
     0.0
     """

@@ -49,16 +49,13 @@ class BitsCurve(Named, LayerAttribution):
         TypeError: another method.
         ValueError: an IBA of several layers, whose fits are separate.
 
-    >>> import torch
-    >>> from captum_ib import BitsCurve, CoIBA
-    >>> model = torch.nn.Sequential(
-    ...     torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(),
-    ...     torch.nn.Linear(4 * 8 * 8, 5))
-    >>> curves = BitsCurve(CoIBA(model, ["0"]))
-    >>> x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    >>> bits, curve = curves.attribute(x, target=1, betas=[0.1, 1.0], seed=0, return_curve=True)
+    >>> from captum_ib import BitsCurve, CoIBA, zoo
+    >>> vit = zoo.load("vit-scenes")
+    >>> few, other = (vit.normalize(zoo.scenes.labelled(n, seed=n).images) for n in (2, 16))
+    >>> bits, curve = BitsCurve(CoIBA(vit.model)).attribute(
+    ...     few, other, target=[3, 3], betas=[1.0], max_passes=4, seed=0, return_curve=True)
     >>> bits.shape, curve.bits.shape
-    (torch.Size([2, 1, 8, 8]), torch.Size([2, 2]))
+    (torch.Size([2, 1, 8, 8]), torch.Size([2, 1]))
     """
 
     def __init__(self, method: IBA | CoIBA | M2IB | CoM2IB) -> None:

@@ -73,11 +73,11 @@ def test_every_method_has_its_picture(extension):
     figures = extension("figures")
     pages = {name.split("/")[-1][:-3] for name in PAGES if name.startswith("docs/methods/")}
     pages -= {"axioms"}
-    others = {"quickstart", "figures_styles", "figures_collapsed", "figures_texts"}
+    others = {"quickstart", "figures_styles", "figures_collapsed", "figures_texts", "bits_strip"}
     assert pages == set(figures.PICTURES) - others
     for name in pages:
         assert f"](../images/methods/{name}.png)" in PAGES[f"docs/methods/{name}.md"]
-    for name in others - {"quickstart"}:
+    for name in others - {"quickstart", "bits_strip"}:
         assert f"](images/methods/{name}.png)" in PAGES["docs/figures.md"]
 
 
