@@ -51,9 +51,10 @@ class BitsCurve(Named, LayerAttribution):
 
     >>> from captum_ib import BitsCurve, CoIBA, zoo
     >>> vit = zoo.load("vit-scenes")
-    >>> few, other = (vit.normalize(zoo.scenes.labelled(n, seed=n).images) for n in (2, 16))
+    >>> scenes, others = (zoo.scenes.labelled(n, seed=n) for n in (2, 32))
     >>> bits, curve = BitsCurve(CoIBA(vit.model)).attribute(
-    ...     few, other, target=[3, 3], betas=[1.0], max_passes=4, seed=0, return_curve=True)
+    ...     vit.normalize(scenes.images), vit.normalize(others.images), scenes.labels,
+    ...     betas=[1.0], max_passes=4, seed=0, return_curve=True)
     >>> bits.shape, curve.bits.shape
     (torch.Size([2, 1, 8, 8]), torch.Size([2, 1]))
     """
