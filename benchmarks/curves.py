@@ -103,8 +103,8 @@ class Adam:
         rest = torch.sigmoid(-alpha).clamp(1e-4, 1.0)
         walk = Walk(problem, noise.branch(1), fitting, Criterion(), None)
         clean = walk.score(walk.clean)[0]
-        score = walk.measured(rest, walk.common)[1].mean(dim=0)
-        none = walk.measured(torch.ones_like(rest), walk.common)[1].mean(dim=0)
+        score = walk.scores(rest, walk.common).mean(dim=0)
+        none = walk.scores(torch.ones_like(rest), walk.common).mean(dim=0)
         floor = none if walk.classes is None else torch.zeros_like(none)
         self.kept.append((score - floor) / (clean - floor))
         problem.damping.alphas[0].data.copy_(alpha)
@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("subject", choices=["vit-scenes", "clip-scenes", "references"])
     parser.add_argument("--n", type=int, default=200, help="samples")
     parser.add_argument("--seeds", type=int, default=32, help="samples fitted with a second seed")
+    parser.add_argument("--no-references", action="store_true", help="noise of the sample itself")
     parser.add_argument("--rows", nargs="*", default=[], help="fits beside the default; all")
     parser.add_argument("--batch", type=int, default=20, help="samples at once")
     args = parser.parse_args()
@@ -201,7 +202,14 @@ def main() -> None:
     print(f"python {' '.join(sys.argv)}; seeds 0 and 1; {versions}\n", flush=True)
     if args.subject == "references":
         return references()
-    make = vit if args.subject == "vit-scenes" else clip
+    chosen = vit if args.subject == "vit-scenes" else clip
+
+    def make(n: int, start: int) -> Subject:
+        subject = chosen(n, start)
+        if args.no_references:
+            subject.arguments["baselines"] = None
+        return subject
+
     columns = ("ΔInsDel", "pointing", "bits", "kept", "stays", "competing")
     print(f"| fit | {' | '.join(columns)} | r of two seeds: median, ≥ 0.99, worst | s per map |")
     print("|---" * (len(columns) + 3) + "|")

@@ -17,7 +17,7 @@ from captum_ib.checks import require_count, require_weight
 from captum_ib.curve.path import PathSolver
 from captum_ib.curve.result import Curve
 from captum_ib.curve.solver import Criterion
-from captum_ib.forward import Named, draw_seed
+from captum_ib.forward import Named, draw_seed, log_usage
 
 BETAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """The path for classifiers, in the units of IBA's and CoIBA's β."""
@@ -25,8 +25,11 @@ BETAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 PAIR_BETAS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """The path for pairs, whose objective is a cosine."""
 
-_SET = ("beta", "n_steps", "lr", "return_trace", "reduce", "compression", "damping")
-"""Arguments of the methods that have no meaning here."""
+_SET = (
+    *("beta", "n_steps", "lr", "return_trace", "reduce", "compression", "damping"),
+    *("guidance", "temperature"),
+)
+"""Arguments of the methods that have no meaning here; guidance weighs what the curve counts."""
 
 
 class BitsCurve(Named, LayerAttribution):
@@ -97,6 +100,7 @@ class BitsCurve(Named, LayerAttribution):
         **options: Any,
     ) -> tuple[Any, Any]: ...
 
+    @log_usage()
     def attribute(
         self,
         inputs: Any,
@@ -132,8 +136,9 @@ class BitsCurve(Named, LayerAttribution):
                 other.
             seed: of the noise; default: drawn from torch's global generator.
             options: further arguments of the method's ``attribute``, but those of its optimiser
-                (``n_steps``, ``lr``), ``beta``, ``reduce`` and CoIBA's ``compression`` and
-                ``damping``. ``smoothing`` is off unless given; a smoothed λ is refused.
+                (``n_steps``, ``lr``), ``beta``, ``reduce``, CoIBA's ``compression`` and
+                ``damping``, and CoM2IB's guidance. ``smoothing`` is off unless given; a smoothed λ
+                is refused.
 
         Returns:
             What the method returns, in bits; with ``return_curve`` a tuple ``(map, curve)``.
@@ -172,25 +177,34 @@ class BitsCurve(Named, LayerAttribution):
             target,
             additional_forward_args,
             beta=1.0,
+            n_steps=solver.passes_at_most,
             n_samples=require_count("n_samples", n_samples, least=2),
             antithetic=True,
             seed=draw_seed(seed),
             **options,
         )
-        _warn_of_noise(solver.curves, keep)
+        if keep is not None:
+            _warn_of_noise(
+                solver.curves, keep, baselines is not None or method.statistics is not None
+            )
         return (maps, _of_calls(solver.curves, method.sites)) if return_curve else maps
 
 
-def _warn_of_noise(curves: Sequence[Curve], keep: float | None) -> None:
+def _warn_of_noise(curves: Sequence[Curve], keep: float, referred: bool) -> None:
     """Say where the noise itself tells the answer."""
     floor = torch.cat([curve.floor for curve in curves])
-    told = int((floor >= (keep or 0.9)).sum())
+    told = int((floor >= keep).sum())
     if told:
+        why = (
+            "the value hardly depends on what these layers say of the sample"
+            if referred
+            else "noise with the mean and variance of the sample's own activation tells of the "
+            "sample; pass baselines= with reference inputs"
+        )
         warnings.warn(
-            f"for {told} of {len(floor)} samples noise everywhere keeps {keep or 0.9:.0%} of the "
-            "value, so 0 bits are enough: the noise itself tells the answer, since it has the mean "
-            "and variance of the sample's own activation; pass baselines= with reference inputs",
-            stacklevel=3,
+            f"for {told} of {len(floor)} maps noise everywhere keeps {keep:.0%} of the value, so "
+            f"0 bits are enough: {why}",
+            stacklevel=4,  # through the decorators of attribute
         )
 
 

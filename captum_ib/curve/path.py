@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -44,6 +44,12 @@ class PathSolver:
     criterion: Criterion
     curves: list[Curve] = field(default_factory=list[Curve])
 
+    @property
+    def passes_at_most(self) -> int:
+        """Passes per part of a call when nothing converges early."""
+        ways = 2 * self.criterion.at_most(len(self.betas))
+        return ways if self.keep is None else ways + self.criterion.at_most(HALVINGS)
+
     def __call__(
         self, problem: Bottlenecks, noise: NoiseStream, fitting: FitSettings, tick: Tick | None
     ) -> Fit:
@@ -54,75 +60,76 @@ class PathSolver:
         up = [walk.judge(walk.settle(beta.expand(n))) for beta in betas]
         walk.restart()
         down = [walk.judge(walk.settle(beta.expand(n))) for beta in betas.flip(0)][::-1]
-        share, floor = _share(walk)
+        share = Share(walk)
         best = [_least(beta, up + down) for beta in betas]
-        keep = self.keep
-        if keep is None:
-            chosen, reached = best[-1], torch.ones(n, dtype=torch.bool)
+        if self.keep is None:
+            chosen, reached = best[-1], torch.ones(n, dtype=torch.bool, device=betas.device)
+            place = torch.full((n,), len(betas) - 1, device=betas.device)
         else:
-            found = up + down + _between(walk, betas, best, share, keep)
-            chosen, reached = _fewest(found, share, keep)
+            place = _last_above(share, best, self.keep)
+            found = up + down + _between(walk, betas, best, share, self.keep, place)
+            chosen, reached = _fewest(found, share, self.keep)
         problem.damping.alphas[0].data.copy_(alpha_of(chosen.rest))
+        agreement, close = _compared(_pick(up, place), _pick(down, place), betas[place])
+        kept = share(chosen.score)
+        stays = _certified(walk, chosen.rest, self.n_draws, share, self.keep or kept)
+        low, high = wilson(stays, self.n_draws, 0.95)
         self.curves.append(
-            self._curve(walk, betas, best, (up, down), chosen, reached, share, floor)
+            Curve(
+                betas=betas.cpu(),
+                bits=torch.stack([point.total for point in best], dim=1),
+                kept=torch.stack([share(point.score) for point in best], dim=1),
+                loss=torch.stack([_loss(*at) for at in zip(betas, best, strict=True)], dim=1),
+                floor=share.floor,
+                maps=torch.stack([point.bits for point in best], dim=1),
+                keep=self.keep,
+                bits_at_keep=chosen.total,
+                kept_at_keep=kept,
+                reached=reached,
+                agreement=agreement,
+                competing=(agreement < COMPETING) & close & (chosen.total >= 1.0),
+                n_draws=self.n_draws,
+                stays=stays / self.n_draws,
+                low=low,
+                high=high,
+                passes=walk.passes,
+            )
         )
         return Fit(None, [])
 
-    def _curve(
-        self,
-        walk: Walk,
-        betas: Tensor,
-        best: Sequence[Point],
-        ways: tuple[Sequence[Point], Sequence[Point]],
-        chosen: Point,
-        reached: Tensor,
-        share: Callable[[Tensor], Tensor],
-        floor: Tensor,
-    ) -> Curve:
-        kept = torch.stack([share(point.score) for point in best], dim=1)
-        keep = float(kept[:, -1].mean()) if self.keep is None else self.keep
-        place = _last_above(kept, keep)
-        two = [_pick(way, place) for way in ways]
-        agreement = _agreement(*two)
-        one, other = (point.fit + betas[place] * point.nats for point in two)
-        close = (one - other).abs() <= CLOSE * torch.minimum(one.abs(), other.abs())
-        stays = _certified(walk, chosen.rest, self.n_draws, share, keep)
-        low, high = wilson(stays, self.n_draws, 0.95)
-        return Curve(
-            betas=betas.cpu(),
-            bits=torch.stack([point.total for point in best], dim=1),
-            kept=kept,
-            loss=torch.stack(
-                [point.fit + beta * point.nats for beta, point in zip(betas, best, strict=True)],
-                dim=1,
-            ),
-            floor=floor,
-            maps=torch.stack([point.bits for point in best], dim=1),
-            keep=keep,
-            bits_at_keep=chosen.total,
-            kept_at_keep=share(chosen.score),
-            reached=reached,
-            agreement=agreement,
-            competing=(agreement < COMPETING) & close & (chosen.total >= 1.0),
-            n_draws=self.n_draws,
-            stays=stays / self.n_draws,
-            low=low,
-            high=high,
-            passes=walk.passes,
-        )
+
+class Share:
+    """From the explained value through noise to the share of it that is kept.
+
+    Of a class p(Z)/p. Of a scalar or a similarity s the way from noise alone, s₀, to the clean
+    value: (s(Z) − s₀)/(s − s₀). Where s is not above s₀ by two of its standard errors there is no
+    such way to tell, and what is kept is 1 + s(Z) − s, so that noise keeps about all.
+
+    Attributes:
+        floor: share that noise alone keeps, ``(N,)``.
+    """
+
+    def __init__(self, walk: Walk) -> None:
+        with torch.no_grad():
+            self._clean = walk.score(walk.clean)[0]
+        scores = walk.scores(torch.ones_like(walk.rest), walk.common)
+        self._noise = scores.mean(dim=0)
+        self._told = self._clean - self._noise > 2 * scores.std(dim=0) / len(scores) ** 0.5
+        self._of_class = walk.classes is not None
+        self.floor = self(self._noise)
+
+    def __call__(self, score: Tensor) -> Tensor:
+        """The share of scores ``(…, N)``."""
+        clean, noise = self._clean, self._noise
+        if self._of_class:
+            return score / clean.clamp_min(torch.finfo(clean.dtype).tiny)
+        way = torch.where(self._told, clean - noise, torch.ones_like(clean))
+        return torch.where(self._told, (score - noise) / way, 1 + score - clean)
 
 
-def _share(walk: Walk) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-    """From the explained value through noise to the share that is kept; that of noise alone."""
-    with torch.no_grad():
-        clean = walk.score(walk.clean)[0]
-    noise = walk.measured(torch.ones_like(walk.rest), walk.common)[1].mean(dim=0)
-    if walk.classes is not None:
-        of_class = clean.clamp_min(torch.finfo(clean.dtype).tiny)
-        return (lambda score: score / of_class), noise / of_class
-    gap = clean - noise
-    gap = torch.where(gap.abs() < 1e-12, torch.full_like(gap, 1e-12), gap)
-    return (lambda score: (score - noise) / gap), torch.zeros_like(noise)
+def _loss(beta: Tensor, point: Point) -> Tensor:
+    """The loss at β, ``(N,)``."""
+    return point.fit + beta * point.nats
 
 
 def _least(beta: Tensor, found: Sequence[Point]) -> Point:
@@ -130,12 +137,10 @@ def _least(beta: Tensor, found: Sequence[Point]) -> Point:
 
     Taken over all solutions, of every β, so that bits fall and losses rise along the path.
     """
-    return _pick(found, torch.stack([point.fit + beta * point.nats for point in found]).argmin(0))
+    return _pick(found, torch.stack([_loss(beta, point) for point in found]).argmin(0))
 
 
-def _fewest(
-    found: Sequence[Point], share: Callable[[Tensor], Tensor], keep: float
-) -> tuple[Point, Tensor]:
+def _fewest(found: Sequence[Point], share: Share, keep: float) -> tuple[Point, Tensor]:
     """Per sample the solution with the fewest bits that keeps enough, and whether there is one."""
     kept = torch.stack([share(point.score) for point in found])
     enough = kept >= keep
@@ -148,11 +153,11 @@ def _between(
     walk: Walk,
     betas: Tensor,
     best: Sequence[Point],
-    share: Callable[[Tensor], Tensor],
+    share: Share,
     keep: float,
+    place: Tensor,
 ) -> list[Point]:
-    """Solutions between the last β that keeps enough and the next, by bisection of log β."""
-    place = _last_above(torch.stack([share(point.score) for point in best], dim=1), keep)
+    """Solutions between the β at ``place`` and the next, by bisection of log β."""
     low = betas[place].log()
     high = betas[(place + 1).clamp_max(len(betas) - 1)].log()
     walk.restart()
@@ -166,10 +171,10 @@ def _between(
     return found
 
 
-def _last_above(kept: Tensor, keep: float) -> Tensor:
-    """The last place of ``(N, B)`` that keeps enough, ``(N,)``; 0 where none does."""
-    places = torch.arange(kept.shape[1], device=kept.device)
-    return ((kept >= keep) * places).amax(dim=1)
+def _last_above(share: Share, best: Sequence[Point], keep: float) -> Tensor:
+    """The last place of the path that keeps enough, ``(N,)``; 0 where none does."""
+    enough = torch.stack([share(point.score) for point in best], dim=1) >= keep
+    return (enough * torch.arange(len(best), device=enough.device)).amax(dim=1)
 
 
 def _pick(points: Sequence[Point], which: Tensor) -> Point:
@@ -182,24 +187,27 @@ def _pick(points: Sequence[Point], which: Tensor) -> Point:
     return replace(points[0], **chosen)
 
 
-def _agreement(one: Point, other: Point) -> Tensor:
-    """Correlation of two maps per sample; 1 where they are the same."""
+def _compared(one: Point, other: Point, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """How two solutions' r correlate (1 where they are the same), and whether losses are close."""
     a, b = (point.rest.flatten(1).double() for point in (one, other))
     a, b = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
     size = a.norm(dim=1) * b.norm(dim=1)
     same = (one.rest - other.rest).flatten(1).abs().amax(dim=1) < 1e-3
     r = (a * b).sum(dim=1) / size.clamp_min(1e-12)
-    return torch.where(same, torch.ones_like(r), r).float()
+    first, second = _loss(beta, one), _loss(beta, other)
+    close = (first - second).abs() <= CLOSE * torch.minimum(first.abs(), second.abs())
+    return torch.where(same, torch.ones_like(r), r).float(), close
 
 
 def _certified(
-    walk: Walk, rest: Tensor, n_draws: int, share: Callable[[Tensor], Tensor], keep: float
+    walk: Walk, rest: Tensor, n_draws: int, share: Share, keep: float | Tensor
 ) -> Tensor:
     """In how many fresh draws the answer stays, ``(N,)``."""
     per_step = len(walk.common[0][0])
     fresh = walk.noise.branch(0)
     steps = [fresh.draw() for _ in range(-(-n_draws // per_step))]
-    index = walk.classes
-    if index is not None:
-        return walk.stays(rest, steps, index)[:n_draws].double().sum(dim=0)
-    return (share(walk.measured(rest, steps)[1]) >= keep)[:n_draws].double().sum(dim=0)
+    if walk.classes is not None:
+        held = walk.stays(rest, steps, walk.classes)
+    else:
+        held = share(walk.scores(rest, steps)) >= keep
+    return held[:n_draws].double().sum(dim=0)

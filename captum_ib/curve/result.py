@@ -41,11 +41,12 @@ class Curve:
         betas: β along the path, ``(B,)``.
         bits: bits that pass the first bottleneck, all tokens together, ``(N, B)``; they fall.
         kept: share of the explained value that is left, ``(N, B)``; of a class p(Z)/p, of a scalar
-            or a similarity (s(Z) − s(noise)) / (s − s(noise)).
+            or a similarity (s(Z) − s(noise)) / (s − s(noise)), or 1 + s(Z) − s where the
+            clean value can't be told from that of noise, or is below it.
         loss: the loss that the method minimises, ``(N, B)``; it rises.
         floor: share kept with noise everywhere, ``(N,)``: what the noise itself says.
         maps: bits by position at every β, ``(N, B, …)``.
-        keep: the share that was asked for.
+        keep: the share that was asked for; ``None``: none, the map is that of the last β.
         bits_at_keep: fewest bits found that keep it, ``(N,)``.
         kept_at_keep: what they keep, on the draws of the fit, ``(N,)``.
         reached: whether any fit keeps that share, ``(N,)``; where none does, the map is of the one
@@ -56,7 +57,7 @@ class Curve:
             of each other, and at least one bit in the map.
         n_draws: fresh draws of the certificate.
         stays: share of them in which the predicted class stays or, of a scalar, in which it keeps
-            at least ``keep``, ``(N,)``.
+            at least ``keep`` (without one: ``kept_at_keep``), ``(N,)``.
         low: lower end of the 95 % Wilson interval of ``stays``, ``(N,)``.
         high: its upper end, ``(N,)``.
         passes: forward and backward passes that the fits took, per part of the call.
@@ -68,7 +69,7 @@ class Curve:
     loss: Tensor
     floor: Tensor
     maps: Tensor
-    keep: float
+    keep: float | None
     bits_at_keep: Tensor
     kept_at_keep: Tensor
     reached: Tensor
@@ -127,7 +128,8 @@ class Curve:
                 axes.plot(self.bits[number], self.kept[number], "o-", color=colour)
                 at = self.bits_at_keep[number], self.kept_at_keep[number]
                 axes.plot(*at, "*", color=colour, markersize=7)
-            axes.axhline(self.keep, color="0.6", linewidth=0.6, linestyle="--")
+            if self.keep is not None:
+                axes.axhline(self.keep, color="0.6", linewidth=0.6, linestyle="--")
             axes.set(xlabel="bits", ylabel="share kept", xscale="symlog")
             axes.set_xlim(left=0)
             axes.grid(True)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +44,14 @@ class Criterion:
     tolerance: float = 0.005
     passes: int = 30
     judged: int = 4
+
+    def most(self, first: bool) -> int:
+        """Passes at one β, the first of a way or another."""
+        return self.passes if first else -(-self.passes // 3)
+
+    def at_most(self, betas: int) -> int:
+        """Passes of a way of so many β."""
+        return self.most(True) + (betas - 1) * self.most(False)
 
 
 class Walk:
@@ -88,8 +96,7 @@ class Walk:
         noise = self.noise.branch(self.settled)  # however many passes were needed before
         weight = self._per_sample(beta)
         steady = torch.zeros(len(self.rest), device=self.rest.device)
-        most = self.criterion.passes if self.h is None else -(-self.criterion.passes // 3)
-        for step in range(most):
+        for step in range(self.criterion.most(first=self.h is None)):
             going = self._per_sample(steady < STEADY)
             h = self.curvature(self.rest, noise.draw())
             recent = MEMORY if step < EARLY + MEMORY else step - EARLY
@@ -108,8 +115,8 @@ class Walk:
         """h = (∂objective/∂r)/r at r, the mean over the draws of one pass."""
         self._put(rest)
         total = torch.zeros_like(rest)
-        for part in zip(*(draw.split(self.at_once) for draw in draws), strict=True):
-            objective = self.problem.loss(list(part)).fit.float().sum() / len(draws[0])
+        for part in self._in([draws]):
+            objective = self.problem.loss(part).fit.float().sum() / len(draws[0])
             total += torch.autograd.grad(objective, self.alpha)[0]
         self.passes += 1
         if self.tick is not None:
@@ -124,8 +131,11 @@ class Walk:
 
     def judge(self, rest: Tensor) -> Point:
         """What is lost and kept at r, on the common draws."""
-        fits, scores = self.measured(rest, self.common)
+        scores = self.scores(rest, self.common)
         with torch.no_grad():
+            fits = torch.cat(
+                [self.problem.loss(part).fit.float() for part in self._in(self.common)]
+            )
             bits = to_bits(self.problem.information()[0])
         return Point(
             rest.clone(),
@@ -136,24 +146,9 @@ class Walk:
             bits.flatten(1).sum(dim=1),
         )
 
-    def measured(self, rest: Tensor, steps: Sequence[list[Tensor]]) -> tuple[Tensor, Tensor]:
-        """Objective and explained value at r, both ``(draws, N)``."""
-        self._put(rest)
-        fits: list[Tensor] = []
-        scores: list[Tensor] = []
-        with torch.no_grad():
-            for draws in steps:
-                for part in zip(*(draw.split(self.at_once) for draw in draws), strict=True):
-                    fits.append(self.problem.loss(list(part)).fit.float())
-                    scores.append(self.score(self.output(list(part))))
-        return torch.cat(fits), torch.cat(scores)
-
-    def output(self, draws: list[Tensor]) -> Tensor:
-        """f(Z) ``(draws · N, …)`` at the present α."""
-        layers, damping = self.problem.layers, self.problem.damping
-        return layers.run(
-            lambda at, R: layers.channels[at].pass_on(R, damping(at), draws[at]), len(draws[0])
-        )
+    def scores(self, rest: Tensor, steps: Sequence[list[Tensor]]) -> Tensor:
+        """The explained value at r, ``(draws, N)``."""
+        return torch.cat([self.score(output) for output in self._outputs(rest, steps)])
 
     def score(self, output: Tensor) -> Tensor:
         """Probability of the target, or the scalar output, ``(draws, N)``."""
@@ -173,17 +168,31 @@ class Walk:
 
     def stays(self, rest: Tensor, steps: Sequence[list[Tensor]], index: Tensor) -> Tensor:
         """Draws ``(draws, N)`` in which the predicted class stays."""
-        self._put(rest)
         call, clean = self.problem.layers.call, self.clean
         axis = call.class_axis(clean)
         before = predicted(clean, index, axis)
-        found: list[Tensor] = []
-        with torch.no_grad():
-            for draws in steps:
-                for part in zip(*(draw.split(self.at_once) for draw in draws), strict=True):
-                    after = predicted(self.output(list(part)), index, axis)
-                    found.append(self.problem.layers.by_draw(after) == before)
-        return torch.cat(found)
+        by_draw = self.problem.layers.by_draw
+        outputs = self._outputs(rest, steps)
+        return torch.cat([by_draw(predicted(one, index, axis)) == before for one in outputs])
+
+    @torch.no_grad()
+    def _outputs(self, rest: Tensor, steps: Sequence[list[Tensor]]) -> list[Tensor]:
+        """f(Z) at r, ``(draws · N, …)`` each."""
+        self._put(rest)
+        layers, damping = self.problem.layers, self.problem.damping
+
+        def output(draws: list[Tensor]) -> Tensor:
+            return layers.run(
+                lambda at, R: layers.channels[at].pass_on(R, damping(at), draws[at]), len(draws[0])
+            )
+
+        return [output(part) for part in self._in(steps)]
+
+    def _in(self, steps: Iterable[list[Tensor]]) -> Iterator[list[Tensor]]:
+        """The draws of some steps, as many at once as may go through the model."""
+        for draws in steps:
+            for part in zip(*(draw.split(self.at_once) for draw in draws), strict=True):
+                yield list(part)
 
     def _put(self, rest: Tensor) -> None:
         self.alpha.data.copy_(alpha_of(rest))

@@ -14,21 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from captum_ib.loading.files import refusing
-from captum_ib.loading.from_openai import MEAN, STD
+from captum_ib.loading.from_openai import HEAD, MEAN, STD, openai_preprocess
 from captum_ib.loading.from_transformers import HubTokenizer
 from captum_ib.loading.hubs import wrapped
 from captum_ib.loading.loaded import FolderError, LoadedModel, Options
 from captum_ib.loading.processing import tokenizer
 from captum_ib.loading.weights import one_file, unfit
 from captum_ib.models.albef import Albef
-from captum_ib.rgb import as_rgb
-
-HEAD = 64
-"""Channels per head in both encoders; no tensor says it."""
 
 _REST = re.compile(
     r"^(temp|image_queue|text_queue|idx_queue|queue_ptr|queue_total|itm_head\..*|mlm_head\..*"
@@ -57,7 +52,8 @@ def load_albef(name: str, options: Options) -> LoadedModel:
     mean, std = options.mean or MEAN, options.std or STD
     side = model.config.vision["img_size"]
     reader = HubTokenizer(words, None, text.vocab_size)
-    return wrapped(spec, model, _preprocess(side, mean, std), (side, side), mean, std, words=reader)
+    preprocess = openai_preprocess(side, mean, std, cut=False)
+    return wrapped(spec, model, preprocess, (side, side), mean, std, words=reader)
 
 
 def convert(tensors: Mapping[str, Tensor], where: str = "the state dict") -> Albef:
@@ -126,20 +122,3 @@ def _configuration(given: Mapping[str, Tensor], where: str) -> tuple[dict[str, A
         max_position_embeddings=length,
     )
     return vision, text, joint
-
-
-def _preprocess(side: int, mean: Any, std: Any) -> Any:
-    """As published: to the model's size, whatever the shape, bicubic, normalised."""
-    from transformers import CLIPImageProcessor
-
-    processor = CLIPImageProcessor(
-        size={"height": side, "width": side},
-        do_center_crop=False,
-        image_mean=list(mean),
-        image_std=list(std),
-    )
-
-    def preprocess(image: Image.Image) -> Tensor:
-        return processor(images=as_rgb(image), return_tensors="pt")["pixel_values"][0]
-
-    return preprocess

@@ -177,13 +177,21 @@ def _renamed(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def openai_preprocess(side: int, mean: Any, std: Any) -> Any:
-    """As OpenAI's: the shorter side to the model's, bicubic, the middle cut out, normalised."""
+def openai_preprocess(side: int, mean: Any, std: Any, cut: bool = True) -> Any:
+    """As OpenAI's: the shorter side to the model's, bicubic, the middle cut out, normalised.
+
+    Args:
+        side: the model's.
+        mean, std: of the normalisation.
+        cut: ``False``: both sides to the model's, whatever the shape, and nothing cut.
+    """
     from transformers import CLIPImageProcessor
 
+    square = {"height": side, "width": side}
     processor = CLIPImageProcessor(
-        size={"shortest_edge": side},
-        crop_size={"height": side, "width": side},
+        size={"shortest_edge": side} if cut else square,
+        crop_size=square,
+        do_center_crop=cut,
         image_mean=list(mean),
         image_std=list(std),
     )
