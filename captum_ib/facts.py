@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal["classifier", "dual"]
-"""What a method explains: images to logits, or pairs in one space."""
+"""What a method explains: images or texts to logits, or pairs in one space."""
 
 BITS = "bits"
 OUTPUT = "output units"
@@ -28,6 +28,7 @@ class Facts:
         settings: keywords of ``attribute`` that differ from the class's own defaults.
         options: keyword of ``attribute`` for each general setting it has
             (``beta``, ``steps``, ``samples``, ``seed``).
+        texts: whether it explains classifiers of texts too, whose inputs are ids of tokens.
 
     >>> from captum_ib import NIB
     >>> NIB.facts.unit, NIB.facts.signed
@@ -43,3 +44,4 @@ class Facts:
     layers: Literal["none", "one", "many"] = "none"
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     options: Mapping[str, str] = field(default_factory=dict[str, str])
+    texts: bool = True

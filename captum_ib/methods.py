@@ -77,6 +77,11 @@ class MethodSpec:
         """The kinds of model it explains."""
         return self.facts.takes
 
+    def explains(self, kind: Kind, *, texts: bool = False) -> bool:
+        """Whether it explains this kind of model; ``texts``: one that takes texts alone."""
+        of_ids = texts and kind == "classifier"
+        return kind in self.takes and (self.facts.texts or not of_ids)
+
     @property
     def unit(self) -> str:
         """Unit of its values."""
@@ -139,6 +144,7 @@ _ROWS = (
             passes="50 steps, forward and backward",
             settings={"internal_batch_size": 10},
             options={"steps": "n_steps"},
+            texts=False,
         ),
     ),
     MethodSpec("captum_ib.baselines.saliency:Saliency"),
@@ -151,6 +157,7 @@ _ROWS = (
             paper="Shrikumar et al., 2016",
             description="gradient times (normalised) pixel value",
             passes="1 forward and backward",
+            texts=False,
         ),
     ),
     MethodSpec(
@@ -164,6 +171,7 @@ _ROWS = (
             description="Captum's Grad-CAM, of feature maps (N, C, h, w) only; see layergradcam",
             passes="1 forward and backward",
             layers="one",
+            texts=False,
         ),
     ),
     MethodSpec("captum_ib.baselines.generic_attention:GenericAttention"),
@@ -212,13 +220,19 @@ def get(name: str) -> MethodSpec:
     return row
 
 
-def for_kind(kind: Kind) -> list[MethodSpec]:
+def for_kind(kind: Kind, *, texts: bool = False) -> list[MethodSpec]:
     """The methods that explain this kind of model, ours first.
+
+    Args:
+        kind: what the model is.
+        texts: of a classifier: whether its input is a text. Captum's own methods take no ids.
 
     >>> [row.name for row in for_kind("dual")][:2]
     ['m2ib', 'nib']
+    >>> "ig" in [row.name for row in for_kind("classifier", texts=True)]
+    False
     """
-    return [row for row in METHODS.values() if kind in row.takes]
+    return [row for row in METHODS.values() if row.explains(kind, texts=texts)]
 
 
 def settings_for(rows: Iterable[MethodSpec], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -28,7 +28,7 @@ class Question:
     """What somebody wants to know.
 
     Attributes:
-        picture: of any size, RGB; ``None`` for two texts.
+        picture: of any size, RGB; ``None`` of texts alone.
         name: of its file.
         asked: the caption, or the second of two texts; or the class, empty for the likeliest.
         methods: names, one or several.
@@ -37,7 +37,7 @@ class Question:
         beta: weight of the information; ``None`` for each method's default.
         steps: of the fit or the path; ``None`` for each method's default.
         seed: of the noise.
-        first: the first of two texts.
+        first: the only text, or the first of two.
     """
 
     picture: Image.Image | None
@@ -123,7 +123,9 @@ def _checked(offer: Offer, question: Question) -> list[Choice]:
         raise ValueError("no method is chosen: choose one or several")
     given = {"beta": question.beta, "steps": question.steps, "seed": question.seed}
     choices = choose(offer.loaded, question.methods, layers=question.layers, given=given)
-    if offer.texts and not (question.first.strip() and question.asked.strip()):
+    if offer.texts and not question.first.strip() and not offer.pair:
+        raise ValueError(f"the text is empty: {offer.loaded.name} classifies texts")
+    if offer.texts and offer.pair and not (question.first.strip() and question.asked.strip()):
         raise ValueError(f"a text is empty: {offer.loaded.name} compares two texts")
     if offer.texts != (question.picture is None):
         raise ValueError("no picture is chosen: upload one, or pick an example")

@@ -44,12 +44,12 @@ def answer_html(
 
 
 def _question_card(subject: Subject, pixels: np.ndarray | None) -> str:
-    if subject.words:
+    titles = [f"“{words.text}”" for words in subject.words]
+    if subject.pair:
         said = f"similarity (cosine) {subject.score:.3f}"
-        titles = [f"“{words.text}”" for words in subject.words]
     else:
         said = f"probability {100 * subject.score:.1f} %"
-        titles = [subject.label or f"class {subject.target}"]
+        titles.append(subject.label or f"class {subject.target}")
     lines = "".join(f'<div class="ib-question">{escape(title)}</div>' for title in titles)
     seen = "" if pixels is None else img(enlarged(pixels), "the picture as the model sees it")
     heading = "What the model reads" if pixels is None else "What the model sees"

@@ -47,6 +47,11 @@ def caption_info(offer: Offer) -> str:
     return "What to look for, in words that the model knows."
 
 
+def first_label(offer: Offer) -> str:
+    """The name of the field of the only text, or of the first of two."""
+    return "First text" if offer.pair else "Text"
+
+
 def layers_info(offer: Offer, rows: list[methods.MethodSpec]) -> str:
     """What stands below the field of the layers."""
     takers = [row for row in rows if row.layers != "none"]

@@ -10,6 +10,7 @@ from captum_ib.app.choices import (
     caption_info,
     class_choices,
     examples_look,
+    first_label,
     has,
     layers_info,
     method_choices,
@@ -65,7 +66,7 @@ def _fields(gr: Any, page: Page, link: links.Link) -> list[Any]:
         examples_look(offer),
         notes.chosen_html(link.example),
         page.preview(link.model, start),
-        gr.update(visible=offer.texts, value=first),
+        gr.update(visible=offer.texts, value=first, label=first_label(offer)),
         gr.update(
             visible=offer.pair,
             value=asked if offer.pair else "",

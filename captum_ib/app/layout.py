@@ -10,6 +10,7 @@ from captum_ib.app.choices import (
     caption_info,
     class_choices,
     examples_look,
+    first_label,
     has,
     layers_info,
     method_choices,
@@ -115,7 +116,7 @@ def _question_parts(gr: Any, offer: Offer) -> dict[str, Any]:
     return {
         "first": gr.Textbox(
             value=example.first,
-            label="First text",
+            label=first_label(offer),
             visible=offer.texts,
             max_length=LONGEST,
             elem_id="ib-first",

@@ -23,7 +23,7 @@ from captum_ib.presets import recommended_method
 
 ZOO = ("clip-scenes", "vit-scenes", "vit-relations")
 EXAMPLES = 6
-"""Examples to each model: generated pictures, or pairs of sentences."""
+"""Examples to each model: generated pictures, sentences, or pairs of them."""
 _EXAMPLES_SEED = 0
 _SENTENCES = (
     ("A cat is sleeping on the sofa.", "A kitten naps on the couch."),
@@ -39,13 +39,13 @@ _SHORT = ("a cat", "the dog")  # no encoder is too narrow for it
 
 @dataclass(frozen=True)
 class Example:
-    """A generated picture with its question, or two sentences.
+    """A generated picture with its question, or one sentence or two.
 
     Attributes:
-        picture: of the model's size; ``None`` for two sentences.
+        picture: of the model's size; ``None`` for sentences.
         question: caption, class, or second sentence; ``None`` where the model's classes are not
             those of the scenes.
-        first: the first sentence.
+        first: the only sentence, or the first.
     """
 
     picture: Image.Image | None
@@ -64,7 +64,7 @@ class Offer:
         methods: those that this model admits, ours first.
         defaults: per method, the names of the layers that it takes by itself.
         layers: names to choose from.
-        examples: generated pictures, or pairs of sentences.
+        examples: generated pictures, sentences, or pairs of them.
         lock: held while the model computes; it answers one request at a time.
     """
 
@@ -84,7 +84,7 @@ class Offer:
 
     @property
     def texts(self) -> bool:
-        """Whether the model compares two texts."""
+        """Whether the model takes texts alone: two to compare, or one to classify."""
         return self.loaded.texts
 
     @property
@@ -132,7 +132,7 @@ def make_offer(loaded: LoadedModel, device: torch.device) -> Offer:
         except TypeError as error:  # the user's mistake is the value of --model
             raise ValueError(str(error)) from error
     defaults = {}
-    for row in methods.for_kind(loaded.kind):
+    for row in methods.for_kind(loaded.kind, texts=loaded.texts):
         names = _default_layers(loaded, module, row, device)
         if names is not None:
             defaults[row.name] = names
@@ -168,9 +168,11 @@ def _default_layers(
 
 
 def _trial(loaded: LoadedModel, device: torch.device) -> Subject:
-    """Something to try a method on: a grey picture, or two short texts."""
+    """Something to try a method on: a grey picture, or short texts."""
     if loaded.texts:
-        return make_subject(loaded, *_SHORT, device, torch.float32)
+        first, second = _SHORT
+        asked = second if loaded.kind == "dual" else None
+        return make_subject(loaded, first, asked, device, torch.float32)
     height, width = loaded.image_size
     blank = Image.new("RGB", (width, height), (128, 128, 128))
     return make_subject(loaded, blank, None, device, torch.float32)
@@ -193,7 +195,8 @@ def _layer_names(module: nn.Module, defaults: dict[str, tuple[str, ...]]) -> tup
 
 def _examples(loaded: LoadedModel) -> tuple[Example, ...]:
     if loaded.texts:
-        return tuple(Example(None, second, first) for first, second in _SENTENCES)
+        pair = loaded.kind == "dual"
+        return tuple(Example(None, other if pair else None, one) for one, other in _SENTENCES)
     pictures, questions = held_out(loaded, EXAMPLES, _EXAMPLES_SEED)
     known = loaded.name.startswith("zoo:") or loaded.kind == "dual"
     return tuple(

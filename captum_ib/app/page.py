@@ -81,11 +81,11 @@ class Page:
             raise ValueError("no picture is chosen: upload one, or pick an example")
         picture = self.offers[model].examples[source.example].picture
         if picture is None:
-            raise ValueError(f"{model} compares two texts, and takes no picture")
+            raise ValueError(f"{model} takes texts, and no picture")
         return picture, f"example-{source.example + 1}.png"
 
     def preview(self, model: str, source: Source) -> str:
-        """The chosen picture as HTML, or what is wrong with it; nothing for two texts."""
+        """The chosen picture as HTML, or what is wrong with it; nothing of texts alone."""
         if self.offers[model].texts:
             return ""
         try:

@@ -209,7 +209,8 @@ class IBA(BottleneckAttribution):
             min_std: lower bound of σ.
             objective: (output, target index) → value per row to minimise; default cross-entropy,
                 minus the logit where there is one per sample; other axes:
-                :func:`~captum_ib.forward.cross_entropy_at`.
+                :func:`~captum_ib.forward.cross_entropy_at`; heads whose classes don't exclude
+                others: :func:`~captum_ib.forward.binary_cross_entropy`.
             layout: the layer's axes, where they can't be inferred.
             internal_batch_size: most rows (samples · draws) per forward pass.
             reduce: ``"sum"`` over channels, or ``"none"``.

@@ -31,7 +31,7 @@ class Saliency(Named, GradientAttribution):
 
     facts = Facts(
         takes=frozenset({"classifier", "dual"}),
-        unit="output units per pixel value",
+        unit="output units per input value",
         signed=False,
         paper="Simonyan et al., ICLR workshop 2014",
         description="magnitude of the gradient",

@@ -24,7 +24,7 @@ except ImportError:  # typer before it brought its own copy of click's exception
 
 app = typer.Typer(
     name="captum-ib",
-    help="Explain what image classifiers and image-text models look at, in bits.",
+    help="Explain what classifiers and image-text models look at, in bits.",
     add_completion=False,
     pretty_exceptions_enable=False,  # a bug gets a plain traceback, without local variables
 )
@@ -58,7 +58,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Explain what image classifiers and image-text models look at, in bits."""
+    """Explain what classifiers and image-text models look at, in bits."""
 
 
 @app.command("explain")
@@ -72,7 +72,7 @@ def explain_command(
         list[str] | None,
         typer.Option(
             help="caption for an image-text model, one for all pictures or one each; for a "
-            "sentence encoder two texts"
+            "sentence encoder two texts; for a classifier of texts one or several"
         ),
     ] = None,
     target: Annotated[
@@ -119,8 +119,10 @@ def explain_command(
 ) -> None:
     """Explain picture(s): a figure, the raw arrays and the settings for each method."""
     with one_line(traceback):
-        if not image and len(text or []) != 2:
-            raise ValueError("pass --image, the picture(s) to explain (or two texts behind --text)")
+        if not image and not text:
+            raise ValueError(
+                "pass --image, the picture(s) to explain, or for models of texts --text"
+            )
         shown = os.fsencode(model).decode("utf-8", "backslashreplace")
         say(f"loading {shown} …")  # before torch, which takes seconds itself
         from captum_ib.cli.explain import Request, run

@@ -32,9 +32,9 @@ class Request:
 
     Attributes:
         model: as :func:`captum_ib.load` takes it.
-        images: files of pictures, folders of them, or patterns; none for two texts.
+        images: files of pictures, folders of them, or patterns; none of texts alone.
         texts: captions, for an image-text model: one for all pictures, or one each; for a
-            sentence encoder the two texts.
+            sentence encoder the two texts; for a classifier of texts one or several.
         targets: classes by index or label, for a classifier; none for the likeliest.
         chosen: names of methods, or :data:`EVERY`; none for the recommended one.
         layers: names of layers, or ``auto`` or ``paper``; none for the preset's.
@@ -112,7 +112,8 @@ def run(request: Request, out: Path, look: Mapping[str, Any]) -> None:
 def _choices(
     loaded: LoadedModel, request: Request, named: Sequence[str], every: bool
 ) -> list[Choice]:
-    names = [row.name for row in methods.for_kind(loaded.kind)] if every else named
+    all_of_them = methods.for_kind(loaded.kind, texts=loaded.texts)
+    names = [row.name for row in all_of_them] if every else named
     return choose(
         loaded, names, preset=request.preset, layers=request.layers, given=request.settings
     )
@@ -139,7 +140,7 @@ def _explain(
 def _said(job: _Job, subject: Subject, results: Sequence[Finding], out: Path) -> list[str]:
     """What is said of an input: the prediction, a line per method, the file to open."""
     last = f"-{results[0].row.name}.png" if len(results) == 1 else "-compare.png"
-    shown = f"{printable(Path(job.source))}: " if job.source != "texts" else ""
+    shown = f"{printable(Path(job.source))}: " if not isinstance(job.given, str) else ""
     return [
         f"{shown}{question_line(subject)}",
         *(f"  {finding_line(one)}" for one in results),
@@ -150,8 +151,17 @@ def _said(job: _Job, subject: Subject, results: Sequence[Finding], out: Path) ->
 def _jobs(
     loaded: LoadedModel, request: Request, files: Sequence[Path], pictures: Sequence[Image.Image]
 ) -> list[_Job]:
-    """Every picture with its caption or target; or the two texts."""
+    """Every picture with its caption or target; every text with its target; or the two texts."""
     texts, targets = request.texts, request.targets
+    if loaded.texts and loaded.kind == "classifier":
+        if files or not texts:
+            raise ValueError(f"{loaded.name} classifies texts: pass --text, and no --image")
+        asked = _one_each(targets or [None], "--target", len(texts), "text")
+        many = len(texts) > 1
+        return [
+            _Job(f"text-{i}" if many else "text", f"text {i}", text, target)
+            for i, (text, target) in enumerate(zip(texts, asked, strict=True), start=1)
+        ]
     if loaded.texts:
         if files or targets or len(texts) != 2:
             raise ValueError(
@@ -178,10 +188,10 @@ def _jobs(
     ]
 
 
-def _one_each(values: Sequence[Any], flag: str, count: int) -> list[Any]:
+def _one_each(values: Sequence[Any], flag: str, count: int, what: str = "image") -> list[Any]:
     if len(values) not in (1, count):
         raise ValueError(
-            f"{len(values)} values of {flag} for {count} image(s): pass one for all or one each "
+            f"{len(values)} values of {flag} for {count} {what}(s): pass one for all or one each "
             "(quote what has spaces)"
         )
     return list(values) * (count if len(values) == 1 else 1)

@@ -13,6 +13,12 @@ from captum_ib.loading.load import LoadedModel
 from captum_ib.models.layers import CHOICES
 from captum_ib.presets import preset_of, recommended_method
 
+_KINDS = {
+    ("classifier", False): "a classifier",
+    ("classifier", True): "a classifier of texts",
+    ("dual", False): "an image-text model",
+    ("dual", True): "a sentence encoder",
+}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -84,9 +90,10 @@ def check_methods(rows: Sequence[methods.MethodSpec], loaded: LoadedModel) -> No
         ValueError: one does not; the message lists those that do.
     """
     for row in rows:
-        if loaded.kind not in row.takes:
-            fitting = ", ".join(other.name for other in methods.for_kind(loaded.kind))
-            what = "an image-text model" if loaded.kind == "dual" else "a classifier"
+        if not row.explains(loaded.kind, texts=loaded.texts):
+            others = methods.for_kind(loaded.kind, texts=loaded.texts)
+            fitting = ", ".join(other.name for other in others)
+            what = _KINDS[loaded.kind, loaded.texts]
             raise ValueError(f"{row.name} can't explain {what} ({loaded.name}); use: {fitting}")
 
 

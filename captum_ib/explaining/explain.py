@@ -1,4 +1,4 @@
-"""``captum_ib.explain``: from a model and a picture, pair or two texts to an explanation."""
+"""``captum_ib.explain``: from a model and a picture, text or pair to an explanation."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def explain(
         model: a name or folder as :func:`captum_ib.load` takes it, what that gives, or a classifier
             as a torch module (one of timm brings its preprocessing along; others take tensors).
         what: for a classifier a picture: a file's name, a PIL image, an array (H, W, 3), or the
-            model's input as a float tensor (3, H, W). For an image-text model (picture, text), for
-            a sentence encoder (text, text).
+            model's input as a float tensor (3, H, W); for a classifier of texts a text. For an
+            image-text model (picture, text), for a sentence encoder (text, text).
         method: as ``captum-ib methods`` lists them; default: the recommended one for this kind of
             model (:mod:`captum_ib.presets`).
         target: class to explain, by index or label; default: the likeliest.

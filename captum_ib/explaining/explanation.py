@@ -60,7 +60,7 @@ class Explanation:
         method: name of the method, as ``captum-ib methods`` lists it.
         unit: of the maps: ``"bits"``, or that of the output.
         maps: one per input, on the CPU: ``(1, 1, h, w)`` for a picture, ``(T,)`` for a text.
-        image: the picture's map, ``(1, 1, h, w)``; ``None`` for two texts.
+        image: the picture's map, ``(1, 1, h, w)``; ``None`` of texts alone.
         texts: the texts' maps, ``(T,)`` each.
         tokens: words of each text, to go with ``texts``.
         layers: names of the layers that were looked at.
@@ -96,13 +96,14 @@ class Explanation:
         """Bits in the map of each input, ``"image"``, ``"text"``, or ``"first"``, ``"second"``."""
         if self._finding.bits is None:
             return None
-        two = ("first", "second") if self.image is None else ("image", "text")
-        return dict(zip(two, self._finding.bits, strict=False))
+        texts = ("first", "second") if len(self.texts) == 2 else ("text",) * len(self.texts)
+        names = texts if self.image is None else ("image", *texts)
+        return dict(zip(names, self._finding.bits, strict=True))
 
     @property
     def prediction(self) -> Prediction:
         """What the model says: class and probability, or the pair's cosine similarity."""
-        subject, pair = self._subject, bool(self._subject.words)
+        subject, pair = self._subject, self._subject.pair
         return Prediction(
             subject.target,
             subject.label,
@@ -168,7 +169,7 @@ class Explanation:
         subject, given = self._subject, self._finding.given
         shared = ("prior", "min_std", "layout", "attribute_to_layer_input", "baselines")
         kept = {name: given[name] for name in shared if name in given}
-        pair = bool(subject.words)
+        pair = subject.pair
         maps = tuple(one[None] if one.ndim == 1 else one for one in self.maps)
         return certify(
             self._finding.method,

@@ -29,7 +29,7 @@ class Given:
     """What is to be explained, told apart.
 
     Attributes:
-        first: a picture, the model's input ``(1, 3, H, W)``, or the first of two texts.
+        first: a picture, the model's input ``(1, 3, H, W)``, or a text, the first of two.
         text: the caption, or the second text; ``None`` for a classifier.
         name: of the picture's file, or a word for what was given.
     """
@@ -97,14 +97,20 @@ def as_given(loaded: LoadedModel, what: object, target: object = None) -> Given:
 
     Args:
         loaded: the model.
-        what: a picture for a classifier; (picture, text) for an image-text model; (text, text) for
-            a sentence encoder.
+        what: a picture for a classifier, or a text for one of texts; (picture, text) for an
+            image-text model; (text, text) for a sentence encoder.
         target: of a classifier; a pair has none.
 
     Raises:
         TypeError: another number or kind of things than the model takes.
         ValueError: a picture that can't be read, an empty text, a target for a pair.
     """
+    if loaded.kind == "classifier" and loaded.texts:
+        if not isinstance(what, str):
+            raise TypeError(f"{loaded.name} classifies texts: pass a text, given {_kind(what)}")
+        if not what.strip():
+            raise ValueError("the text is empty; pass a sentence")
+        return Given(what, None, "text")
     if loaded.kind == "classifier":
         if isinstance(what, (tuple, list)) and len(cast(Sequence[Any], what)) == 2:
             raise TypeError(

@@ -102,10 +102,10 @@ def passages(subject: Subject, result: Finding) -> list[Passage]:
     row = result.row
     return [
         Passage(
-            f"{row.shown}, text {place + 1}",
+            f"{row.shown}, text {place + 1}" if subject.pair else row.shown,
             [words.tokens[i] for i in words.shown],
             values[words.shown],
-            unit_of(row.unit, pair=True),
+            unit_of(row.unit, pair=subject.pair),
             row.signed,
             _collapsed(result, place),
         )
@@ -123,7 +123,7 @@ def panel(subject: Subject, result: Finding) -> Panel:
     if result.image is None:
         raise ValueError(f"{result.row.name} has no map over a picture")
     row = result.row
-    unit = unit_of(row.unit, pair=subject.text is not None)
+    unit = unit_of(row.unit, pair=subject.pair)
     return Panel(row.shown, result.image, unit, row.signed, words, values, _collapsed(result, 0))
 
 

@@ -71,7 +71,7 @@ class Finding:
 
     @property
     def image(self) -> Tensor | None:
-        """The picture's map, ``(1, 1, h, w)``; ``None`` for two texts."""
+        """The picture's map, ``(1, 1, h, w)``; ``None`` of texts alone."""
         return next((one for one in self.maps if one.ndim == 4), None)
 
     @property
@@ -81,7 +81,7 @@ class Finding:
 
     @property
     def text(self) -> Tensor | None:
-        """The map of the caption, or of the second text; ``None`` for a classifier."""
+        """The map of the caption, the only text or the second; ``None`` of a picture alone."""
         return self.texts[-1] if self.texts else None
 
     @property
@@ -194,11 +194,18 @@ def _maps(
 ) -> tuple[tuple[Tensor, ...], Tensor | None]:
     """One map per input, without the axis of samples for texts, and a caption's attention."""
     attention = None
-    if subject.words:
+    if subject.pair:
         found = method.attribute(subject.inputs, additional_forward_args=subject.masks, **keywords)
         if keywords.get("return_attention"):
             found, (_, read) = found
             attention = read.over_keys()[0].detach().float().cpu()
+    elif subject.words:
+        found = method.attribute(
+            subject.inputs,
+            target=subject.target,
+            additional_forward_args=subject.masks,
+            **keywords,
+        )
     else:
         # Captum's input methods would set this themselves, with a warning.
         pixels = subject.pixel_values.clone().requires_grad_(row.layers == "none")

@@ -1,4 +1,4 @@
-"""What is to be explained, as tensors: a picture, a pair or two texts, and the question."""
+"""What is to be explained, as tensors: a picture, a text, a pair or two texts, and the question."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ class Words:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is to be explained: a picture and a caption or a class, or two texts.
+    """What is to be explained: a picture and a caption or a class, a text and a class, two texts.
 
     Attributes:
         model: a classifier, or a ``DualEncoder``.
         inputs: the model's inputs, one sample each: ``(1, 3, H, W)``, and ids ``(1, T)``.
         title: the question in words.
         score: cosine similarity, or the class's probability (of a single logit: its sigmoid).
-        picture: ``(3, H, W)`` in [0, 1], what the model sees; ``None`` for two texts.
+        picture: ``(3, H, W)`` in [0, 1], what the model sees; ``None`` of texts alone.
         target: index of the class.
         label: the class's name, when it has one.
-        words: the texts, in the order of the inputs; none for a classifier.
+        words: the texts, in the order of the inputs; none for a classifier of pictures.
     """
 
     model: nn.Module
@@ -64,13 +64,18 @@ class Subject:
     words: tuple[Words, ...] = ()
 
     @property
+    def pair(self) -> bool:
+        """Whether two things are compared; else a class is explained."""
+        return len(self.inputs) == 2
+
+    @property
     def pixel_values(self) -> Tensor:
         """The picture as the model takes it, ``(1, 3, H, W)``."""
         return self.inputs[0]
 
     @property
     def text(self) -> str | None:
-        """The caption, or the second of two texts."""
+        """The caption, the only text, or the second of two."""
         return self.words[-1].text if self.words else None
 
     @property
@@ -91,11 +96,12 @@ class Subject:
 
     def record(self) -> dict[str, Any]:
         """What a reader of the result has to know of the question."""
+        said: dict[str, Any] = {"text": self.text} if self.words else {}
         if len(self.words) == 2:
-            return {"texts": [words.text for words in self.words], "cosine": self.score}
-        if self.words:
-            return {"text": self.text, "cosine": self.score}
-        return {"target": self.target, "label": self.label, "probability": self.score}
+            said = {"texts": [words.text for words in self.words]}
+        if self.pair:
+            return {**said, "cosine": self.score}
+        return {**said, "target": self.target, "label": self.label, "probability": self.score}
 
 
 def make_subject(
@@ -105,11 +111,12 @@ def make_subject(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Subject:
-    """A picture and its caption (dual encoder) or target (classifier), or two texts, as tensors.
+    """A picture and its caption (dual encoder) or a target (classifier), or texts, as tensors.
 
     Args:
         loaded: the model, already on ``device`` and in ``dtype``.
-        given: a picture of any size, or the model's input ``(1, 3, H, W)``; the first of two texts.
+        given: a picture of any size, or the model's input ``(1, 3, H, W)``; a text, the first of
+            two.
         question: caption or second text; or index or label of a class, ``None`` for the likeliest.
         device: where to compute.
         dtype: of the pixel values.
@@ -118,14 +125,17 @@ def make_subject(
         ValueError: the caption has words, or the target a class, that the model does not know.
     """
     if loaded.texts:
-        return _pair(loaded, (_words(loaded, str(given), device), _asked(loaded, question, device)))
+        words = _words(loaded, str(given), device)
+        if loaded.kind == "classifier":
+            return _classified(loaded, (words.ids,), question, words=words)
+        return _pair(loaded, (words, _asked(loaded, question, device)))
     pixels = given if isinstance(given, Tensor) else loaded.preprocess(_picture(given))[None]
     pixels = pixels.to(device)
     seen = loaded.picture(pixels[0])
     pixels = pixels.to(dtype)
     if loaded.kind == "dual":
         return _pair(loaded, (pixels, _asked(loaded, question, device)), seen)
-    return _classified(loaded, pixels, seen, question)
+    return _classified(loaded, (pixels,), question, seen)
 
 
 def _picture(given: Image | str) -> Image:
@@ -135,19 +145,36 @@ def _picture(given: Image | str) -> Image:
 
 
 def _classified(
-    loaded: LoadedModel, pixels: Tensor, seen: Tensor, question: str | int | None
+    loaded: LoadedModel,
+    inputs: tuple[Tensor, ...],
+    question: str | int | None,
+    seen: Tensor | None = None,
+    words: Words | None = None,
 ) -> Subject:
+    """A picture, or a text with its mask, and one of the classes."""
+    masks = () if words is None or words.mask is None else (words.mask,)
     with borrowed([loaded.model]), torch.no_grad():
-        logits = output_tensor(loaded.model(pixels), 1).reshape(-1).float()
+        logits = output_tensor(loaded.model(*inputs, *masks), 1).reshape(-1).float()
     target = (
         int(logits.argmax()) if question is None else loaded.class_index(question, loosely=True)
     )
     if target >= len(logits):
         raise ValueError(f"target {target} is out of range: the model has {len(logits)} classes")
-    probability = float(probabilities(logits, 0)[target])
+    shares = logits.sigmoid() if loaded.multi_label else probabilities(logits, 0)
     label = loaded.labels[target] if loaded.labels else None
-    title = f"{label or f'class {target}'} ({100 * probability:.1f} %)"
-    return Subject(loaded.model, (pixels,), title, probability, seen, target, label)
+    title = f"{label or f'class {target}'} ({100 * float(shares[target]):.1f} %)"
+    if words is not None:
+        title = f"{words.text} → {title}"
+    return Subject(
+        loaded.model,
+        inputs,
+        title,
+        float(shares[target]),
+        seen,
+        target,
+        label,
+        () if words is None else (words,),
+    )
 
 
 def _asked(loaded: LoadedModel, question: str | int | None, device: torch.device) -> Words:

@@ -16,13 +16,14 @@ def question_line(subject: Subject) -> str:
     >>> question_line(Subject(torch.nn.Identity(), (), "", 0.401, target=281, label="tabby"))
     'tabby (class 281), probability 40.1 %'
     """
-    if subject.words:
-        texts = " and ".join(f"“{words.text}”" for words in subject.words)
+    texts = " and ".join(f"“{words.text}”" for words in subject.words)
+    if subject.pair:
         return f"{texts}, cosine {subject.score:.3f}"
     name = f"class {subject.target}"
     if subject.label is not None:
         name = f"{subject.label} ({name})"
-    return f"{name}, probability {100 * subject.score:.1f} %"
+    said = f"{texts}: " if texts else ""
+    return f"{said}{name}, probability {100 * subject.score:.1f} %"
 
 
 def amount(finding: Finding) -> str:

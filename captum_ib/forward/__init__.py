@@ -49,6 +49,7 @@ from captum_ib.forward.references import references_of, statistics_of
 from captum_ib.forward.target import (
     Objective,
     Target,
+    binary_cross_entropy,
     cosine,
     cross_entropy,
     cross_entropy_at,
@@ -71,6 +72,7 @@ __all__ = [
     "WordRegions",
     "activations",
     "as_given",
+    "binary_cross_entropy",
     "blocks_per_call",
     "calls_of",
     "cosine",

@@ -18,11 +18,13 @@ from captum_ib.forward.output import (
     class_axis_of,
     output_tensor,
     probabilities,
+    states_multi_label,
     told,
 )
 from captum_ib.forward.rows import Shared, shared_arguments
 from captum_ib.forward.target import (
     Objective,
+    binary_cross_entropy,
     cross_entropy,
     cross_entropy_at,
     part_of_target,
@@ -106,19 +108,25 @@ class Call:
         Args:
             output: with a multiple of N rows, draw by draw.
             probability: that of the target, where there is one: softmax along the classes, of a
-                single logit the sigmoid; outputs that are probabilities stay as they are.
+                single logit, and where the model says that several classes may hold, the sigmoid;
+                outputs that are probabilities stay as they are.
 
         Raises:
             ValueError: a probability along an axis that can't be told.
         """
         index = self.index(output)
-        if probability and index is not None:
+        if probability and index is not None and states_multi_label(self.forward_func):
+            output = output.float().sigmoid()
+        elif probability and index is not None:
             axis = self.class_axis(output)
             output = output if are_probabilities(output, axis) else probabilities(output, axis)
         return select(output, index)
 
     def along_classes(self, objective: Objective) -> Objective:
-        """An objective, cross-entropy along the axis that the last pass's output showed."""
+        """An objective: cross-entropy along the axis that the last pass's output showed, and of
+        each class by itself where the model says that several may hold."""
+        if objective is cross_entropy and states_multi_label(self.forward_func):
+            return binary_cross_entropy
         if objective is cross_entropy and self._class_axis is not None:
             return cross_entropy_at(self._class_axis)
         return objective

@@ -98,6 +98,12 @@ def probabilities(output: Tensor, axis: int = 1) -> Tensor:
     return torch.softmax(output.float(), dim=axis)
 
 
+def states_multi_label(model: object) -> bool:
+    """Whether a model's configuration says that several of its classes may hold at once."""
+    config = getattr(model, "config", None)
+    return getattr(config, "problem_type", None) == "multi_label_classification"
+
+
 def are_probabilities(output: Tensor, axis: int = 1) -> bool:
     """Whether outputs are probabilities: two classes or more, none below 0, sums of 1.
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_ib.forward.output import are_probabilities
 
@@ -161,6 +161,22 @@ def cross_entropy_at(axis: int) -> Objective:
     if axis == 0:
         raise ValueError("axis 0 holds the samples, so the classes can't lie along it")
     return partial(_cross_entropy, axis=axis)
+
+
+def binary_cross_entropy(output: Tensor, index: Tensor | None) -> Tensor:
+    """−log σ(z) of the target's logit z per row, in nats: heads whose classes don't exclude others.
+
+    IBA and CoIBA take it themselves where the model's configuration says
+    ``problem_type="multi_label_classification"``; for other such heads pass it as ``objective``.
+
+    Args:
+        output: logits ``(rows, …)``.
+        index: ``(N, k)`` as from :func:`target_index`; ``None``: of one output per sample.
+
+    >>> round(float(binary_cross_entropy(torch.tensor([[0.0, 9.0]]), torch.tensor([[0]]))), 4)
+    0.6931
+    """
+    return -nn.functional.logsigmoid(select(output, index))
 
 
 def _cross_entropy(output: Tensor, index: Tensor | None, axis: int) -> Tensor:

@@ -159,12 +159,19 @@ def _multiplied(tracker: AxisTracker, op: Operation) -> None:
     result = op.outputs[0]
     if min(a.ndim, b.ndim) < 2:
         return unknown(tracker, op)
-    if b.ndim == 2 < a.ndim and isinstance(b, torch.nn.Parameter):
+    if b.ndim == 2 and isinstance(b, torch.nn.Parameter):
         return last(tracker, op)
     if b.ndim == 2 < a.ndim:
         axes = (*tracker.of(a)[:-1], tracker.of(b)[-1] or OTHER)
         return tracker.show(result, axes, (a, (*range(a.ndim - 1), None)))
     return tracker.show(result, _product(tracker, a, b, b, result), *_rows_of(a, result))
+
+
+def _multiplied_and_added(tracker: AxisTracker, op: Operation) -> None:
+    """``addmm(bias, a, b)``: a linear map, written by hand."""
+    if len(op.given) < 3:
+        return unknown(tracker, op)
+    return _multiplied(tracker, op._replace(given=op.given[1:], kwargs={}))
 
 
 def _product(tracker: AxisTracker, rows: Tensor, b: Tensor, columns: Tensor, out: Tensor) -> Axes:
@@ -252,7 +259,8 @@ RULES: dict[str, Rule] = {
     **_rules("linear multi_head_attention_forward lstm gru rnn_tanh rnn_relu", last),
     **_rules("layer_norm rms_norm", _normalized),
     **_rules("embedding", _embedded),
-    **_rules("matmul bmm __matmul__", _multiplied),
+    **_rules("matmul mm bmm __matmul__", _multiplied),
+    **_rules("addmm", _multiplied_and_added),
     **_rules("scaled_dot_product_attention", _attended),
     **_rules("einsum", _einsum),
     **_rules("mean sum amax amin max min prod std var logsumexp", _reduced),

@@ -8,7 +8,7 @@ from typing import Any
 
 from captum_ib.loading import values as rule
 from captum_ib.loading.files import refusing
-from captum_ib.loading.loaded import FolderError
+from captum_ib.loading.loaded import FolderError, Modality
 from captum_ib.loading.values import Rule, admitted, short
 
 CLASSIFIERS: dict[str, tuple[str, ...]] = {
@@ -64,6 +64,50 @@ DUALS: dict[str, tuple[str, ...]] = {
 }
 """``model_type`` → classes of dual encoders."""
 
+TEXTS: dict[str, tuple[str, ...]] = {
+    family: (f"{stem}ForSequenceClassification",)
+    for family, stem in {
+        "bert": "Bert",
+        "camembert": "Camembert",
+        "data2vec-text": "Data2VecText",
+        "deberta": "Deberta",
+        "deberta-v2": "DebertaV2",
+        "distilbert": "DistilBert",
+        "electra": "Electra",
+        "ernie": "Ernie",
+        "eurobert": "EuroBert",
+        "gemma": "Gemma",
+        "gemma2": "Gemma2",
+        "gemma3_text": "Gemma3Text",
+        "gpt2": "GPT2",
+        "gpt_neox": "GPTNeoX",
+        "llama": "Llama",
+        "megatron-bert": "MegatronBert",
+        "mistral": "Mistral",
+        "modernbert": "ModernBert",
+        "mpnet": "MPNet",
+        "phi3": "Phi3",
+        "qwen2": "Qwen2",
+        "qwen3": "Qwen3",
+        "roberta": "Roberta",
+        "roformer": "RoFormer",
+        "smollm3": "SmolLM3",
+        "xlm-roberta": "XLMRoberta",
+        "xlm-roberta-xl": "XLMRobertaXL",
+    }.items()
+}
+"""``model_type`` → class for the classification of texts.
+
+Left out: ALBERT, whose one block is run again and again, so that no layer is a depth; OPT, whose
+blocks put samples and tokens on one axis.
+"""
+
+_TABLES: tuple[tuple[str, dict[str, tuple[str, ...]], tuple[Modality, ...]], ...] = (
+    ("ForImageClassification", CLASSIFIERS, ("image",)),
+    ("ForSequenceClassification", TEXTS, ("text",)),
+    ("", DUALS, ("image", "text")),
+)
+
 TOWERS = frozenset(
     "bert camembert clip clip_text_model clip_vision_model deit dinov2 distilbert roberta siglip "
     "siglip_text_model siglip_vision_model swin vit xlm-roberta".split()
@@ -104,12 +148,37 @@ COMMON: dict[str, Rule] = {
 }
 """Entries that every transformers configuration may have."""
 
+_base = rule.above_zero(1e9)
+_angles = rule.mapped(
+    rule.either(
+        _base,
+        rule.listed(rule.number),
+        rule.one_of("default", "linear", "dynamic", "yarn", "longrope", "llama3"),
+    )
+)
+# By the name of a field of the configuration's class: what it may say, older names included, which
+# the class turns into today's.
+_BY_FIELD: dict[str, dict[str, Rule]] = {
+    "rope_parameters": {
+        "rope_parameters": rule.either(_angles, rule.mapped(_angles)),
+        "rope_scaling": _angles,
+        **dict.fromkeys(
+            "rope_theta rope_local_base_freq global_rope_theta local_rope_theta rotary_emb_base "
+            "rotary_pct partial_rotary_factor".split(),
+            _base,
+        ),
+    },
+    "layer_types": {"layer_types": rule.listed(rule.one_of("full_attention", "sliding_attention"))},
+    "classifier_pooling": {"classifier_pooling": rule.one_of("bos", "cls", "late", "mean")},
+    "summary_type": {"summary_type": rule.one_of("cls_index", "first", "last", "mean")},
+}
+
 _BACKBONE = {"out_features", "out_indices", "stage_names"}  # of models without a head
 _PARTS = ("text_config", "vision_config", "text_config_dict", "vision_config_dict")
 
 
-def model_class(config: dict[str, Any], where: str) -> tuple[type, bool]:
-    """The transformers class that a configuration asks for, and whether it is a dual encoder.
+def model_class(config: dict[str, Any], where: str) -> tuple[type, tuple[Modality, ...]]:
+    """The transformers class that a configuration asks for, and what its inputs are.
 
     Raises:
         FolderError: it asks for a family that is not in the lists, or for one without a head.
@@ -120,19 +189,23 @@ def model_class(config: dict[str, Any], where: str) -> tuple[type, bool]:
     if not isinstance(family, str) or not isinstance(heads, list):
         raise FolderError(f"{where}: model_type must be a word and architectures a list of words")
     heads = [head for head in heads if isinstance(head, str)]
-    head = any("ForImageClassification" in head for head in heads)
-    table = CLASSIFIERS if head else DUALS
+    table, modalities = next(
+        (table, inputs)
+        for word, table, inputs in _TABLES
+        if not word or any(word in head for head in heads)
+    )
     if family not in table:
         raise FolderError(
             f"{where} is a {short('/'.join(heads) or family)[1:-1]}; only image classifiers "
-            f"(…ForImageClassification: {', '.join(CLASSIFIERS)}) and image-text dual encoders "
+            f"(…ForImageClassification: {', '.join(CLASSIFIERS)}), text classifiers "
+            f"(…ForSequenceClassification: {', '.join(TEXTS)}) and image-text dual encoders "
             f"({', '.join(DUALS)}) can be explained from a name; build another one yourself and "
             "pass it to the method"
         )
     name = next((entry for entry in table[family] if entry in heads), table[family][0])
     if not hasattr(transformers, name):
         raise FolderError(f"{where}: transformers {transformers.__version__} has no {name}")
-    return getattr(transformers, name), not head
+    return getattr(transformers, name), modalities
 
 
 def configuration(config: dict[str, Any], where: str) -> Any:
@@ -162,6 +235,8 @@ def _entries(kind: Any, config: object, where: str) -> dict[str, Any]:
     known = _fields(kind)
     rules: dict[str, Rule] = dict.fromkeys(known, rule.either(_plain, _depth))
     rules.update({key: sized for key, sized in _SIZES.items() if key in known})
+    for key in known & set(_BY_FIELD):
+        rules.update(_BY_FIELD[key])
     rules.update(COMMON)
     present = [key for key in _PARTS if key in known or kind.model_type in DUALS]
     parts = dict.fromkeys(present, rule.mapped(lambda value: True))

@@ -10,13 +10,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-from torch import Tensor
-
 from captum_ib.loading.budget import check_size
 from captum_ib.loading.families import configuration
 from captum_ib.loading.files import has, read_json, read_list, refusing
-from captum_ib.loading.from_transformers import HubTokenizer, folder_of, read_transformers, trained
+from captum_ib.loading.from_transformers import (
+    HubTokenizer,
+    folder_of,
+    longest_text,
+    read_transformers,
+    trained,
+)
+from captum_ib.loading.hubs import of_texts
 from captum_ib.loading.loaded import FolderError, LoadedModel, Options
 from captum_ib.loading.processing import tokenizer
 from captum_ib.loading.values import short
@@ -90,24 +94,8 @@ def read_sentences(folder: Path, name: str, options: Options) -> LoadedModel:
     )
     words.model_max_length = min(words.model_max_length, _longest(folder, config))
     reader = HubTokenizer(words, None, config.vocab_size)
-    return LoadedModel(
-        name=name,
-        model=SentenceEncoder(encoder, pooling, normalise).eval(),
-        kind="dual",
-        preprocess=_no_pictures,
-        image_size=(0, 0),
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-        tokenizer=reader,
-        tokens=reader.tokens,
-        special_tokens=reader.special_tokens,
-        texts=True,
-        left_out=left_out,
-    )
-
-
-def _no_pictures(image: Image.Image) -> Tensor:
-    raise ValueError("this model compares two texts and takes no pictures; pass (text, text)")
+    module = SentenceEncoder(encoder, pooling, normalise)
+    return of_texts(name, module, "dual", reader, left_out=left_out)
 
 
 def _modules(folder: Path) -> tuple[tuple[str, ...], bool]:
@@ -156,9 +144,7 @@ def _pooling(config: dict[str, Any], where: str) -> tuple[str, ...]:
 
 def _longest(folder: Path, config: Any) -> int:
     """Tokens of the longest text: as the folder says, and as the table of positions allows."""
-    positions = int(config.max_position_embeddings)
-    if "roberta" in config.model_type or config.model_type in ("camembert", "mpnet"):
-        positions -= 2  # they count from behind the padding's index
+    positions = longest_text(config)
     if not has(folder, "sentence_bert_config.json"):
         return positions
     said = read_json(folder, "sentence_bert_config.json").get("max_seq_length")

@@ -1,4 +1,4 @@
-"""Load transformers models: image classifiers, and dual encoders with their tokenizer."""
+"""Load transformers models: classifiers of images or texts, and dual encoders."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from torch import Tensor
 from captum_ib.loading.budget import check_size
 from captum_ib.loading.families import configuration, model_class
 from captum_ib.loading.files import has, one_line, read_json, refusing
-from captum_ib.loading.hubs import SIZES, as_shown, from_disk_or_hub, wrapped
+from captum_ib.loading.hubs import SIZES, as_shown, from_disk_or_hub, of_texts, wrapped
 from captum_ib.loading.loaded import FolderError, LoadedModel, Options, Resize, Triple, triple
 from captum_ib.loading.processing import VOCABULARIES, image_processor, tokenizer
+from captum_ib.loading.values import short
 from captum_ib.loading.weights import Weights, detach, find_weights, judged
+from captum_ib.models.text_classifier import by_name
 from captum_ib.rgb import as_rgb
 
 _FILES = (
@@ -89,17 +91,19 @@ def _require_all(folder: Path, options: Options) -> None:
 
 
 def read_transformers(folder: Path, name: str, options: Options) -> LoadedModel:
-    """The image classifier or dual encoder in a folder; errors as in :func:`captum_ib.load`."""
+    """The classifier or dual encoder in a folder; errors as in :func:`captum_ib.load`."""
     where = str(folder / "config.json")
     with refusing(folder):
         given = read_json(folder, "config.json")
         weights = find_weights(folder, options) if options.pretrained else None
-        kind, dual = model_class(given, where)
+        kind, modalities = model_class(given, where)
         config = configuration(given, where)
         check_size(lambda: kind(config), None if weights is None else weights.size, where)
-        processor = image_processor(folder, config)
-        words = tokenizer(folder, config) if dual else None
+        processor = image_processor(folder, config) if "image" in modalities else None
+        words = tokenizer(folder, config) if "text" in modalities else None
         model, left_out = (kind(config), ()) if weights is None else trained(kind, config, weights)
+        if processor is None:
+            return classifier_of_texts(f"hf:{name}", model, words, left_out)
         return wrap_transformers(f"hf:{name}", model, processor, words, left_out)
 
 
@@ -150,7 +154,6 @@ def wrap_transformers(
     mean = triple(processor.image_mean if normalised else [0.0] * 3, "mean")
     std = triple(processor.image_std if normalised else [1.0] * 3, "std")
     preprocess = _preprocess(model, processor, mean, std)
-    labels = getattr(model.config, "id2label", None)
     size = preprocess(Image.new("RGB", SIZES[0])).shape
     words = None
     if tokenizer is not None:
@@ -165,10 +168,45 @@ def wrap_transformers(
         (size[-2], size[-1]),
         mean,
         std,
-        labels=[labels[i] for i in sorted(labels)] if labels and words is None else None,
+        labels=_labels(model.config) if words is None else None,
         words=words,
         left_out=left_out,
     )
+
+
+def classifier_of_texts(
+    name: str, model: Any, words: Any, left_out: tuple[str, ...] = ()
+) -> LoadedModel:
+    """A classifier of texts with its tokenizer.
+
+    Args:
+        name: what to call it.
+        model: a ``…ForSequenceClassification``.
+        words: its tokenizer.
+        left_out: names of tensors of its weights that it does not use.
+    """
+    config = model.config
+    words.padding_side = "right"
+    words.model_max_length = min(words.model_max_length, longest_text(config))
+    reader = HubTokenizer(words, None, config.vocab_size)
+    module = by_name(model)
+    return of_texts(name, module, "classifier", reader, labels=_labels(config), left_out=left_out)
+
+
+def longest_text(config: Any) -> int:
+    """Tokens of the longest text that the table of positions allows."""
+    positions = int(config.max_position_embeddings)
+    if "roberta" in config.model_type or config.model_type in PADDED_POSITIONS:
+        positions -= 2  # they count from behind the padding's index
+    return positions
+
+
+PADDED_POSITIONS = ("camembert", "data2vec-text", "mpnet")
+
+
+def _labels(config: Any) -> list[str] | None:
+    names = getattr(config, "id2label", None)
+    return [str(names[i]) for i in sorted(names)] if names else None
 
 
 def _preprocess(
@@ -209,17 +247,18 @@ class HubTokenizer:
         """``input_ids`` and ``attention_mask``, both ``(N, T)``, padded at the end.
 
         Raises:
-            ValueError: a text is longer than the model takes, or the tokenizer gives words that
-                the model lacks.
+            ValueError: a text is longer than the model takes, the tokenizer finds nothing in it, or
+                gives words that the model lacks.
         """
         length = self.full_length
         batch = self.tokenizer(
             list(texts),
-            padding=True if length is None else "max_length",
+            padding="max_length" if length is not None else self.tokenizer.pad_token is not None,
             max_length=length,
             return_tensors="pt",
         )
         ids, most = batch["input_ids"], length or self.tokenizer.model_max_length
+        self._require_words(texts, ids)
         if ids.shape[1] > most:
             raise ValueError(
                 f"the text has {ids.shape[1]} tokens, but the model takes at most {most}; "
@@ -231,6 +270,18 @@ class HubTokenizer:
                 f"{self.vocabulary}; they do not belong together"
             )
         return ids, batch["attention_mask"] if length is None else None
+
+    def _require_words(self, texts: list[str], ids: Tensor) -> None:
+        """See that something is left of each text."""
+        nothing = self.tokenizer("")["input_ids"]
+        padding = self.tokenizer.pad_token_id
+        for text, row in zip(texts, ids.tolist(), strict=True):
+            same = row[: len(nothing)] == nothing and set(row[len(nothing) :]) <= {padding}
+            if text.strip() and same:
+                raise ValueError(
+                    f"the tokenizer finds no token in the text {short(text)}; its vocabulary may "
+                    "be another model's, or incomplete"
+                )
 
     def tokens(self, ids: Tensor) -> list[str]:
         """The tokens of one row of ids as words, without marks of word boundaries."""

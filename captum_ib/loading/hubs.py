@@ -6,14 +6,20 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from captum_ib.forward.output import states_multi_label
 from captum_ib.loading.files import one_line
-from captum_ib.loading.loaded import LoadedModel, ModelUnavailableError, triple
+from captum_ib.loading.loaded import (
+    LoadedModel,
+    ModelUnavailableError,
+    no_pictures,
+    triple,
+)
 
 T = TypeVar("T")
 SIZES = ((47, 61), (61, 47))
@@ -145,6 +151,36 @@ def wrapped(
         tokenizer=words,
         tokens=None if words is None else words.tokens,
         special_tokens=frozenset() if words is None else words.special_tokens,
+        modalities=("image",) if words is None else ("image", "text"),
+        multi_label=states_multi_label(model),
+        left_out=left_out,
+    )
+
+
+def of_texts(
+    name: str,
+    model: nn.Module,
+    kind: Literal["classifier", "dual"],
+    words: Words,
+    *,
+    labels: Sequence[str] | None = None,
+    left_out: tuple[str, ...] = (),
+) -> LoadedModel:
+    """A loaded model of texts alone: of one a classifier, of two a dual encoder."""
+    return LoadedModel(
+        name=name,
+        model=model.eval(),
+        kind=kind,
+        preprocess=no_pictures,
+        image_size=(0, 0),
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        labels=None if labels is None else list(labels),
+        tokenizer=words,
+        tokens=words.tokens,
+        special_tokens=words.special_tokens,
+        modalities=("text",) if kind == "classifier" else ("text", "text"),
+        multi_label=states_multi_label(model),
         left_out=left_out,
     )
 

@@ -19,6 +19,8 @@ from captum_ib.rgb import as_rgb
 
 Triple = tuple[float, float, float]
 
+Modality = Literal["image", "text"]
+
 MIN_STD = 1e-6
 """Smallest standard deviation of a channel of images in [0, 1]; 1/255 is one step of a picture."""
 
@@ -54,8 +56,10 @@ class LoadedModel:
         name: what it was asked for as, e.g. ``"zoo:clip-scenes"``.
         model: the module itself, in evaluation mode. For a dual encoder this is the model of the
             family (a ``CLIPModel``); ``captum_ib.DualEncoder.from_model`` wraps it.
-        kind: ``"classifier"`` (images to logits) or ``"dual"`` (two towers, one joint space).
-        preprocess: picture to ``(3, H, W)``, normalised as the model wants it.
+        kind: ``"classifier"`` (pictures or texts to logits) or ``"dual"`` (two towers, one joint
+            space).
+        preprocess: picture to ``(3, H, W)``, normalised as the model wants it. A model of texts
+            alone takes no pictures: it refuses them, and ``image_size`` is (0, 0).
         image_size: (H, W) of its input, pixels.
         mean: per channel, what ``preprocess`` subtracts from values in [0, 1].
         std: per channel, what ``preprocess`` divides by.
@@ -64,8 +68,11 @@ class LoadedModel:
             for models that take none. ``None`` without text.
         tokens: one row of ``input_ids`` to its words, for display; ``None`` without text.
         special_tokens: words that stand for no text (begin, end, padding).
-        texts: whether both inputs of a dual encoder are texts (a sentence encoder). It takes no
-            pictures then: ``preprocess`` refuses them, and ``image_size`` is (0, 0).
+        modalities: what its inputs are: ``("image",)`` or ``("text",)`` of a classifier,
+            ``("image", "text")`` of an image-text model, ``("text", "text")`` of a sentence
+            encoder.
+        multi_label: whether several of its classes may hold at once, as the configuration says: a
+            probability is the sigmoid of one logit then.
         left_out: names of tensors of the weights file that this model computes itself or does not
             use, as tables of positions that older versions wrote. Any other difference between
             file and model is an error.
@@ -82,15 +89,21 @@ class LoadedModel:
     tokenizer: Callable[[list[str]], tuple[Tensor, Tensor | None]] | None = None
     tokens: Callable[[Tensor], list[str]] | None = None
     special_tokens: frozenset[str] = frozenset()
-    texts: bool = False
+    modalities: tuple[Modality, ...] = ("image",)
+    multi_label: bool = False
     left_out: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> bool:
+        """Whether it takes texts alone: one of a classifier, two of a sentence encoder."""
+        return "image" not in self.modalities
 
     def explain(self, what: object, **options: Any) -> Any:
         """What the model looked at: ``captum_ib.explain(self, what, **options)``.
 
         Args:
-            what: a picture; for an image-text model (picture, text), for a sentence encoder
-                (text, text).
+            what: a picture, or a text for a classifier of texts; for an image-text model
+                (picture, text), for a sentence encoder (text, text).
             options: ``method``, ``target``, ``layer``, …, as :func:`captum_ib.explain` has them.
 
         Returns:
@@ -189,6 +202,15 @@ class Resize:
             )[0]
         mean, std = torch.tensor(self.mean).view(3, 1, 1), torch.tensor(self.std).view(3, 1, 1)
         return (pixels - mean) / std
+
+
+def no_pictures(image: Image) -> Tensor:
+    """The preprocessing of a model of texts alone.
+
+    Raises:
+        ValueError: always.
+    """
+    raise ValueError("this model takes texts and no pictures")
 
 
 def triple(values: Sequence[float], name: str) -> Triple:

@@ -59,10 +59,15 @@ IMAGES: dict[str, Rule] = {
 
 TOKENIZERS = frozenset(
     "AlbertTokenizer BertTokenizer BlipTokenizer CamembertTokenizer CLIPTokenizer "
-    "DistilBertTokenizer GemmaTokenizer MPNetTokenizer PreTrainedTokenizer RobertaTokenizer "
-    "Siglip2Tokenizer SiglipTokenizer T5Tokenizer TokenizersBackend XLMRobertaTokenizer".split()
+    "DebertaTokenizer DebertaV2Tokenizer DistilBertTokenizer ElectraTokenizer ErnieTokenizer "
+    "GemmaTokenizer GPT2Tokenizer GPTNeoXTokenizer LlamaTokenizer MPNetTokenizer "
+    "PreTrainedTokenizer Qwen2Tokenizer RobertaTokenizer RoFormerTokenizer Siglip2Tokenizer "
+    "SiglipTokenizer T5Tokenizer TokenizersBackend XLMRobertaTokenizer".split()
 )
 """What ``tokenizer_class`` may name, with or without ``Fast`` at the end."""
+
+
+_OF_NO_MODEL = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
 def _tokenizer_class(value: Any) -> bool:
@@ -174,15 +179,26 @@ def tokenizer(folder: Path, config: Any) -> Any:
         )
     with TemporaryDirectory() as home:
         _copy_words(folder, Path(home))
+        # A tokenizer that says it is of no model is in its file; transformers would put the steps
+        # of the model's usual one in their place.
+        plain = _stated(folder) in _OF_NO_MODEL and has(folder, "tokenizer.json")
+        kind = transformers.PreTrainedTokenizerFast if plain else transformers.AutoTokenizer
+        more = {} if plain else {"config": config}
         with refusing(f"{folder} has no tokenizer that can be read"):
-            found = transformers.AutoTokenizer.from_pretrained(
-                home, config=config, local_files_only=True, trust_remote_code=False
+            found = kind.from_pretrained(
+                home, **more, local_files_only=True, trust_remote_code=False
             )
     found.name_or_path = str(folder)
     file = getattr(found, "vocab_file", None)
     if isinstance(file, str):  # copies of a tokenizer in Python read it again
         found.vocab_file = str(folder / Path(file).name)
     return found
+
+
+def _stated(folder: Path) -> object:
+    """The class of tokenizer that a folder names, if any."""
+    name = "tokenizer_config.json"
+    return read_json(folder, name).get("tokenizer_class") if has(folder, name) else None
 
 
 def _copy_words(folder: Path, home: Path) -> None:

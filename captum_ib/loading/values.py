@@ -47,6 +47,16 @@ def between(low: float, high: float) -> Rule:
     return rule
 
 
+def above_zero(most: float) -> Rule:
+    """A number above 0, which may be larger than :data:`MAX_NUMBER`: the base of an angle."""
+
+    def rule(value: Any) -> bool:
+        plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return plain and 0 < value <= most
+
+    return rule
+
+
 def one_of(*words: str) -> Rule:
     """A word from a list."""
 

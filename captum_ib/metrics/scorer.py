@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from captum_ib.checks import require_choice
 from captum_ib.forward import output_tensor, probabilities
+from captum_ib.forward.output import states_multi_label
 
 Activation = Literal["softmax", "sigmoid", "none"]
 
@@ -67,7 +68,8 @@ class Scorer:
 
     A classifier's score is its output at the target, turned into a probability as ``activation``
     says. Unless that is given: where Quantus' wrapper was built with ``softmax=True`` the softmax
-    probability, of a single logit the sigmoid, of a model that ends in ``nn.Softmax`` or
+    probability, of a single logit the sigmoid, and of every logit where the model's configuration
+    says ``problem_type="multi_label_classification"``; of a model that ends in ``nn.Softmax`` or
     ``nn.Sigmoid`` its output; else the output as it is. A single logit z is the head (z, 0), so
     its target is 0. A dual encoder's score is the cosine of the pair, and the other side's
     embedding is computed once, here.
@@ -168,7 +170,8 @@ class Scorer:
                 'with activation="none"',
                 stacklevel=2,
             )
-        if self.activation == "sigmoid":
+        several = self.activation is None and states_multi_label(self.module)
+        if self.activation == "sigmoid" or several:
             return outputs.float().sigmoid()
         if self.activation == "softmax" and outputs.shape[1] == 1:
             raise ValueError(

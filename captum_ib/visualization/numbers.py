@@ -45,8 +45,8 @@ def unit_of(unit: str, pair: bool) -> str:
         unit: as a method's facts say it, perhaps ``"output units"``.
         pair: whether the model compares two inputs.
 
-    >>> unit_of("output units per pixel value", pair=False), unit_of("bits", pair=True)
-    ('logits per pixel value', 'bits')
+    >>> unit_of("output units per input value", pair=False), unit_of("bits", pair=True)
+    ('logits per input value', 'bits')
     """
     return unit.replace("output units", "cosine" if pair else "logits")
 

@@ -1,4 +1,4 @@
-"""A sentence encoder in the page: two texts, no picture."""
+"""Models of texts in the page: two to compare, or one to classify; no picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from captum_ib.app.asking import Question, answer
 from captum_ib.app.offers import make_offer
 from captum_ib.app.results import Results
 from captum_ib.loading.load import load
-from tests.loading import test_sentence
+from tests.loading import test_sentence, test_texts
 
 made = test_sentence.made  # the folder of a BERT with random weights and mean pooling
 FIRST, SECOND = "a cat sleeps", "the dog barks"
@@ -60,6 +60,40 @@ def test_the_files_are_written(offer, tmp_path):
 def test_an_empty_text_is_said(offer, changes):
     with pytest.raises(ValueError, match="a text is empty: .* compares two texts"):
         ask(offer, **changes)
+
+
+@pytest.fixture(scope="module")
+def feelings(tmp_path_factory):
+    """A classifier of texts into three classes."""
+    folder = tmp_path_factory.mktemp("feelings")
+    test_texts.write(folder)
+    return make_offer(load(str(folder)), torch.device("cpu"))
+
+
+def test_a_classifier_of_texts_is_offered_with_sentences(feelings):
+    assert feelings.texts and not feelings.pair
+    assert feelings.first_methods == ["coiba", "nib"]
+    assert {"ig", "inputxgradient", "gradcam"}.isdisjoint(feelings.defaults)
+    assert feelings.examples[0].question is None
+    assert feelings.examples[0].first == "A cat is sleeping on the sofa."
+
+
+def test_a_text_is_classified_and_explained_as_elsewhere(feelings, tmp_path):
+    asked = {"first": test_texts.TEXT, "asked": "positive", "methods": ("coiba",)}
+    found = ask(feelings, **asked)
+    expected = captum_ib.explain(feelings.loaded, test_texts.TEXT, target="positive")
+    torch.testing.assert_close(found.results[0].maps[0], expected.maps[0], rtol=0, atol=1e-5)
+    html = cards.answer_html(found)
+    assert f"“{test_texts.TEXT}”" in html and "positive" in html and "probability" in html
+    (words,) = re.findall(r'<p class="ib-words">(.*?)</p>', html)
+    assert re.findall(r">([^<]+)</span>", words) == test_texts.TEXT.split()
+    _, files = Results(tmp_path).add(found)
+    assert files == ["texts-coiba.json", "texts-coiba.npz", "texts-coiba.png"]
+
+
+def test_an_empty_text_to_classify_is_said(feelings):
+    with pytest.raises(ValueError, match="the text is empty: .* classifies texts"):
+        ask(feelings, first=" ", asked="", methods=("nib",))
 
 
 def test_a_picture_that_is_missing_is_said(pair):

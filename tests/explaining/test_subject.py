@@ -17,6 +17,7 @@ def loaded(model):
         kind="classifier",
         texts=False,
         labels=None,
+        multi_label=False,
         preprocess=lambda picture: picture,
         picture=lambda pixels: pixels,
     )

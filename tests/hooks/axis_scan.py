@@ -208,14 +208,20 @@ def _mean(values: Tensor, place: tuple[float, float, float, float]) -> Tensor:
     return values[top : max(top, bottom) + 1, left : max(left, right) + 1].mean()
 
 
-def follows(layout: TokenLayout, before: Tensor, taller: Tensor, wider: Tensor) -> bool:
-    """Whether rows follow the height, columns the width, and channels neither."""
+def follows(layout: TokenLayout, before: Tensor, taller: Tensor, wider: Tensor) -> bool | None:
+    """Whether rows follow the height, columns the width, and channels neither.
+
+    Returns:
+        ``None`` where both agree as far as they go, and one size did not change.
+    """
     rows = 2 if layout.kind == "nchw" else 1
     grown = []
     for other in (taller, wider):
         sizes = zip(before.shape, other.shape, strict=True)
         grown.append({axis for axis, (old, new) in enumerate(sizes) if old != new})
-    return grown[0] <= {rows} and grown[1] <= {rows + 1}
+    if grown == [{rows}, {rows + 1}]:
+        return True
+    return None if grown[0] <= {rows} and grown[1] <= {rows + 1} else False
 
 
 def scanned(candidate: Candidate) -> Counts:
@@ -260,12 +266,12 @@ def wrong(
     """What shows that a layout is wrong, if anything does."""
     if not layout.spatial:
         return f"{layout.kind} of an image"
-    if before.ndim == 4 and others and not follows(layout, before, *others):
+    sized = follows(layout, before, *others) if before.ndim == 4 and others else None
+    if sized is False:
         return f"{layout.kind}, but {[tuple(one.shape) for one in others]} for other sizes"
-    # Deep convolutions see all of the image; the sizes have shown what their axes are.
-    sized = before.ndim == 4 and bool(others) and min(layout.grid_of(before)) < 12
     unseen = all(torch.equal(one, before) for one in after)
-    # Fewer than five cells a side are larger than the places.
+    # Deep convolutions see all of the image; the sizes have shown what their axes are. Fewer than
+    # five cells a side are larger than the places.
     if sized or unseen or min(layout.grid_of(before)) < 5:
         return None
     found = hits(layout, before, after)

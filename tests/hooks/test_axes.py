@@ -100,6 +100,10 @@ RULES: dict[str, tuple[Callable[[Tensor], Tensor], Axes]] = {
                           .reshape(2, 10, 4, 6), (N, C, H, W)),
     "linear": (lambda x: F.linear(tokens(x), torch.ones(7, 5)), (N, GRID, C)),
     "product with weights": (lambda x: tokens(x) @ nn.Parameter(torch.ones(5, 7)), (N, GRID, C)),
+    "product with weights and a bias": (
+        lambda x: torch.addmm(
+            torch.ones(7), tokens(x).reshape(48, 5), nn.Parameter(torch.ones(5, 7))
+        ).view(2, 24, 7), (N, GRID, C)),
     "mixed tokens": (lambda x: F.linear(x.flatten(2), torch.ones(24, 24)).transpose(1, 2),
                      (N, OTHER, C)),
     "mixed tokens, added": (

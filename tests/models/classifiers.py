@@ -319,22 +319,44 @@ def text_classifier(family: str, **settings: Any) -> Callable[[], nn.Module]:
 
 WORDS = {"iba": (2, 7), "coiba": (2, 7), "nib": (2, 7)}
 
-TEXT_CLASSIFIERS = (
-    Row("BERT", "transformers", text_classifier("Bert", **TOWER), token_ids, WORDS, token_mask),
+_DISTIL = {"dim": 16, "hidden_dim": 32, "n_layers": 4, "n_heads": 2}
+_GPT = {"n_embd": 16, "n_layer": 4, "n_head": 2}
+_DECODER = {**TOWER, "num_key_value_heads": 1, "head_dim": 8, "bos_token_id": 1, "eos_token_id": 2}
+
+
+def _by_name(model: nn.Module) -> nn.Module:
+    from captum_ib.models.text_classifier import by_name
+
+    return by_name(model)
+
+
+TEXT_CLASSIFIERS = tuple(
     Row(
-        "RoBERTa",
+        name,
         "transformers",
-        text_classifier("Roberta", **TOWER),
+        text_classifier(family, **settings),
         token_ids,
         WORDS,
         token_mask,
-    ),
-    Row(
-        "DistilBERT",
-        "transformers",
-        text_classifier("DistilBert", dim=16, hidden_dim=32, n_layers=4, n_heads=2),
-        token_ids,
-        WORDS,
-        token_mask,
-    ),
+        forward=_by_name,
+        needs=f"transformers:{family}ForSequenceClassification",
+        note=note,
+    )
+    for name, family, settings, note in (
+        ("BERT", "Bert", TOWER, ""),
+        ("RoBERTa", "Roberta", TOWER, ""),
+        ("DistilBERT", "DistilBert", _DISTIL, ""),
+        ("DeBERTa v2 and v3", "DebertaV2", TOWER, ""),
+        ("ELECTRA", "Electra", TOWER, ""),
+        ("MPNet", "MPNet", TOWER, "no attention maps"),
+        ("ModernBERT", "ModernBert", TOWER, "rotary positions"),
+        ("EuroBERT", "EuroBert", TOWER, "rotary positions"),
+        ("GPT-2", "GPT2", _GPT, "the last token is read"),
+        ("Llama", "Llama", _DECODER, "the last token is read"),
+        ("Mistral", "Mistral", _DECODER, "the last token is read"),
+        ("Qwen 2", "Qwen2", _DECODER, "the last token is read"),
+        ("Qwen 3", "Qwen3", _DECODER, "the last token is read"),
+        ("Gemma 2", "Gemma2", _DECODER, "the last token is read"),
+        ("Gemma 3", "Gemma3Text", _DECODER, "the last token is read"),
+    )
 )
