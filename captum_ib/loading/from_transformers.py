@@ -241,7 +241,7 @@ class HubTokenizer:
         self.tokenizer = tokenizer
         self.full_length = full_length
         self.vocabulary = vocabulary
-        self.special_tokens = frozenset(tokenizer.all_special_tokens)
+        self.special_tokens = _of_no_text(tokenizer)
 
     def __call__(self, texts: list[str]) -> tuple[Tensor, Tensor | None]:
         """``input_ids`` and ``attention_mask``, both ``(N, T)``, padded at the end.
@@ -286,6 +286,14 @@ class HubTokenizer:
     def tokens(self, ids: Tensor) -> list[str]:
         """The tokens of one row of ids as words, without marks of word boundaries."""
         return as_shown(self.tokenizer.convert_ids_to_tokens(ids.tolist()))
+
+
+def _of_no_text(tokenizer: Any) -> frozenset[str]:
+    """Words that stand for no text: all that are special but the one for unknown words."""
+    unknown = getattr(tokenizer, "unk_token", None)
+    roles = ("bos_token", "eos_token", "sep_token", "pad_token", "cls_token", "mask_token")
+    twice = any(getattr(tokenizer, role, None) == unknown for role in roles)  # CLIP's
+    return frozenset(tokenizer.all_special_tokens) - (set() if twice else {unknown})
 
 
 @contextmanager

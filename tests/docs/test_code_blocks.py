@@ -34,6 +34,16 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
+WIDEST = 103
+"""Letters of a line of code that fit the pages on a screen of 1280 pixels."""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/")])
+def test_no_code_scrolls_sideways(page: str) -> None:
+    lines = [line for block in blocks(PAGES[page]) for line in block.text.splitlines()]
+    assert [line for line in lines if len(line) > WIDEST] == []
+
+
 def python_blocks(page: str) -> list[Block]:
     return [block for block in blocks(PAGES[page]) if block.language == "python"]
 

@@ -173,6 +173,14 @@ def test_the_shell_explains_texts(tmp_path, capsys):
         assert f"“{text}”: {LABELS[int(best.argmax())]} (class {int(best.argmax())})" in said
 
 
+def test_words_that_the_model_does_not_know_are_shown(tmp_path):
+    write(tmp_path)
+    found = captum_ib.explain(str(tmp_path), "this movie is good", method="nib")
+    assert found.tokens == (("[CLS]", "this", "[UNK]", "is", "good", "[SEP]"),)
+    shown = found._subject.words[0].shown
+    assert shown == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
