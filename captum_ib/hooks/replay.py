@@ -59,6 +59,28 @@ class Replay:
         """The modules of which at least one call is replayed."""
         return list(self.schedule)
 
+    def with_axes_of(self, other: Replay, times: int) -> Replay | None:
+        """The same record, its samples on the axes that a pass of ``times`` as many rows shows.
+
+        A size that stays is shared by all samples; an axis that grows as the rows do holds them,
+        alone or folded with others (tiles, windows, positions).
+
+        Returns:
+            ``None`` where the passes differ in anything else.
+        """
+        if self.schedule.keys() != other.schedule.keys():
+            return None
+        schedule: dict[nn.Module, list[_Recorded | None]] = {}
+        for module, calls in self.schedule.items():
+            others = other.schedule[module]
+            if len(calls) != len(others):
+                return None
+            found = [_regrown(one, two, times) for one, two in zip(calls, others, strict=True)]
+            if [one is None for one in found] != [one is None for one in calls]:
+                return None
+            schedule[module] = found
+        return Replay(schedule)
+
     @contextmanager
     def playing(self, repeats: int) -> Generator[None]:
         """Let the recorded modules answer from the record, for one pass of ``repeats`` · n rows.
@@ -77,6 +99,24 @@ class Replay:
                 answer = partial(_answer, module.forward, iter(calls), repeats, thread)
                 own["forward"] = answer
             yield
+
+
+def _regrown(one: _Recorded | None, two: _Recorded | None, times: int) -> _Recorded | None:
+    """A call's record with its axes of samples; ``None`` where they can't be told."""
+    if one is None or two is None or len(one.leaves) != len(two.leaves):
+        return None
+    leaves: list[tuple[Any, int | None]] = []
+    for (leaf, _), (grown, _) in zip(one.leaves, two.leaves, strict=True):
+        if not isinstance(leaf, Tensor):
+            leaves.append((leaf, None))
+            continue
+        sizes = zip(leaf.shape, grown.shape, strict=False)
+        axes = [axis for axis, (old, new) in enumerate(sizes) if old != new]
+        grew = [leaf.shape[axis] * times == grown.shape[axis] for axis in axes]
+        if leaf.ndim != grown.ndim or len(axes) > 1 or not all(grew):
+            return None
+        leaves.append((leaf, axes[0] if axes else None))
+    return _Recorded(leaves, one.spec)
 
 
 def _answer(

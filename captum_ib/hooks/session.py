@@ -94,13 +94,17 @@ class Session:
         require_path(output, list(passed.values()), self.names)
         self.replay = recorder.replay()
 
-    def _check_replay(self) -> None:
+    def _check_replay(self, n: int) -> None:
         """Keep the replay only if two repeats of it equal the plain pass."""
         if self.replay is None or not self.replay.schedule:
             self.replay = None
             return
         reason = self._difference(replay=True)
         if reason is None:
+            return
+        # Sizes did not tell where the samples are: a pass with twice as many shows it.
+        self.replay = self._seen_twice(self.replay, n)
+        if self.replay is not None and self._difference(replay=True) is None:
             return
         self.replay = None
         # An error of the model itself must reach the caller.
@@ -112,6 +116,17 @@ class Session:
             RuntimeWarning,
             stacklevel=2,
         )
+
+    def _seen_twice(self, replay: Replay, n: int) -> Replay | None:
+        """The record with its samples' axes as a pass of two repeats shows them."""
+
+        def passed(index: int, activation: Tensor) -> Tensor:
+            return activation.detach().requires_grad_().clone()
+
+        recorder = Recorder(2 * n, self.samples_axis)
+        with recorder.recording():
+            self.run(2, passed, replay=False)
+        return replay.with_axes_of(recorder.replay(), 2)
 
     def _difference(self, replay: bool) -> str | None:
         """Why two repeats differ from the plain pass, or ``None`` when they don't."""
@@ -170,7 +185,7 @@ def open_session(
     with borrowed([*roots(forward_func, lambda: run(1)), *layers]):
         session._record(n)
         if replay:
-            session._check_replay()
+            session._check_replay(n)
         else:
             session.replay = None
         yield session

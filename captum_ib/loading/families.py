@@ -86,6 +86,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
         "mistral": "Mistral",
         "modernbert": "ModernBert",
         "mpnet": "MPNet",
+        "opt": "OPT",
         "phi3": "Phi3",
         "qwen2": "Qwen2",
         "qwen3": "Qwen3",
@@ -98,8 +99,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
 }
 """``model_type`` → class for the classification of texts.
 
-Left out: ALBERT, whose one block is run again and again, so that no layer is a depth; OPT, whose
-blocks put samples and tokens on one axis.
+Left out: ALBERT, whose one block is run again and again, so that no layer is a depth.
 """
 
 _TABLES: tuple[tuple[str, dict[str, tuple[str, ...]], tuple[Modality, ...]], ...] = (

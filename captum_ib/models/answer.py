@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from captum_ib.evidence import patch_grid
 from captum_ib.layout import TokenLayout
 from captum_ib.models.architectures import NamedLayer
+from captum_ib.models.picture_tokens import PictureTokens, pictures_of, runs_of
 from captum_ib.models.tower import blocks_within
 from captum_ib.models.view import ModelView
 
@@ -18,17 +20,43 @@ IGNORED = -100
 """Answer ids that do not count, as in the labels of transformers' language models."""
 
 
+TILED = ("idefics2", "idefics3", "llava_next", "llava_onevision", "smolvlm")
+"""``model_type`` of models that take a sample's tiles on an axis of their own."""
+PACKED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+"""``model_type`` of models that take the patches of all pictures on one axis."""
+
+
+@dataclass(frozen=True)
+class AnswerParts:
+    """A map over all tokens, ``(N, T)``, taken apart.
+
+    Attributes:
+        images: per picture, tile or frame ``(N, 1, h, w)``; ``(N, t)`` where its grid is not known.
+        prompt: the prompt's other tokens, ``(N, P)``: the question, and what surrounds it.
+        prompt_ids: which they are, ``(N, P)``.
+        answer: the answer's tokens, ``(N, A)``; the last is read by nothing.
+    """
+
+    images: tuple[Tensor, ...]
+    prompt: Tensor
+    prompt_ids: Tensor
+    answer: Tensor
+
+
 class AnswerLogProbability(ModelView):
     """Pixels → the log-probability of a given answer, in nats, ``(N,)``.
 
     log p(answer | image, prompt) = Σ_t log p(a_t | image, prompt, a_<t): what every attribution
-    method can explain of a model that generates text (PaliGemma, LLaVA and their kin in
-    transformers). It has one output per sample, so ``target`` is ``None``.
+    method can explain of a model that generates text (Gemma 3, Idefics 3, InternVL, LLaVA, its
+    NeXT and OneVision, PaliGemma, Qwen 2, 2.5 and 3 VL, SmolVLM in transformers). It has one output
+    per sample, so ``target`` is ``None``. With ``tokens`` only some tokens of the answer count:
+    :meth:`each` gives a forward function per token.
 
     On a layer of the vision tower, on the projector and on the layers of the language model, the
-    map is that of the image's tokens, ``(N, 1, h, w)``; ``layout=TokenLayout("sequence")`` gives
-    all tokens of the language model, ``(N, T)``: prompt and answer too. By default the methods
-    look at the language model's layers.
+    map is that of the image's tokens, ``(N, 1, h, w)``, where there is one picture in one piece.
+    Several pictures, or tiles of one, have a map over all tokens of the language model, ``(N, T)``,
+    prompt and answer too, and so has ``layout=TokenLayout("sequence")``; :meth:`parts` takes it
+    apart. By default the methods look at the language model's layers.
 
     Args:
         model: a ``…ForConditionalGeneration`` of transformers that takes ``input_ids`` with a
@@ -37,13 +65,20 @@ class AnswerLogProbability(ModelView):
             placeholders included; or ``(N, P)``.
         answer_ids: ``(A,)``, or ``(N, A)``: the answer, without a begin token; -100 where a
             shorter answer has ended.
-        extra: further keyword arguments of the model, the same in every call.
+        extra: further keyword arguments of the model, as the processor gives them for one sample
+            (``image_grid_thw``, ``image_sizes``, ``pixel_attention_mask``, …): tensors are repeated
+            with the samples.
+        tokens: places in the answer that count; default: all.
 
     Raises:
         TypeError: a model without a vision tower or a language model.
-        ValueError: no placeholder of an image in the prompt, or placeholders in several places;
-            an empty answer.
+        ValueError: no placeholder of an image in the prompt, or placeholders at other places in
+            other rows; an empty answer; tensors in ``extra`` beside several prompts; a place behind
+            the answer's end.
     """
+
+    prompt_ids: Tensor
+    answer: Tensor
 
     prompt_ids: Tensor
     answer_ids: Tensor
@@ -54,6 +89,7 @@ class AnswerLogProbability(ModelView):
         prompt_ids: Tensor,
         answer_ids: Tensor,
         extra: dict[str, Any] | None = None,
+        tokens: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -64,7 +100,16 @@ class AnswerLogProbability(ModelView):
         self.register_buffer("answer_ids", torch.atleast_2d(answer_ids), persistent=False)
         if self.answer_ids.shape[1] == 0 or not bool((self.answer_ids[:, 0] != IGNORED).all()):
             raise ValueError("the answer is empty; pass the ids of at least one token")
-        self.image_tokens = _placeholders(model, self.prompt_ids)
+        self.image_runs = _placeholders(model, self.prompt_ids)
+        if len(self.prompt_ids) > 1 and any(isinstance(v, Tensor) for v in self.extra.values()):
+            raise ValueError(
+                f"extra holds tensors of one sample, and there are {len(self.prompt_ids)} prompts; "
+                "make an AnswerLogProbability for each sample"
+            )
+        self.tokens = None if tokens is None else tuple(tokens)
+        last = self.answer_ids.shape[1] - 1
+        if self.tokens is not None and not all(0 <= place <= last for place in self.tokens):
+            raise ValueError(f"tokens must be places in the answer, 0 to {last}, given {tokens}")
         self.training = model.training  # the flags inside are the user's
 
     def forward(
@@ -76,14 +121,29 @@ class AnswerLogProbability(ModelView):
         """Log-probability of each row's answer, nats.
 
         Args:
-            pixel_values: ``(N, 3, H, W)``.
+            pixel_values: ``(N, 3, H, W)``; of several pictures or tiles
+                ``(N, pictures, 3, H, W)``; of Qwen's packed patches ``(N, patches, C)``, the
+                processor's with an axis for the sample: ``pixel_values[None]``.
             prompt_ids, answer_ids: ``(N, P)`` and ``(N, A)`` as ``additional_forward_args``, where
                 every sample has its own; default: those given at first.
+
+        Raises:
+            ValueError: packed patches without an axis of samples, or a prompt whose images lie at
+                other places than those of the prompt given at first.
         """
         rows = pixel_values.shape[0]
+        if prompt_ids is not None and _placeholders(self.model, prompt_ids) != self.image_runs:
+            raise ValueError(
+                "prompt_ids has its image placeholders at other places than the prompt that this "
+                "AnswerLogProbability was made with; make another one"
+            )
         prompt = _rows(self.prompt_ids if prompt_ids is None else prompt_ids, rows)
         answer = _rows(self.answer_ids if answer_ids is None else answer_ids, rows)
         counted = answer != IGNORED
+        if self.tokens is not None:
+            chosen_places = torch.zeros_like(counted)
+            chosen_places[:, list(self.tokens)] = True
+            counted = counted & chosen_places
         ids = torch.cat([prompt, answer.clamp_min(0)], dim=1)
         logits = self._logits(pixel_values, ids, prompt.shape[1])
         predicted = logits[:, -answer.shape[1] - 1 : -1].float().log_softmax(dim=-1)
@@ -94,15 +154,17 @@ class AnswerLogProbability(ModelView):
         """Logits of the whole sequence, or of its end from the last token of the prompt."""
         arguments: dict[str, Any] = {
             "input_ids": ids,
-            "pixel_values": pixel_values,
+            "pixel_values": self._pictures(pixel_values),
             "attention_mask": torch.ones_like(ids),
-            **self.extra,
+            **{name: _for_rows(value, ids) for name, value in self.extra.items()},
         }
         taken = inspect.signature(self.model.forward).parameters
         if "use_cache" in taken:
             arguments["use_cache"] = False
+        if "mm_token_type_ids" in taken:  # Qwen: where the pictures' positions are
+            arguments["mm_token_type_ids"] = (ids == _image_token(self.model)).long()
         labels = False
-        if getattr(getattr(self.model, "config", None), "model_type", "") == "paligemma":
+        if self.family == "paligemma":
             # The prompt is read in both directions, the answer (type 1) from left to right only;
             # transformers 4 does so only where it is given labels too.
             types = torch.arange(ids.shape[1], device=ids.device) >= prompt
@@ -113,6 +175,63 @@ class AnswerLogProbability(ModelView):
         if "logits_to_keep" in taken and not labels:
             arguments["logits_to_keep"] = ids.shape[1] - prompt + 1
         return self.model(**arguments).logits
+
+    @property
+    def family(self) -> str:
+        """The model's ``model_type``."""
+        return getattr(getattr(self.model, "config", None), "model_type", "")
+
+    def _pictures(self, pixel_values: Tensor) -> Tensor:
+        """Pixels as the model takes them: packed and several pictures without an axis of samples.
+
+        Raises:
+            ValueError: packed patches without an axis of samples.
+        """
+        if self.family in PACKED and pixel_values.ndim != 3:
+            raise ValueError(
+                f"{self.family} takes packed patches: pixel_values must be (N, patches, C), given "
+                f"{tuple(pixel_values.shape)}; pass the processor's pixel_values[None]"
+            )
+        folded = self.family in PACKED or pixel_values.ndim == 5
+        return pixel_values.flatten(0, 1) if folded and self.family not in TILED else pixel_values
+
+    def each(self) -> Iterator[AnswerLogProbability]:
+        """A forward function for each token of the answer, in order: log p(a_t | …, a_<t)."""
+        for place in range(self.answer_ids.shape[1]):
+            yield AnswerLogProbability(
+                self.model, self.prompt_ids, self.answer_ids, self.extra, [place]
+            )
+
+    def pictures(self, pixel_values: Tensor) -> list[PictureTokens]:
+        """Where the pictures, tiles or frames lie among the prompt's tokens."""
+        return pictures_of(self.model, self._vision[1], self.image_runs, pixel_values, self.extra)
+
+    def parts(self, attribution: Tensor, pixel_values: Tensor) -> AnswerParts:
+        """A map over all tokens by pictures, question and answer.
+
+        Args:
+            attribution: ``(N, T)``, of a layer of the language model.
+            pixel_values: what was explained.
+
+        Raises:
+            ValueError: a map of other tokens.
+        """
+        prompt, answer = self.prompt_ids.shape[1], self.answer_ids.shape[1]
+        if attribution.ndim != 2 or attribution.shape[1] != prompt + answer:
+            raise ValueError(
+                f"a map over all tokens has shape (N, {prompt + answer}), given "
+                f"{tuple(attribution.shape)}; explain a layer of the language model with "
+                'layout=TokenLayout("sequence")'
+            )
+        others = torch.ones(prompt, dtype=torch.bool, device=attribution.device)
+        for start, stop in self.image_runs:
+            others[start:stop] = False
+        return AnswerParts(
+            tuple(one.of(attribution) for one in self.pictures(pixel_values)),
+            attribution[:, :prompt][:, others],
+            self.prompt_ids[:, others.to(self.prompt_ids.device)],
+            attribution[:, prompt:],
+        )
 
     def blocks(self) -> list[NamedLayer]:
         """The language model's layers, with their names within this module."""
@@ -133,13 +252,16 @@ class AnswerLogProbability(ModelView):
         vision = self._vision[1]
         if any(module is layer for module in vision.modules()):
             return TokenLayout.infer(vision, layer, activation, inputs, name)
-        start, stop = self.image_tokens
-        grid = patch_grid(vision, stop - start, inputs[0])
+        start, stop = self.image_runs[0]
+        pictures = self.pictures(inputs[0])
+        one = pictures[0] if len(pictures) == 1 and not pictures[0].row_ends else None
         tokens = int(activation.shape[1]) if activation.ndim == 3 else 0
-        if grid is not None and tokens == stop - start:
-            return TokenLayout("tokens", grid=grid)
-        if grid is not None and tokens >= stop:
-            return TokenLayout("tokens", start, grid, suffix=tokens - stop)
+        if one is not None and one.grid is not None and tokens == stop - start:
+            return TokenLayout("tokens", grid=one.grid)
+        if one is not None and one.grid is not None and tokens >= stop:
+            return TokenLayout("tokens", start, one.grid, suffix=tokens - stop)
+        if one is None and tokens == self.prompt_ids.shape[1] + self.answer_ids.shape[1]:
+            return TokenLayout("sequence")
         raise ValueError(
             f"can't tell where the image's {stop - start} tokens lie in layer {name}, whose "
             f"activation has shape {tuple(activation.shape)}; pass layout=, for example "
@@ -159,24 +281,33 @@ def _part(model: nn.Module, *names: str) -> NamedLayer:
     )
 
 
-def _placeholders(model: Any, prompt_ids: Tensor) -> tuple[int, int]:
-    """Start and stop of the image's tokens in every prompt."""
+def _image_token(model: Any) -> int:
+    """The id of a picture's placeholder."""
     config = getattr(model, "config", None)
     token = getattr(config, "image_token_id", getattr(config, "image_token_index", None))
     if token is None:
         raise TypeError(f"the config of {type(model).__name__} has no image_token_id")
+    return int(token)
+
+
+def _placeholders(model: Any, prompt_ids: Tensor) -> list[tuple[int, int]]:
+    """The runs of image tokens, the same in every prompt."""
+    token = _image_token(model)
     found = prompt_ids == token
-    count = int(found[0].sum())
-    start = int(found[0].int().argmax())
-    expected = torch.zeros_like(found)
-    expected[:, start : start + count] = True
-    if count == 0 or not bool((found == expected).all()):
+    if not bool(found[0].any()) or not bool((found == found[:1]).all()):
         raise ValueError(
-            f"the prompt needs one run of image placeholders (id {token}), at the same place in "
-            f"every row, given {found.sum(dim=1).tolist()} of them; pass the processor's "
-            "input_ids for one image and the question"
+            f"the prompt needs image placeholders (id {token}), at the same places in every row, "
+            f"given {found.sum(dim=1).tolist()} of them; pass the processor's input_ids for the "
+            "image and the question"
         )
-    return start, start + count
+    return runs_of(found[0])
+
+
+def _for_rows(value: Any, ids: Tensor) -> Any:
+    """An argument of one sample for as many rows as there are ids."""
+    if not isinstance(value, Tensor) or value.ndim == 0:
+        return value
+    return value.to(ids.device).repeat(len(ids), *[1] * (value.ndim - 1))
 
 
 def _rows(ids: Tensor, rows: int) -> Tensor:

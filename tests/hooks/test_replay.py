@@ -119,7 +119,7 @@ def test_a_shared_module_is_replayed_only_where_it_does_not_depend():
 
 
 class SequenceFirst(nn.Module):
-    """Puts the sequence axis first, so that a record can't be repeated along axis 0."""
+    """Puts the sequence axis first: five positions, not the samples."""
 
     def __init__(self):
         super().__init__()
@@ -130,8 +130,57 @@ class SequenceFirst(nn.Module):
         return (tokens + self.after(tokens)).sum(dim=1)
 
 
+class Tiles(nn.Module):
+    """Cuts each sample into three, and puts samples and tiles on one axis; a table is shared."""
+
+    def __init__(self):
+        super().__init__()
+        self.before, self.after = Counted(nn.Linear(2, 6)), nn.Linear(6, 6)
+        self.table = nn.Embedding(3, 6)
+
+    def forward(self, x):
+        tiles = self.before(x.view(-1, 2)).view(len(x), 3, 6)
+        return self.after(tiles + self.table(torch.arange(3))).sum(dim=1)
+
+
+def shaken(index, activation):
+    torch.manual_seed(index)
+    return activation * 0.5 + torch.randn(activation.shape)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("kind", [SequenceFirst, Tiles])
+def test_samples_on_other_axes_are_found_by_a_pass_with_twice_as_many(kind, n):
+    torch.manual_seed(0)
+    model, x = kind(), torch.randn(n, 6)
+    with session_of(model, [model.after], n, x) as session:
+        assert session.replay is not None
+        replayed = session.run(4, shaken)
+        torch.testing.assert_close(replayed, session.run(4, shaken, replay=False))
+        if kind is Tiles:
+            runs = model.before.runs
+            session.run(4, shaken)
+            assert model.before.runs == runs
+
+
+class Gram(nn.Module):
+    """Products of all samples with all: both axes grow with the batch."""
+
+    def forward(self, x):
+        return x @ x.T
+
+
+class Pairs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gram, self.after = Gram(), nn.Linear(6, 6)
+
+    def forward(self, x):
+        return self.after(x) + self.gram(x).diagonal().unsqueeze(1)
+
+
 def test_where_replay_would_be_wrong_it_is_switched_off_with_a_word():
-    model, x = SequenceFirst(), torch.randn(2, 6)
+    model, x = Pairs(), torch.randn(2, 6)
     with (
         pytest.warns(RuntimeWarning, match="running without replay"),
         session_of(model, [model.after], 2, x) as session,

@@ -34,10 +34,12 @@ _DISTIL = {
     "hidden_dim": 64,
     "max_position_embeddings": 32,
 }
+_OPT = {**_SMALL, "ffn_dim": 64, "word_embed_proj_dim": 32}
 _DECODER = {**_SMALL, "num_key_value_heads": 2, "head_dim": 8}
 SIZES = {
     "gpt2": _GPT,
     "distilbert": _DISTIL,
+    "opt": _OPT,
     **dict.fromkeys(
         "gemma gemma2 gemma3_text llama mistral phi3 qwen2 qwen3 smollm3".split(), _DECODER
     ),

@@ -263,9 +263,7 @@ IMAGE_CLASSIFIERS = (
         XCIT,
         lambda: images(1),
         maps(1, (4, 6), (4, 6), (4, 6)),
-        fallback=dict.fromkeys(
-            ("iba", "coiba", "nib"), "its position table looks like a batch of one"
-        ),
+        note="its position table has the shape of a batch of one",
     ),
     Row("ViT", "transformers", hf_classifier("ViT", **HF_IMAGE), images, GRID),
     Row("DeiT", "transformers", hf_classifier("DeiT", **HF_IMAGE), images, GRID),
@@ -320,6 +318,7 @@ def text_classifier(family: str, **settings: Any) -> Callable[[], nn.Module]:
 WORDS = {"iba": (2, 7), "coiba": (2, 7), "nib": (2, 7)}
 
 _DISTIL = {"dim": 16, "hidden_dim": 32, "n_layers": 4, "n_heads": 2}
+_OPT = {**TOWER, "ffn_dim": 32, "word_embed_proj_dim": 16}
 _GPT = {"n_embd": 16, "n_layer": 4, "n_head": 2}
 _DECODER = {**TOWER, "num_key_value_heads": 1, "head_dim": 8, "bos_token_id": 1, "eos_token_id": 2}
 
@@ -352,6 +351,7 @@ TEXT_CLASSIFIERS = tuple(
         ("ModernBERT", "ModernBert", TOWER, "rotary positions"),
         ("EuroBERT", "EuroBert", TOWER, "rotary positions"),
         ("GPT-2", "GPT2", _GPT, "the last token is read"),
+        ("OPT", "OPT", _OPT, "samples and tokens on one axis within a block"),
         ("Llama", "Llama", _DECODER, "the last token is read"),
         ("Mistral", "Mistral", _DECODER, "the last token is read"),
         ("Qwen 2", "Qwen2", _DECODER, "the last token is read"),
