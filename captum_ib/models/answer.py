@@ -78,9 +78,6 @@ class AnswerLogProbability(ModelView):
     """
 
     prompt_ids: Tensor
-    answer: Tensor
-
-    prompt_ids: Tensor
     answer_ids: Tensor
 
     def __init__(

@@ -70,7 +70,7 @@ def test_a_change_in_the_image_is_found_at_its_place(row: Row) -> None:
 
 @pytest.mark.parametrize("row", TEXT_CLASSIFIERS, ids=lambda row: row.name)
 def test_padding_of_a_text_gets_nothing(row: Row) -> None:
-    model, mask = row.model(), row.additional()
+    model, mask = row.forward(row.model()), row.additional()
     attribution = IBA(model).attribute(
         row.inputs(), target=1, additional_forward_args=mask, n_steps=2, n_samples=2, seed=0
     )
