@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from numbers import Real
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import Tensor
@@ -35,13 +35,18 @@ def require_count(name: str, value: object, least: int = 1) -> int:
     return value
 
 
-def require_size(name: str, value: int | None) -> int | None:
-    """A batch size: a positive int, or ``None`` for everything at once.
+AUTO = "auto"
+BatchSize = int | Literal["auto"] | None
+"""Rows per forward pass; ``None``: all; ``"auto"``: all, then half, until they fit into memory."""
+
+
+def require_size(name: str, value: BatchSize) -> int | None:
+    """A batch size: a positive int, or ``None`` (also for ``"auto"``) for everything at once.
 
     Raises:
         TypeError, ValueError: as :func:`require_count`.
     """
-    return None if value is None else require_count(name, value)
+    return None if value is None or value == AUTO else require_count(name, value)
 
 
 def require_choice(name: str, value: object, allowed: Collection[object]) -> None:

@@ -11,8 +11,9 @@ from PIL import Image
 from torch import nn
 
 from captum_ib import methods
+from captum_ib.explaining.building import build_method
 from captum_ib.explaining.choices import choose
-from captum_ib.explaining.running import build_method, explain_subject
+from captum_ib.explaining.running import explain_subject
 from captum_ib.explaining.scenes import held_out
 from captum_ib.explaining.subject import Subject, make_subject
 from captum_ib.loading.load import LoadedModel, load

@@ -30,7 +30,7 @@ from captum_ib.bottleneck import (
     FitTrace,
     Terms,
 )
-from captum_ib.checks import require_choice, require_weight
+from captum_ib.checks import BatchSize, require_choice, require_weight
 from captum_ib.facts import BITS, Facts
 from captum_ib.forward import (
     Call,
@@ -201,7 +201,7 @@ class CoIBA(BottleneckAttribution):
         min_std: float = MIN_STD,
         objective: Objective = cross_entropy,
         layout: TokenLayout | Sequence[TokenLayout] | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
         reduce: Literal["sum", "none"] = "sum",
         seed: int | None = None,
         replay: bool = True,

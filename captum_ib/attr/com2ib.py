@@ -28,7 +28,7 @@ from captum_ib.bottleneck import (
     FitTrace,
     Terms,
 )
-from captum_ib.checks import require_choice
+from captum_ib.checks import BatchSize, require_choice
 from captum_ib.forward import (
     cosine,
     log_usage,
@@ -191,7 +191,7 @@ class CoM2IB(PairAttribution):
         lr: float = 1.0,
         min_std: float = MIN_STD,
         layout: Sequence[TokenLayout | None] | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
         reduce: Literal["sum", "none"] = "sum",
         seed: int | None = None,
         replay: bool = True,

@@ -26,6 +26,7 @@ from captum_ib.bottleneck import (
     fit,
     to_bits,
 )
+from captum_ib.checks import BatchSize, require_size
 from captum_ib.forward import (
     Call,
     Tick,
@@ -149,7 +150,7 @@ class Plan:
     seed: int
     to_input: bool = False
     layout: Layouts = None
-    internal_batch_size: int | None = None
+    internal_batch_size: BatchSize = None
     replay: bool = True
     trace: bool = False
 
@@ -231,7 +232,8 @@ def _refuse_unreached(names: Sequence[str]) -> None:
 
 def _fit(problem: Bottlenecks, plan: Plan, tick: Tick | None, solve: Solve | None) -> Explained:
     layers = problem.layers
-    at_once = plan.internal_batch_size or plan.fitting.draws_per_pass
+    most = require_size("internal_batch_size", plan.internal_batch_size)
+    at_once = most or plan.fitting.draws_per_pass
     fitting = replace(plan.fitting, draws_per_pass=at_once)
     noise = NoiseStream(
         plan.seed,

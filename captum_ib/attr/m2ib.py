@@ -25,6 +25,7 @@ from captum_ib.bottleneck import (
     FitTrace,
     Terms,
 )
+from captum_ib.checks import BatchSize
 from captum_ib.forward import (
     cosine,
     log_usage,
@@ -133,7 +134,7 @@ class M2IB(PairAttribution):
         lr: float = 1.0,
         min_std: float = MIN_STD,
         layout: Sequence[TokenLayout | None] | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
         reduce: Literal["sum", "none"] = "sum",
         seed: int | None = None,
         replay: bool = True,

@@ -13,7 +13,7 @@ from captum.attr import (  # pyright: ignore[reportMissingTypeStubs]: it has non
 from torch import Tensor
 
 from captum_ib.attr.path import Path, Start, baseline_at, called, require_even, require_whole
-from captum_ib.checks import require_choice, require_finite
+from captum_ib.checks import BatchSize, require_choice, require_finite
 from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import (
     Call,
@@ -63,7 +63,7 @@ class OnPath:
         self.b = baseline_at(start, self.z, session.names[0])
 
     def integral(
-        self, path: Path, rows: int | None = None, tick: Tick | None = None
+        self, path: Path, rows: BatchSize = None, tick: Tick | None = None
     ) -> tuple[Tensor, Tensor]:
         """A(z_i) = ∫₀¹ ∂F/∂z̃_i · (z_i − b_i) dλ (eq. 8–10), layer-shaped; and Σ A − (F(z) − F(b)).
 
@@ -221,7 +221,7 @@ class NIB(Named, LayerAttribution, GradientAttribution):
             additional_forward_args: Any = ...,
             n_steps: int = ...,
             method: str = ...,
-            internal_batch_size: int | None = ...,
+            internal_batch_size: BatchSize = ...,
             return_convergence_delta: Literal[False] = ...,
             attribute_to_layer_input: bool = ...,
             **options: Unpack[NIBOptions],
@@ -236,7 +236,7 @@ class NIB(Named, LayerAttribution, GradientAttribution):
             additional_forward_args: Any = ...,
             n_steps: int = ...,
             method: str = ...,
-            internal_batch_size: int | None = ...,
+            internal_batch_size: BatchSize = ...,
             *,
             return_convergence_delta: Literal[True],
             attribute_to_layer_input: bool = ...,
@@ -252,7 +252,7 @@ class NIB(Named, LayerAttribution, GradientAttribution):
             additional_forward_args: Any = ...,
             n_steps: int = ...,
             method: str = ...,
-            internal_batch_size: int | None = ...,
+            internal_batch_size: BatchSize = ...,
             *,
             return_convergence_delta: Literal[True],
             attribute_to_layer_input: bool = ...,
@@ -268,7 +268,7 @@ class NIB(Named, LayerAttribution, GradientAttribution):
         additional_forward_args: Any = None,
         n_steps: int = 10,
         method: str = "riemann_right",
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
         return_convergence_delta: bool = False,
         attribute_to_layer_input: bool = True,
         *,

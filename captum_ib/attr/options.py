@@ -8,6 +8,7 @@ from typing import Literal, TypedDict
 from typing_extensions import Unpack
 
 from captum_ib.attr.base import Auto
+from captum_ib.checks import BatchSize
 from captum_ib.forward import Objective
 from captum_ib.layout import TokenLayout
 
@@ -31,7 +32,7 @@ class _FitOptions(TypedDict, total=False):
     antithetic: bool
     lr: float
     min_std: float
-    internal_batch_size: int | None
+    internal_batch_size: BatchSize
     reduce: Literal["sum", "none"]
     seed: int | None
     replay: bool

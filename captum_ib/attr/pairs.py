@@ -18,7 +18,7 @@ from captum_ib.attr.base import (
 )
 from captum_ib.attr.options import PerTower
 from captum_ib.bottleneck import ActivationStatistics, FitSettings
-from captum_ib.checks import require_choice, require_weight
+from captum_ib.checks import BatchSize, require_choice, require_weight
 from captum_ib.facts import BITS, Facts
 from captum_ib.forward import Call, TowerCall, per_call, require_dual, tower_layers
 from captum_ib.layout import TokenLayout
@@ -92,7 +92,7 @@ def pair_plans(
     fitting: FitSettings,
     seed: int,
     layouts: Sequence[TokenLayout | None],
-    internal_batch_size: int | None,
+    internal_batch_size: BatchSize,
     replay: bool,
     trace: bool,
 ) -> list[Plan]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_ib.baselines._samples import as_map, explained
-from captum_ib.checks import broadcast, require_choice, require_count, require_finite
+from captum_ib.checks import BatchSize, broadcast, require_choice, require_count, require_finite
 from captum_ib.forward import Call
 from captum_ib.hooks import CompositeHook, Undo, before_layer, borrowed, roots
 
@@ -178,7 +178,7 @@ class Scorer:
 def explain_inputs(
     calls: Sequence[Call],
     explain: Callable[[Canvas], Tensor],
-    internal_batch_size: int | None,
+    internal_batch_size: BatchSize,
     baselines: Any = None,
 ) -> Any:
     """``explain`` (canvas → values shaped like it) for all samples, for both towers.

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_ib.checks import require_finite
+from captum_ib.checks import BatchSize, require_finite
 from captum_ib.forward import Call, as_given, in_parts, per_call, samples_at_once
 
 
 def explained(
     calls: Sequence[Call],
     explain: Callable[..., Tensor],
-    internal_batch_size: int | None = None,
+    internal_batch_size: BatchSize = None,
     rows_per_sample: int = 1,
     **settings: Any,
 ) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum_ib.baselines._samples import explained
 from captum_ib.baselines._tokens import AttentionMaps, Readout, attention_maps
+from captum_ib.checks import BatchSize
 from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage
 from captum_ib.layout import TokenLayout
@@ -50,7 +51,7 @@ class AttentionGradCAM(Named, Attribution):
         relu_attributions: bool = True,
         readout: Readout = None,
         layout: TokenLayout | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
     ) -> Inputs:
         """Weighted attention per token. Common arguments: :mod:`captum_ib.baselines`.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum_ib.baselines._samples import explained
 from captum_ib.baselines._tokens import Readout, attention_maps, follow
+from captum_ib.checks import BatchSize
 from captum_ib.facts import Facts
 from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage
 from captum_ib.layout import TokenLayout
@@ -51,7 +52,7 @@ class AttentionRollout(Named, Attribution):
         start_layer: int = 0,
         readout: Readout = None,
         layout: TokenLayout | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
     ) -> Inputs:
         """Share of each token in the token that is read.
 

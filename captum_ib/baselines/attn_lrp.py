@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from captum_ib.baselines._backward import GATED, BackwardMode
 from captum_ib.baselines._perturb import Canvas, explain_inputs
 from captum_ib.baselines._recorder import MATMUL, AttentionRecorder
-from captum_ib.checks import require_choice, require_weight
+from captum_ib.checks import BatchSize, require_choice, require_weight
 from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import Inputs, Named, calls_of, log_usage
 
@@ -71,7 +71,7 @@ class AttnLRP(Named, GradientAttribution):
         gamma_conv: float | None = 0.25,
         gamma_linear: float | None = 0.05,
         gamma_attention: float | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
     ) -> Inputs:
         """Relevance per input value. Common arguments: :mod:`captum_ib.baselines`.
 

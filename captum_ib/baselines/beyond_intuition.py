@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from captum_ib.baselines._perturb import Canvas
 from captum_ib.baselines._samples import explained
 from captum_ib.baselines._tokens import AttentionMaps, Readout, attention_maps
-from captum_ib.checks import require_choice, require_count, require_finite
+from captum_ib.checks import BatchSize, require_choice, require_count, require_finite
 from captum_ib.facts import Facts
 from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage, watched
 from captum_ib.hooks import CompositeHook, borrowed, roots, samples_axis_of
@@ -67,7 +67,7 @@ class BeyondIntuition(Named, Attribution):
         start_layer: int = 0,
         readout: Readout = None,
         layout: TokenLayout | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
     ) -> Inputs:
         """Relevance per token. Common arguments: :mod:`captum_ib.baselines`.
 

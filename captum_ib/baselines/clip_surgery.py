@@ -28,6 +28,7 @@ from captum_ib.baselines._tokens import (
     token_layout,
     token_map,
 )
+from captum_ib.checks import BatchSize
 from captum_ib.facts import Facts
 from captum_ib.forward import (
     Call,
@@ -100,7 +101,7 @@ class CLIPSurgery(Named, Attribution):
         start_layer: int | None = None,
         redundant: Tensor | None = None,
         layout: TokenLayout | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
     ) -> Inputs:
         """Similarity per token. Common arguments: :mod:`captum_ib.baselines`.
 

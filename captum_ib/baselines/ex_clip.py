@@ -14,7 +14,7 @@ from torch import Tensor
 from captum_ib.baselines._interactions import Interactions, marginals, word_maps
 from captum_ib.baselines._recorder import AttentionRecorder
 from captum_ib.baselines._tower import Pooled, opened, reference_inputs
-from captum_ib.checks import require_choice, require_count, require_finite
+from captum_ib.checks import BatchSize, require_choice, require_count, require_finite
 from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import (
     Named,
@@ -90,7 +90,7 @@ class ExCLIP(Named, LayerAttribution):
         method: Literal["gausslegendre", "riemann_right", "riemann_middle"] = "gausslegendre",
         reference: Literal["aligned", "published"] = "aligned",
         layout: Sequence[TokenLayout | None] | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
     ) -> tuple[Tensor, Tensor]:
         """Per token of each side, the sum of its interactions with all tokens of the other.
 
@@ -118,7 +118,7 @@ class ExCLIP(Named, LayerAttribution):
         method: Literal["gausslegendre", "riemann_right", "riemann_middle"] = "gausslegendre",
         reference: Literal["aligned", "published"] = "aligned",
         layout: Sequence[TokenLayout | None] | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
         return_convergence_delta: bool = False,
     ) -> Any:
         """A map for every word: ``(N, T, h, w)``. Common arguments: :mod:`captum_ib.baselines`.
@@ -201,7 +201,7 @@ class _Settings:
     path: Path
     aligned: bool
     layout: Sequence[TokenLayout | None] | None
-    rows: int | None
+    rows: BatchSize
 
     @staticmethod
     def of(
@@ -209,7 +209,7 @@ class _Settings:
         method: str,
         reference: str,
         layout: Sequence[TokenLayout | None] | None,
-        rows: int | None,
+        rows: BatchSize,
     ) -> _Settings:
         require_choice("method", method, METHODS)
         require_choice("reference", reference, ("aligned", "published"))
@@ -219,7 +219,7 @@ class _Settings:
         return _Settings(path, reference == "aligned", layout, rows)
 
 
-def _between(first: Pooled, second: Pooled, path: Path, rows: int | None) -> Interactions:
+def _between(first: Pooled, second: Pooled, path: Path, rows: BatchSize) -> Interactions:
     """The interactions of one part of the samples; words are those of the side without a grid."""
     words_first = not first.layout.spatial and second.layout.spatial
     words, image = (first, second) if words_first else (second, first)
@@ -234,7 +234,7 @@ def _between(first: Pooled, second: Pooled, path: Path, rows: int | None) -> Int
     return Interactions(values, words.layout, image.layout, words_first, words.valid, delta)
 
 
-def _push(side: Pooled, path: Path, rows: int | None) -> Tensor:
+def _push(side: Pooled, path: Path, rows: BatchSize) -> Tensor:
     """a_k = ∫ J_g dα · (x − x')_k for all tokens k that count, ``(N, K, d)``.
 
     J v is the derivative of u ↦ Jᵀu, which is linear, in the direction of v: two backward passes
@@ -259,7 +259,7 @@ def _push(side: Pooled, path: Path, rows: int | None) -> Tensor:
     return torch.cat(found).transpose(0, 1)
 
 
-def _pull(side: Pooled, path: Path, a: Tensor, rows: int | None) -> Tensor:
+def _pull(side: Pooled, path: Path, a: Tensor, rows: BatchSize) -> Tensor:
     """I_kj = Σ_i (∫ J_fᵀ dα a_k)_ji (y − y')_ji, ``(N, K, P)``."""
     states = path.states(side)
     at_once = samples_at_once(a.shape[1], rows, len(states) * len(side.x))

@@ -9,6 +9,7 @@ from captum.attr import GradientAttribution
 from torch import Tensor
 
 from captum_ib.baselines._perturb import Canvas, explain_inputs
+from captum_ib.checks import BatchSize
 from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import Inputs, Named, calls_of, log_usage
 
@@ -47,7 +48,7 @@ class FastIG(Named, GradientAttribution):
         target: Any = None,
         additional_forward_args: Any = None,
         *,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
     ) -> Inputs:
         """Difference to the baseline times gradient. Common arguments: :mod:`captum_ib.baselines`.
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from captum_ib.baselines._samples import explained
 from captum_ib.baselines._tokens import Readout, attention_maps
+from captum_ib.checks import BatchSize
 from captum_ib.facts import Facts
 from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage, logit_scale
 from captum_ib.layout import TokenLayout
@@ -55,7 +56,7 @@ class GenericAttention(Named, Attribution):
         scale: float | None = None,
         readout: Readout = None,
         layout: TokenLayout | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
     ) -> Inputs:
         """Relevance per token. Common arguments: :mod:`captum_ib.baselines`.
 

@@ -18,7 +18,7 @@ from captum_ib.baselines._tokens import (
     attention_maps,
     layer_start,
 )
-from captum_ib.checks import require_choice
+from captum_ib.checks import BatchSize, require_choice
 from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage
 from captum_ib.layout import TokenLayout
@@ -68,7 +68,7 @@ class GradECLIP(Named, Attribution):
         joined_heads: bool = False,
         readout: Readout = None,
         layout: TokenLayout | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
     ) -> Inputs:
         """Weighted values per token. Common arguments: :mod:`captum_ib.baselines`.
 

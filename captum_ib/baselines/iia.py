@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_ib.baselines._perturb import Canvas
 from captum_ib.baselines._samples import explained
 from captum_ib.baselines._tokens import Readout, attention_maps, follow_residual
-from captum_ib.checks import require_choice, require_count
+from captum_ib.checks import BatchSize, require_choice, require_count
 from captum_ib.facts import Facts
 from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage, watched
 from captum_ib.layout import TokenLayout
@@ -63,7 +63,7 @@ class IIA(Named, Attribution):
         n_integrals: int = 2,
         readout: Readout = None,
         layout: TokenLayout | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
     ) -> Inputs:
         """Relevance per token. Common arguments: :mod:`captum_ib.baselines`.
 

@@ -8,6 +8,7 @@ from captum.attr import GradientAttribution
 from torch import Tensor
 
 from captum_ib.baselines.one_layer import OneLayer, layer_state
+from captum_ib.checks import BatchSize
 from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import Call, Inputs, log_usage
 from captum_ib.layout import TokenLayout
@@ -51,7 +52,7 @@ class LayerGradCAM(OneLayer, GradientAttribution):
         relu_attributions: bool = False,
         *,
         layout: TokenLayout | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
     ) -> Inputs:
         """Weighted sum of the layer's channels. Common arguments: :mod:`captum_ib.baselines`.
 

@@ -21,7 +21,7 @@ from captum_ib.baselines._tokens import (
     token_layout,
     token_map,
 )
-from captum_ib.checks import require_choice, require_finite
+from captum_ib.checks import BatchSize, require_choice, require_finite
 from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage, watched
 from captum_ib.hooks import AxisTracker, Recorder, Replay, borrowed, roots, samples_axis_of
@@ -70,7 +70,7 @@ class LeGrad(Named, Attribution):
         start_layer: int = 0,
         pooling: Pooling = "model",
         layout: TokenLayout | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
     ) -> Inputs:
         """Sensitivity per token. Common arguments: :mod:`captum_ib.baselines`.
 

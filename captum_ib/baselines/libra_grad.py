@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from captum_ib.baselines._backward import BackwardMode
 from captum_ib.baselines._fullgrad import Balance
 from captum_ib.baselines._samples import explained
-from captum_ib.checks import require_choice
+from captum_ib.checks import BatchSize, require_choice
 from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import Call, Inputs, Named, blocks_per_call, calls_of, log_usage
 from captum_ib.layout import TokenLayout
@@ -136,7 +136,7 @@ class LibraGrad(Named, GradientAttribution):
         score: Literal["output", "probability"] = "output",
         all_tokens: bool = False,
         layout: TokenLayout | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
     ) -> Inputs:
         """Share of the output per token. Common arguments: :mod:`captum_ib.baselines`.
 

@@ -13,6 +13,7 @@ from captum_ib.baselines._blocks import blocks_in, project, require_one_each, to
 from captum_ib.baselines._recorder import AttentionLayer
 from captum_ib.baselines._samples import explained
 from captum_ib.baselines._tokens import token_layout, token_map
+from captum_ib.checks import BatchSize
 from captum_ib.facts import Facts
 from captum_ib.forward import Call, Inputs, Named, calls_of, directions_of, log_usage, require_joint
 from captum_ib.layout import TokenLayout
@@ -65,7 +66,7 @@ class MaskCLIP(Named, Attribution):
         *,
         key_similarity: bool = False,
         layout: TokenLayout | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
     ) -> Inputs:
         """Similarity per token. Common arguments: :mod:`captum_ib.baselines`.
 

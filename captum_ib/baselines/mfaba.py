@@ -9,7 +9,7 @@ from captum.attr import GradientAttribution
 from torch import Tensor
 
 from captum_ib.baselines._perturb import Canvas, explain_inputs
-from captum_ib.checks import require_choice, require_count
+from captum_ib.checks import BatchSize, require_choice, require_count
 from captum_ib.facts import Facts
 from captum_ib.forward import Inputs, Named, calls_of, log_usage, predicted, watched
 
@@ -52,7 +52,7 @@ class MFABA(Named, GradientAttribution):
         additional_forward_args: Any = None,
         n_steps: int = 50,
         method: Literal["second_order", "first_order"] = "second_order",
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
         *,
         direction: Literal["sharp", "smooth"] = "sharp",
         step_size: float | None = None,

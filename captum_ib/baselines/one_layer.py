@@ -11,7 +11,7 @@ from captum.attr import LayerAttribution
 from torch import Tensor, nn
 
 from captum_ib.baselines._samples import explained
-from captum_ib.checks import require_finite
+from captum_ib.checks import BatchSize, require_finite
 from captum_ib.forward import (
     Call,
     Named,
@@ -64,7 +64,7 @@ class OneLayer(Named, LayerAttribution):
         target: Any,
         additional_forward_args: Any,
         explain: Callable[..., Tensor],
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
         **settings: Any,
     ) -> Any:
         """``explain`` (some of the samples, the layer, setting, …) for all samples, both towers."""

@@ -9,6 +9,7 @@ from captum.attr import GradientAttribution
 from torch import Tensor
 
 from captum_ib.baselines._perturb import Canvas, explain_inputs
+from captum_ib.checks import BatchSize
 from captum_ib.facts import Facts
 from captum_ib.forward import Inputs, Named, calls_of, log_usage
 
@@ -46,7 +47,7 @@ class Saliency(Named, GradientAttribution):
         abs: bool = True,
         additional_forward_args: Any = None,
         *,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
     ) -> Inputs:
         """Magnitude of the gradient. Common arguments: :mod:`captum_ib.baselines`.
 

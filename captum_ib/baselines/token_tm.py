@@ -24,6 +24,7 @@ from captum_ib.baselines._tokens import (
     attention_maps,
     layer_start,
 )
+from captum_ib.checks import BatchSize
 from captum_ib.facts import Facts
 from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage
 from captum_ib.hooks import borrowed, roots
@@ -73,7 +74,7 @@ class TokenTM(Named, Attribution):
         start_layer: int = 0,
         readout: Readout = None,
         layout: TokenLayout | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
     ) -> Inputs:
         """Contribution per token. Common arguments: :mod:`captum_ib.baselines`.
 

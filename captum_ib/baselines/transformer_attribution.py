@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_ib.baselines._relevance import RelevanceMode
 from captum_ib.baselines._samples import explained
 from captum_ib.baselines._tokens import Readout, attention_maps, follow_residual
+from captum_ib.checks import BatchSize
 from captum_ib.facts import Facts
 from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage, refuse_pairs
 from captum_ib.hooks import borrowed, roots
@@ -65,7 +66,7 @@ class TransformerAttribution(Named, Attribution):
         start_layer: int = 0,
         readout: Readout = None,
         layout: TokenLayout | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
     ) -> Inputs:
         """Relevance per token. Common arguments: :mod:`captum_ib.baselines`.
 

@@ -18,6 +18,7 @@ from captum_ib.benchmark.config import MethodConfig
 from captum_ib.benchmark.reader import Logits
 from captum_ib.benchmark.settings import FLOOR
 from captum_ib.benchmark.subjects import Pairs, Subjects
+from captum_ib.checks import AUTO
 from captum_ib.metrics.scorer import is_dual
 from captum_ib.models.layers import blocks, resolve_layer
 
@@ -83,6 +84,9 @@ class Explainer:
         for key, value in line.settings.items():
             layers = key in ("layer", "layers") and isinstance(value, tuple)
             (self._own if key in known else self._settings)[key] = list(value) if layers else value
+        own = not self.row.cls_path.startswith("captum.")
+        if own and "internal_batch_size" in inspect.signature(self.row.cls.attribute).parameters:
+            self._settings.setdefault("internal_batch_size", AUTO)
         self.stochastic = "seed" in self.row.options
         self._method = self._built(model)
 

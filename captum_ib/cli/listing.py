@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from captum_ib import methods
-from captum_ib.explaining.running import build_method
+from captum_ib.explaining.building import build_method
 from captum_ib.explaining.summary import where
 from captum_ib.loading.load import load
 from captum_ib.models.dual_encoder import DualEncoder

@@ -13,6 +13,7 @@ from captum_ib.checks import is_tuple, require_finite
 from captum_ib.forward import mistakes
 from captum_ib.forward.admit import admitted
 from captum_ib.forward.masks import Readings, marks_of, without_marks
+from captum_ib.forward.memory import note_rows
 from captum_ib.forward.output import (
     are_probabilities,
     class_axis_of,
@@ -93,6 +94,7 @@ class Call:
             TypeError: an output of which it can't be told which tensor is explained.
             ValueError: an output without the rows on axis 0.
         """
+        note_rows(rows)
         with told(self.forward_func, arguments):
             output = self.forward_func(*arguments)
         self._class_axis = class_axis_of(output)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from captum import log as captum_log  # pyright: ignore[reportMissingTypeStubs]: it has none
 from torch import Tensor
 
-from captum_ib.checks import require_size
+from captum_ib.checks import BatchSize, require_size
 from captum_ib.facts import Facts
 from captum_ib.forward.call import Call
+from captum_ib.forward.memory import fitted_to_memory
 from captum_ib.forward.mistakes import refuse_mask_keywords
 from captum_ib.hooks import check_stop, untouched
 
@@ -82,12 +83,15 @@ def _either_spelling(constructor: _Function) -> _Function:
 
 
 def log_usage() -> Callable[[_Function], _Function]:
-    """Captum's decorator of ``attribute``, around the net that leaves a model untouched.
+    """Captum's decorator of ``attribute``, around the guard of memory (``internal_batch_size``) and
+    the net that leaves a model untouched.
 
     It keeps the function's type. ``NoiseTunnel`` needs the ``__wrapped__`` that it leaves.
     """
     decorator: Any = vars(captum_log)["log_usage"]  # which Captum types nowhere
-    return lambda function: cast(_Function, decorator()(_no_masks(untouched(function))))
+    return lambda function: cast(
+        _Function, decorator()(_no_masks(fitted_to_memory(untouched(function))))
+    )
 
 
 def _no_masks(function: _Function) -> _Function:
@@ -102,7 +106,7 @@ def _no_masks(function: _Function) -> _Function:
     return cast(_Function, checked)
 
 
-def samples_at_once(n: int, internal_batch_size: int | None, rows_per_sample: int = 1) -> int:
+def samples_at_once(n: int, internal_batch_size: BatchSize, rows_per_sample: int = 1) -> int:
     """How many of ``n`` samples fit into ``internal_batch_size`` rows; at least one.
 
     Raises:

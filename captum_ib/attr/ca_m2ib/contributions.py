@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from captum_ib.bottleneck import Prior
+from captum_ib.checks import BatchSize
 from captum_ib.forward import (
     TowerCall,
     activations,
@@ -54,7 +55,7 @@ def contributions(
     layout: TokenLayout | None = None,
     *,
     earliest: bool = True,
-    internal_batch_size: int | None = None,
+    internal_batch_size: BatchSize = None,
     replay: bool = True,
 ) -> Contributions:
     """c_i = g(tokens) − g(tokens without i) for every token of a tower, g the pooled embedding.
@@ -117,7 +118,7 @@ def _same_positions(layout: TokenLayout, one: Tensor, other: Tensor) -> bool:
 
 
 def _ablated(
-    call: TowerCall, session: Session, layout: TokenLayout | None, rows: int | None
+    call: TowerCall, session: Session, layout: TokenLayout | None, rows: BatchSize
 ) -> Contributions:
     (found,) = session_layouts(call, session, layout)
     activation = session.activations[0]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_ib.attr.ca_m2ib.contributions import Contributions, contributions
-from captum_ib.checks import require_choice
+from captum_ib.checks import BatchSize, require_choice
 from captum_ib.forward import TowerCall
 from captum_ib.hooks import borrowed
 from captum_ib.layout import TokenLayout
@@ -45,7 +45,7 @@ def facing(
     *,
     queries: str = "early",
     keys: str = "contributions",
-    internal_batch_size: int | None = None,
+    internal_batch_size: BatchSize = None,
     replay: bool = True,
 ) -> list[FacingCall]:
     """The two sides' calls with the tokens of both.

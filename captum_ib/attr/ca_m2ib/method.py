@@ -16,7 +16,7 @@ from captum_ib.attr.ca_m2ib.paper import PaperBottleneck, paper_calls, require_u
 from captum_ib.attr.ca_m2ib.result import Attentions, attentions_of
 from captum_ib.attr.pairs import PairAttribution, pair_facts, pair_plans, pair_result, weights
 from captum_ib.bottleneck import MIN_STD, ActivationStatistics, FitSettings, FitTrace
-from captum_ib.checks import require_choice
+from captum_ib.checks import BatchSize, require_choice
 from captum_ib.forward import TowerCall, log_usage, pair_calls, per_call
 from captum_ib.layout import TokenLayout
 
@@ -147,7 +147,7 @@ class CAM2IB(PairAttribution):
         lr: float = 1.0,
         min_std: float = MIN_STD,
         layout: Sequence[TokenLayout | None] | None = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: BatchSize = None,
         reduce: Literal["sum", "none"] = "sum",
         seed: int | None = None,
         replay: bool = True,
