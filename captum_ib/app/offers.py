@@ -125,6 +125,11 @@ def make_offer(loaded: LoadedModel, device: torch.device) -> Offer:
     Raises:
         ValueError: the model has towers that are not understood, or no method admits it.
     """
+    if loaded.hear is not None:
+        raise ValueError(
+            f"{loaded.name} compares sounds with texts, which the page does not take; use "
+            "captum-ib explain --audio, or captum_ib.explain"
+        )
     loaded.model.to(device)
     module = loaded.model
     if loaded.kind == "dual":

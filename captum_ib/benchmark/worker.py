@@ -66,6 +66,11 @@ class Worker:
         self.config = config
         self.device, dtype = device_of(config.device), dtype_of(config.dtype)
         self.loaded = load(config.model)
+        if "image" not in self.loaded.modalities:
+            raise ValueError(
+                f"{self.loaded.name} takes {' and '.join(self.loaded.modalities)}; the benchmark "
+                "is for models of pictures, or of pictures and text"
+            )
         self.model = self.loaded.model.to(device=self.device, dtype=dtype).eval()
         if self.loaded.kind == "dual":
             try:

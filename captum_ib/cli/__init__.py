@@ -68,6 +68,9 @@ def explain_command(
         list[Path] | None,
         typer.Option(help="picture(s) to explain: files, folders, or patterns in quotes"),
     ] = None,
+    audio: Annotated[
+        list[Path] | None, typer.Option(help="WAV file(s) to explain, for an audio-text model")
+    ] = None,
     text: Annotated[
         list[str] | None,
         typer.Option(
@@ -119,9 +122,10 @@ def explain_command(
 ) -> None:
     """Explain picture(s): a figure, the raw arrays and the settings for each method."""
     with one_line(traceback):
-        if not image and not text:
+        if not image and not audio and not text:
             raise ValueError(
-                "pass --image, the picture(s) to explain, or for models of texts --text"
+                "pass --image, the picture(s) to explain, or for models of texts --text, for those "
+                "of sounds --audio"
             )
         shown = os.fsencode(model).decode("utf-8", "backslashreplace")
         say(f"loading {shown} …")  # before torch, which takes seconds itself
@@ -140,6 +144,7 @@ def explain_command(
             dtype,
             revision,
             allow_pickle,
+            audio or [],
         )
         look = {"opacity": opacity, "cmap": cmap, "contours": contours}
         run(request, out, {**look, "grey": grey, "masked": what_remains})

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import typer
 
 SEVERAL = (
-    "--image", "--text", "--target", "--method", "--layer", "--metric", "--seeds", "--format",
+    "--image", "--audio", "--text", "--target", "--method", "--layer", "--metric", "--seeds",
+    "--format",
 )  # fmt: skip
 """Options that take several values behind one flag."""
 

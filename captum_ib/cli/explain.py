@@ -20,6 +20,7 @@ from captum_ib.explaining.running import Finding, explain_choice
 from captum_ib.explaining.subject import Subject, make_subject
 from captum_ib.explaining.summary import finding_line, question_line
 from captum_ib.loading.load import LoadedModel, load
+from captum_ib.loading.sounds import Sound, read_sound
 from captum_ib.visualization import style_from
 
 EVERY = "all"
@@ -44,6 +45,7 @@ class Request:
         dtype: of the model.
         revision: of a hub model.
         allow_pickle: whether pickled weights are read.
+        sounds: WAV files, for an audio-text model.
     """
 
     model: str
@@ -58,6 +60,7 @@ class Request:
     dtype: str = "float32"
     revision: str | None = None
     allow_pickle: bool = False
+    sounds: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class _Job:
 
     name: str
     source: str
-    given: Image.Image | str
+    given: Image.Image | Sound | str
     question: str | None
 
 
@@ -89,10 +92,14 @@ def run(request: Request, out: Path, look: Mapping[str, Any]) -> None:
         raise ValueError("--text is empty; pass a caption")
     files = expanded(request.images)
     pictures = [read_image(path) for path in files]
+    sounds = [read_sound(path) for path in request.sounds]
     style = style_from(look)
     place, kind = device_of(request.device), dtype_of(request.dtype)
     loaded = load(request.model, allow_pickle=request.allow_pickle, revision=request.revision)
-    jobs = _jobs(loaded, request, files, pictures)
+    if loaded.hear is not None or sounds:
+        jobs = _sound_jobs(loaded, request, sounds)
+    else:
+        jobs = _jobs(loaded, request, files, pictures)
     every = EVERY in request.chosen
     choices = _choices(loaded, request, named, every)
     loaded.model.to(device=place, dtype=kind)
@@ -185,6 +192,25 @@ def _jobs(
     return [
         _Job(name, str(file), picture, question)
         for name, file, picture, question in zip(names, files, pictures, questions, strict=True)
+    ]
+
+
+def _sound_jobs(loaded: LoadedModel, request: Request, sounds: Sequence[Sound]) -> list[_Job]:
+    """Every sound with its sentence."""
+    if loaded.hear is None:
+        raise ValueError(f"{loaded.name} hears nothing: pass no --audio")
+    if request.images or request.targets or not sounds or not request.texts:
+        raise ValueError(
+            f"{loaded.name} compares sounds with text: pass --audio x.wav and --text, and neither "
+            "--image nor --target"
+        )
+    questions = _one_each(request.texts, "--text", len(sounds), "sound")
+    names = unique_names(request.sounds)
+    return [
+        _Job(name, str(file), sound, question)
+        for name, file, sound, question in zip(
+            names, request.sounds, sounds, questions, strict=True
+        )
     ]
 
 

@@ -41,7 +41,8 @@ def explain(
             as a torch module (one of timm brings its preprocessing along; others take tensors).
         what: for a classifier a picture: a file's name, a PIL image, an array (H, W, 3), or the
             model's input as a float tensor (3, H, W); for a classifier of texts a text. For an
-            image-text model (picture, text), for a sentence encoder (text, text).
+            image-text model (picture, text), for a sentence encoder (text, text), for an audio-text
+            model (sound, text): a WAV file's name, or (wave, sampling rate).
         method: as ``captum-ib methods`` lists them; default: the recommended one for this kind of
             model (:mod:`captum_ib.presets`).
         target: class to explain, by index or label; default: the likeliest.

@@ -60,7 +60,8 @@ class Explanation:
         method: name of the method, as ``captum-ib methods`` lists it.
         unit: of the maps: ``"bits"``, or that of the output.
         maps: one per input, on the CPU: ``(1, 1, h, w)`` for a picture, ``(T,)`` for a text.
-        image: the picture's map, ``(1, 1, h, w)``; ``None`` of texts alone.
+        image: the picture's map, ``(1, 1, h, w)``; ``None`` where there is no picture.
+        audio: the sound's map, ``(1, 1, time, frequency)``; ``None`` where there is no sound.
         texts: the texts' maps, ``(T,)`` each.
         tokens: words of each text, to go with ``texts``.
         layers: names of the layers that were looked at.
@@ -79,7 +80,8 @@ class Explanation:
         self.method = finding.row.name
         self.unit = finding.row.unit
         self.maps: tuple[Tensor, ...] = finding.maps
-        self.image = finding.image
+        self.image = None if subject.sound else finding.image
+        self.audio = finding.image if subject.sound else None
         self.texts = finding.texts
         self.tokens = tuple(words.tokens for words in subject.words)
         self.layers = finding.layers
@@ -93,11 +95,12 @@ class Explanation:
 
     @property
     def bits_per_part(self) -> dict[str, float] | None:
-        """Bits in the map of each input, ``"image"``, ``"text"``, or ``"first"``, ``"second"``."""
+        """Bits in the map of each input: ``"image"``, ``"audio"``, ``"text"``, ``"first"``, …"""
         if self._finding.bits is None:
             return None
         texts = ("first", "second") if len(self.texts) == 2 else ("text",) * len(self.texts)
-        names = texts if self.image is None else ("image", *texts)
+        names = texts if self._finding.image is None else ("image", *texts)
+        names = names if self.audio is None else ("audio", *texts)
         return dict(zip(names, self._finding.bits, strict=True))
 
     @property

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from captum_ib.explaining.pictures import read_image
 from captum_ib.loading.from_timm import wrap_timm
 from captum_ib.loading.load import LoadedModel, load
+from captum_ib.loading.sounds import Sound, read_sound, sound_of
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.rgb import as_rgb
 from captum_ib.zoo.loading import ZooModel
@@ -29,12 +30,12 @@ class Given:
     """What is to be explained, told apart.
 
     Attributes:
-        first: a picture, the model's input ``(1, 3, H, W)``, or a text, the first of two.
+        first: a picture, the model's input ``(1, 3, H, W)``, a sound, or a text, the first of two.
         text: the caption, or the second text; ``None`` for a classifier.
         name: of the picture's file, or a word for what was given.
     """
 
-    first: Image.Image | Tensor | str
+    first: Image.Image | Tensor | Sound | str
     text: str | None
     name: str
 
@@ -98,7 +99,8 @@ def as_given(loaded: LoadedModel, what: object, target: object = None) -> Given:
     Args:
         loaded: the model.
         what: a picture for a classifier, or a text for one of texts; (picture, text) for an
-            image-text model; (text, text) for a sentence encoder.
+            image-text model, (sound, text) for an audio-text model; (text, text) for a sentence
+            encoder.
         target: of a classifier; a pair has none.
 
     Raises:
@@ -125,6 +127,7 @@ def as_given(loaded: LoadedModel, what: object, target: object = None) -> Given:
             f"(picture, text) in the place of target={target!r}"
         )
     wanted = "(text, text)" if loaded.texts else "(picture, text)"
+    wanted = wanted if loaded.hear is None else "(sound, text)"
     if not isinstance(what, (tuple, list)) or len(cast(Sequence[Any], what)) != 2:
         raise TypeError(f"{loaded.name} takes a pair {wanted}, given {_kind(what)}")
     first, text = cast("tuple[object, object]", tuple(cast(Sequence[Any], what)))
@@ -136,8 +139,27 @@ def as_given(loaded: LoadedModel, what: object, target: object = None) -> Given:
         raise ValueError("a text is empty; pass a caption or a sentence")
     if loaded.texts:
         return Given(str(first), text, "texts")
+    if loaded.hear is not None:
+        return Given(_sound(first), text, str(first) if isinstance(first, (str, Path)) else "sound")
     picture, name = _picture(loaded, first)
     return Given(picture, text, name)
+
+
+def _sound(given: object) -> Sound:
+    """A sound from a file, or from an array and its rate."""
+    if isinstance(given, Sound):
+        return given
+    if isinstance(given, (str, Path)):
+        return read_sound(Path(given))
+    if isinstance(given, (tuple, list)) and len(cast(Sequence[Any], given)) == 2:
+        wave, rate = cast("tuple[Any, Any]", tuple(cast(Sequence[Any], given)))
+        if isinstance(rate, (int, np.integer)) and not isinstance(rate, bool):
+            values = wave.detach().cpu().numpy() if isinstance(wave, Tensor) else np.asarray(wave)
+            return sound_of(values, int(rate))
+    raise TypeError(
+        f"given {_kind(given)}, expected a sound: a WAV file's name, or (wave, sampling rate) with "
+        "a wave (T,) or (channels, T)"
+    )
 
 
 def _picture(loaded: LoadedModel, given: object) -> tuple[Image.Image | Tensor, str]:

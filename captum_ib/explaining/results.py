@@ -74,7 +74,10 @@ def _with(stem: Path, suffix: str) -> Path:
 def arrays_of(subject: Subject, result: Finding) -> dict[str, np.ndarray]:
     """The maps with what they lie on: picture and words."""
     arrays: dict[str, np.ndarray] = {}
-    if subject.picture is not None and result.image is not None:
+    if subject.sound and result.image is not None:
+        arrays["audio"] = subject.inputs[0][0].float().cpu().numpy()
+        arrays["audio_attribution"] = result.image.numpy()
+    elif subject.picture is not None and result.image is not None:
         arrays["image"] = subject.picture.cpu().numpy()
         arrays["image_attribution"] = result.image.numpy()
     for words, values, name in zip(subject.words, result.texts, _names(subject), strict=True):
@@ -124,7 +127,8 @@ def panel(subject: Subject, result: Finding) -> Panel:
         raise ValueError(f"{result.row.name} has no map over a picture")
     row = result.row
     unit = unit_of(row.unit, pair=subject.pair)
-    return Panel(row.shown, result.image, unit, row.signed, words, values, _collapsed(result, 0))
+    image = result.image.transpose(2, 3).flip(2) if subject.sound else result.image
+    return Panel(row.shown, image, unit, row.signed, words, values, _collapsed(result, 0))
 
 
 def _collapsed(result: Finding, place: int) -> bool | None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from captum_ib.forward import output_tensor, probabilities
 from captum_ib.hooks import borrowed
 from captum_ib.loading.load import LoadedModel
+from captum_ib.loading.sounds import Sound, spectrogram
 from captum_ib.models.dual_encoder import DualEncoder
 
 
@@ -48,10 +49,12 @@ class Subject:
         inputs: the model's inputs, one sample each: ``(1, 3, H, W)``, and ids ``(1, T)``.
         title: the question in words.
         score: cosine similarity, or the class's probability (of a single logit: its sigmoid).
-        picture: ``(3, H, W)`` in [0, 1], what the model sees; ``None`` of texts alone.
+        picture: ``(3, H, W)`` in [0, 1], what the model sees; ``None`` of texts alone. Of a sound
+            its spectrogram, low tones at the bottom.
         target: index of the class.
         label: the class's name, when it has one.
         words: the texts, in the order of the inputs; none for a classifier of pictures.
+        sound: whether the first input is a sound; its map is (time, frequency).
     """
 
     model: nn.Module
@@ -62,6 +65,7 @@ class Subject:
     target: int | None = None
     label: str | None = None
     words: tuple[Words, ...] = ()
+    sound: bool = False
 
     @property
     def pair(self) -> bool:
@@ -106,7 +110,7 @@ class Subject:
 
 def make_subject(
     loaded: LoadedModel,
-    given: Image | Tensor | str,
+    given: Image | Tensor | Sound | str,
     question: str | int | None,
     device: torch.device,
     dtype: torch.dtype,
@@ -115,8 +119,8 @@ def make_subject(
 
     Args:
         loaded: the model, already on ``device`` and in ``dtype``.
-        given: a picture of any size, or the model's input ``(1, 3, H, W)``; a text, the first of
-            two.
+        given: a picture of any size, or the model's input ``(1, 3, H, W)``; a sound; a text, the
+            first of two.
         question: caption or second text; or index or label of a class, ``None`` for the likeliest.
         device: where to compute.
         dtype: of the pixel values.
@@ -129,6 +133,10 @@ def make_subject(
         if loaded.kind == "classifier":
             return _classified(loaded, (words.ids,), question, words=words)
         return _pair(loaded, (words, _asked(loaded, question, device)))
+    if loaded.hear is not None:
+        features = loaded.hear(given).to(device)
+        sides = (features[None].to(dtype), _asked(loaded, question, device))
+        return _pair(loaded, sides, spectrogram(features), sound=True)
     pixels = given if isinstance(given, Tensor) else loaded.preprocess(_picture(given))[None]
     pixels = pixels.to(device)
     seen = loaded.picture(pixels[0])
@@ -138,9 +146,10 @@ def make_subject(
     return _classified(loaded, (pixels,), question, seen)
 
 
-def _picture(given: Image | str) -> Image:
-    if isinstance(given, str):
-        raise TypeError(f"given the text {given!r}, expected a picture")
+def _picture(given: Image | Sound | str) -> Image:
+    if isinstance(given, (Sound, str)):
+        what = "a sound" if isinstance(given, Sound) else f"the text {given!r}"
+        raise TypeError(f"given {what}, expected a picture")
     return given
 
 
@@ -195,7 +204,10 @@ def _words(loaded: LoadedModel, text: str, device: torch.device) -> Words:
 
 
 def _pair(
-    loaded: LoadedModel, sides: tuple[Tensor | Words, Words], seen: Tensor | None = None
+    loaded: LoadedModel,
+    sides: tuple[Tensor | Words, Words],
+    seen: Tensor | None = None,
+    sound: bool = False,
 ) -> Subject:
     try:
         dual = DualEncoder.from_model(loaded.model)
@@ -207,4 +219,4 @@ def _pair(
     with borrowed([dual]), torch.no_grad():
         cosine = float(dual(inputs[0], inputs[1], *masks))
     title = f"{' / '.join(one.text for one in words)} ({cosine:.3f})"
-    return Subject(dual, inputs, title, cosine, seen, words=words)
+    return Subject(dual, inputs, title, cosine, seen, words=words, sound=sound)

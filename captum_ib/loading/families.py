@@ -64,6 +64,9 @@ DUALS: dict[str, tuple[str, ...]] = {
 }
 """``model_type`` → classes of dual encoders."""
 
+SOUNDS: dict[str, tuple[str, ...]] = {"clap": ("ClapModel",)}
+"""``model_type`` → classes of dual encoders of sounds and texts."""
+
 TEXTS: dict[str, tuple[str, ...]] = {
     family: (f"{stem}ForSequenceClassification",)
     for family, stem in {
@@ -174,7 +177,13 @@ _BY_FIELD: dict[str, dict[str, Rule]] = {
 }
 
 _BACKBONE = {"out_features", "out_indices", "stage_names"}  # of models without a head
-_PARTS = ("text_config", "vision_config", "text_config_dict", "vision_config_dict")
+_PARTS = (
+    "audio_config",
+    "text_config",
+    "text_config_dict",
+    "vision_config",
+    "vision_config_dict",
+)
 
 
 def model_class(config: dict[str, Any], where: str) -> tuple[type, tuple[Modality, ...]]:
@@ -189,18 +198,22 @@ def model_class(config: dict[str, Any], where: str) -> tuple[type, tuple[Modalit
     if not isinstance(family, str) or not isinstance(heads, list):
         raise FolderError(f"{where}: model_type must be a word and architectures a list of words")
     heads = [head for head in heads if isinstance(head, str)]
+    modalities: tuple[Modality, ...]
     table, modalities = next(
         (table, inputs)
         for word, table, inputs in _TABLES
         if not word or any(word in head for head in heads)
     )
+    if family in SOUNDS and table is DUALS:
+        table = SOUNDS
+        modalities = ("audio", "text")
     if family not in table:
         raise FolderError(
             f"{where} is a {short('/'.join(heads) or family)[1:-1]}; only image classifiers "
             f"(…ForImageClassification: {', '.join(CLASSIFIERS)}), text classifiers "
-            f"(…ForSequenceClassification: {', '.join(TEXTS)}) and image-text dual encoders "
-            f"({', '.join(DUALS)}) can be explained from a name; build another one yourself and "
-            "pass it to the method"
+            f"(…ForSequenceClassification: {', '.join(TEXTS)}) and dual encoders "
+            f"({', '.join((*DUALS, *SOUNDS))}) can be explained from a name; build another one "
+            "yourself and pass it to the method"
         )
     name = next((entry for entry in table[family] if entry in heads), table[family][0])
     if not hasattr(transformers, name):
@@ -238,7 +251,8 @@ def _entries(kind: Any, config: object, where: str) -> dict[str, Any]:
     for key in known & set(_BY_FIELD):
         rules.update(_BY_FIELD[key])
     rules.update(COMMON)
-    present = [key for key in _PARTS if key in known or kind.model_type in DUALS]
+    both = kind.model_type in DUALS or kind.model_type in SOUNDS
+    present = [key for key in _PARTS if key in known or both]
     parts = dict.fromkeys(present, rule.mapped(lambda value: True))
     found = admitted(config, {**rules, **parts}, where, strict=False)
     found.pop("model_type", None)
@@ -264,7 +278,7 @@ def _part(kind: Any, key: str, config: dict[str, Any], where: str) -> Any:
             )
         return transformers.CONFIG_MAPPING[family]
     stem = kind.__name__.removesuffix("Config")
-    part = "Text" if key == "text_config" else "Vision"
+    part = key.removesuffix("_config").capitalize()
     return getattr(transformers, f"{stem}{part}Config")
 
 

@@ -1,4 +1,4 @@
-"""Load transformers models: classifiers of images or texts, and dual encoders."""
+"""Load transformers models: classifiers of images or texts, dual encoders of both or of sounds."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from captum_ib.loading.files import has, one_line, read_json, refusing
 from captum_ib.loading.hubs import SIZES, as_shown, from_disk_or_hub, of_texts, wrapped
 from captum_ib.loading.loaded import FolderError, LoadedModel, Options, Resize, Triple, triple
 from captum_ib.loading.processing import VOCABULARIES, image_processor, tokenizer
+from captum_ib.loading.sounds import hearing
 from captum_ib.loading.values import short
 from captum_ib.loading.weights import Weights, detach, find_weights, judged
 from captum_ib.models.text_classifier import by_name
@@ -100,8 +101,12 @@ def read_transformers(folder: Path, name: str, options: Options) -> LoadedModel:
         config = configuration(given, where)
         check_size(lambda: kind(config), None if weights is None else weights.size, where)
         processor = image_processor(folder, config) if "image" in modalities else None
+        hear = hearing(folder) if "audio" in modalities else None
         words = tokenizer(folder, config) if "text" in modalities else None
         model, left_out = (kind(config), ()) if weights is None else trained(kind, config, weights)
+        if hear is not None:
+            reader = HubTokenizer(words, None, model.config.text_config.vocab_size)
+            return of_texts(f"hf:{name}", model, "dual", reader, left_out=left_out, hear=hear)
         if processor is None:
             return classifier_of_texts(f"hf:{name}", model, words, left_out)
         return wrap_transformers(f"hf:{name}", model, processor, words, left_out)

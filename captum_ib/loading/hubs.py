@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from PIL import Image
 from safetensors import SafetensorError
@@ -16,6 +16,7 @@ from captum_ib.forward.output import states_multi_label
 from captum_ib.loading.files import one_line
 from captum_ib.loading.loaded import (
     LoadedModel,
+    Modality,
     ModelUnavailableError,
     no_pictures,
     triple,
@@ -165,8 +166,13 @@ def of_texts(
     *,
     labels: Sequence[str] | None = None,
     left_out: tuple[str, ...] = (),
+    hear: Callable[[Any], Tensor] | None = None,
 ) -> LoadedModel:
-    """A loaded model of texts alone: of one a classifier, of two a dual encoder."""
+    """A loaded model without pictures: of one text a classifier, of two a dual encoder.
+
+    With ``hear``, the first of the two is a sound.
+    """
+    first: Modality = "text" if hear is None else "audio"
     return LoadedModel(
         name=name,
         model=model.eval(),
@@ -179,7 +185,8 @@ def of_texts(
         tokenizer=words,
         tokens=words.tokens,
         special_tokens=words.special_tokens,
-        modalities=("text",) if kind == "classifier" else ("text", "text"),
+        modalities=("text",) if kind == "classifier" else (first, "text"),
+        hear=hear,
         multi_label=states_multi_label(model),
         left_out=left_out,
     )

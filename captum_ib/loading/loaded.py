@@ -19,7 +19,7 @@ from captum_ib.rgb import as_rgb
 
 Triple = tuple[float, float, float]
 
-Modality = Literal["image", "text"]
+Modality = Literal["audio", "image", "text"]
 
 MIN_STD = 1e-6
 """Smallest standard deviation of a channel of images in [0, 1]; 1/255 is one step of a picture."""
@@ -70,7 +70,9 @@ class LoadedModel:
         special_tokens: words that stand for no text (begin, end, padding).
         modalities: what its inputs are: ``("image",)`` or ``("text",)`` of a classifier,
             ``("image", "text")`` of an image-text model, ``("text", "text")`` of a sentence
-            encoder.
+            encoder, ``("audio", "text")`` of one of sounds.
+        hear: of a model of sounds: a :class:`~captum_ib.loading.sounds.Sound` to the model's input
+            ``(channels, time, mel bins)``.
         multi_label: whether several of its classes may hold at once, as the configuration says: a
             probability is the sigmoid of one logit then.
         left_out: names of tensors of the weights file that this model computes itself or does not
@@ -90,13 +92,14 @@ class LoadedModel:
     tokens: Callable[[Tensor], list[str]] | None = None
     special_tokens: frozenset[str] = frozenset()
     modalities: tuple[Modality, ...] = ("image",)
+    hear: Callable[[Any], Tensor] | None = None
     multi_label: bool = False
     left_out: tuple[str, ...] = ()
 
     @property
     def texts(self) -> bool:
         """Whether it takes texts alone: one of a classifier, two of a sentence encoder."""
-        return "image" not in self.modalities
+        return set(self.modalities) == {"text"}
 
     def explain(self, what: object, **options: Any) -> Any:
         """What the model looked at: ``captum_ib.explain(self, what, **options)``.
@@ -205,12 +208,12 @@ class Resize:
 
 
 def no_pictures(image: Image) -> Tensor:
-    """The preprocessing of a model of texts alone.
+    """The preprocessing of a model that takes no pictures.
 
     Raises:
         ValueError: always.
     """
-    raise ValueError("this model takes texts and no pictures")
+    raise ValueError("this model takes no pictures")
 
 
 def triple(values: Sequence[float], name: str) -> Triple:

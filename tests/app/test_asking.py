@@ -155,6 +155,6 @@ def test_mistakes(pair, changes, message):
 
 
 def test_a_model_without_any_method_is_refused(monkeypatch):
-    monkeypatch.setattr("captum_ib.app.offers.methods.for_kind", lambda kind: [])
+    monkeypatch.setattr("captum_ib.app.offers.methods.for_kind", lambda *kind, **more: [])
     with pytest.raises(ValueError, match="zoo:vit-scenes: no method admits this model"):
         make_offer(load("vit-scenes"), torch.device("cpu"))

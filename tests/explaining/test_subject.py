@@ -18,6 +18,7 @@ def loaded(model):
         texts=False,
         labels=None,
         multi_label=False,
+        hear=None,
         preprocess=lambda picture: picture,
         picture=lambda pixels: pixels,
     )

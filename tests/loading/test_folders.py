@@ -52,7 +52,7 @@ def test_transformers(clip_folder):
     assert ids.tolist() == [[1, 4, 5, 6, 2], [1, 4, 2, 0, 0]]
     assert mask.tolist() == [[1] * 5, [1, 1, 1, 0, 0]]
     assert loaded.tokens(ids[1]) == ["<bos>", "a", "<eos>", "<pad>", "<pad>"]
-    assert loaded.special_tokens == {"<pad>", "<bos>", "<eos>", "<unk>"}
+    assert loaded.special_tokens == {"<pad>", "<bos>", "<eos>"}  # an unknown word is a word
     pixels = loaded.preprocess(Image.new("RGB", (50, 70), (255, 255, 255)))
     assert pixels.shape == (3, 32, 32)
     assert torch.allclose(loaded.picture(pixels), torch.ones(3, 32, 32), atol=1e-6)

@@ -152,7 +152,7 @@ def test_pictures_have_no_place(made, tmp_path, capsys):
     arguments = ["explain", "--model", made, "--text", ONE, OTHER, "--image", tmp_path / "x.png"]
     assert main([*map(str, arguments), "--out", str(tmp_path / "out")]) == 2
     assert 'compares two texts: pass --text "one" "other"' in capsys.readouterr().err
-    with pytest.raises(ValueError, match="takes texts and no pictures"):
+    with pytest.raises(ValueError, match="takes no pictures"):
         load(str(made)).preprocess(Image.new("RGB", (8, 8)))
 
 
