@@ -172,14 +172,22 @@ class Call:
         check of what changes the output.
 
         Raises:
-            ValueError: a mask that can't be told, or does not fit.
+            ValueError: a mask that can't be told, does not fit, or leaves nothing of a sample.
         """
         if isinstance(self.forward_func, TowerEmbedding):
             mask = self.forward_func.valid_tokens(*self.inputs, *self.additional)
             return mask if mask is None or mask.shape[1] == tokens else None
         self.decide()  # here, once, rather than in every call that the check makes
         reading = self._readings.of(tokens) if self._readings is not None else None
-        return None if reading is None else reading.valid(self.arguments)
+        valid = None if reading is None else reading.valid(self.arguments)
+        empty = [] if valid is None else [i for i, row in enumerate(valid) if not bool(row.any())]
+        if empty:
+            raise ValueError(
+                f"no token counts in sample {', '.join(map(str, empty[:5]))}: is the mask inverted"
+                "? Where 1 marks padding, pass captum_ib.Mask(mask, keep=False), and to a model "
+                "that wants 1 at the tokens that count, 1 - mask"
+            )
+        return valid
 
     def _whole(self) -> Call:
         return Call(

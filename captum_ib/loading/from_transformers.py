@@ -191,6 +191,13 @@ def classifier_of_texts(
         left_out: names of tensors of its weights that it does not use.
     """
     config = model.config
+    if config.problem_type == "regression":
+        raise FolderError(
+            f"{name} is a regression and has no classes, so there is no probability to explain; "
+            "call a method's attribute() on the model, with target=None or the output's index"
+        )
+    if config.pad_token_id is None:  # decoders read the last token that is no padding
+        config.pad_token_id = NO_PADDING if words.pad_token_id is None else words.pad_token_id
     words.padding_side = "right"
     words.model_max_length = min(words.model_max_length, longest_text(config))
     reader = HubTokenizer(words, None, config.vocab_size)
@@ -206,6 +213,8 @@ def longest_text(config: Any) -> int:
     return positions
 
 
+NO_PADDING = -1
+"""An id that no token has: then the last token of a text is read, as of one text alone."""
 PADDED_POSITIONS = ("camembert", "data2vec-text", "mpnet")
 
 
@@ -289,8 +298,24 @@ class HubTokenizer:
                 )
 
     def tokens(self, ids: Tensor) -> list[str]:
-        """The tokens of one row of ids as words, without marks of word boundaries."""
-        return as_shown(self.tokenizer.convert_ids_to_tokens(ids.tolist()))
+        """The tokens of one row of ids as words, without marks of word boundaries.
+
+        Of byte-level vocabularies the text that the bytes stand for; a part of a letter is "�".
+        """
+        words = self.tokenizer.convert_ids_to_tokens(ids.tolist())
+        if self._bytes:
+            words = [self._read(word) for word in words]
+        return as_shown(words)
+
+    @property
+    def _bytes(self) -> bool:
+        inner = getattr(self.tokenizer, "backend_tokenizer", None)
+        return "ByteLevel" in repr(getattr(inner, "decoder", None))
+
+    def _read(self, word: str) -> str:
+        if word.lstrip("Ġ").isascii() or word in self.tokenizer.all_special_tokens:
+            return word
+        return self.tokenizer.convert_tokens_to_string([word]).strip() or word
 
 
 def _of_no_text(tokenizer: Any) -> frozenset[str]:

@@ -123,7 +123,8 @@ class LoadedModel:
     def class_index(self, target: str | int, *, loosely: bool = False) -> int:
         """The index of a class given by its label (in any case) or its index.
 
-        A label may be one of several names that a comma separates ("tabby" for "tabby, tabby cat").
+        Digits are an index, unless a label is exactly they. A label may be one of several names
+        that a comma separates ("tabby" for "tabby, tabby cat").
 
         Args:
             target: label or index.
@@ -134,7 +135,9 @@ class LoadedModel:
             ValueError: no such label (the nearest are listed), several (they are listed), or an
                 index out of range.
         """
-        if isinstance(target, str) and not target.lstrip("-").isdecimal():
+        if isinstance(target, str) and (
+            not target.lstrip("-").isdecimal() or target in (self.labels or ())
+        ):
             return self._index_of_label(target, loosely)
         index, count = int(target), None if self.labels is None else len(self.labels)
         if index < 0 or (count is not None and index >= count):

@@ -284,10 +284,15 @@ def norm_name(block: nn.Module) -> str | None:
 
 def _guess(block: nn.Module) -> Architecture:
     """A row for a block that the table does not know."""
-    attends = any(
-        isinstance(part, (nn.LayerNorm, nn.MultiheadAttention)) for part in block.modules()
+    parts = list(block.modules())
+    convolves = any(isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for part in parts)
+    attends = any(isinstance(part, (nn.LayerNorm, nn.MultiheadAttention)) for part in parts) or (
+        not convolves and _first_norm_name(block) is not None  # normalised by a class of its own
     )
     kind = "plain" if attends else "convolutional"
+    return Architecture("unknown", (), kind, _first_norm_name(block) if attends else None)
+
+
+def _first_norm_name(block: nn.Module) -> str | None:
     children = dict(block.named_children())
-    norm = next((name for name in FIRST_NORMS if name in children), None)
-    return Architecture("unknown", (), kind, norm if attends else None)
+    return next((name for name in FIRST_NORMS if name in children), None)

@@ -267,3 +267,14 @@ def test_a_pair_takes_a_mask_of_either_kind():
         assert all(torch.equal(*both) for both in zip(found, plain, strict=True))
     with pytest.raises(ValueError, match="which is none"):
         method.attribute(subject.inputs, additional_forward_args=Mask(mask, keep=None))
+
+
+@pytest.mark.parametrize("kind", [IBA, NIB])
+def test_a_mask_that_leaves_nothing_of_a_sample_is_refused(kind):
+    """An inverted mask: the second text has no padding, so none of its tokens would count."""
+    from tests.models.classifiers import TEXT_CLASSIFIERS
+
+    model = TEXT_CLASSIFIERS[0].model()
+    ids = torch.tensor([[4, 9, 7, 3, 0, 0, 0], [4, 9, 7, 3, 8, 2, 5]])
+    with pytest.raises(ValueError, match=r"no token counts in sample 1: is the mask inverted\?"):
+        kind(model).attribute(ids, target=1, additional_forward_args=(ids == 0).long())

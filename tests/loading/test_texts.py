@@ -175,6 +175,73 @@ def test_the_shell_explains_texts(tmp_path, capsys):
         assert f"“{text}”: {LABELS[int(best.argmax())]} (class {int(best.argmax())})" in said
 
 
+@pytest.mark.parametrize("written", [["p2c", "c2p"], "p2c|c2p"])
+def test_a_deberta_as_its_authors_configure_it(written, tmp_path):
+    """Most of these are read where they are given, and declared nowhere."""
+    model = write(
+        tmp_path,
+        "deberta-v2",
+        relative_attention=True,
+        pos_att_type=["p2c", "c2p"],
+        norm_rel_ebd="layer_norm",
+        position_buckets=8,
+        share_att_key=True,
+        max_relative_positions=-1,
+    )
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "pos_att_type": written}))
+    found = captum_ib.explain(str(tmp_path), TEXT, method="nib")
+    assert found.prediction.probability == pytest.approx(float(odds(model).max()), rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_decoder_without_an_id_of_padding(family, tmp_path):
+    """One text has no padding, in however many draws."""
+    model = write(tmp_path, family)
+    for file in ("config.json", "tokenizer_config.json", "tokenizer.json"):
+        given = json.loads((tmp_path / file).read_text())
+        given.pop("pad_token_id", None), given.pop("pad_token", None), given.pop("padding", None)
+        (tmp_path / file).write_text(json.dumps(given))
+    for method in ("coiba", "rise"):
+        found = captum_ib.explain(str(tmp_path), TEXT, method=method)
+        assert found.prediction.probability == pytest.approx(float(odds(model).max()), rel=1e-5)
+
+
+def test_a_decoder_is_explained_at_its_norms_as_other_transformers_are(tmp_path):
+    """RMSNorm is a class of each family's own, and no torch.nn.LayerNorm."""
+    write(tmp_path, "llama")
+    found = captum_ib.explain(str(tmp_path), TEXT)
+    assert found.method == "coiba"
+    assert found.layers == tuple(f"model.layers.{i}.input_layernorm" for i in range(3))
+
+
+def test_a_regression_has_no_probability(tmp_path):
+    write(tmp_path, problem_type="regression")
+    with pytest.raises(ValueError, match="is a regression and has no classes"):
+        load(str(tmp_path))
+
+
+def test_digits_are_a_label_where_one_is_exactly_they(tmp_path):
+    write(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"id2label": {"0": "1", "1": "2", "2": "3"}, "label2id": {"1": 0, "2": 1, "3": 2}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded = load(str(tmp_path))
+    assert [loaded.class_index(target) for target in ("1", "3", "0", 1)] == [0, 2, 0, 1]
+
+
+def test_bytes_are_shown_as_the_letters_that_they_are(tmp_path):
+    from tokenizers import ByteLevelBPETokenizer
+
+    from captum_ib.loading.from_transformers import HubTokenizer
+
+    words = ByteLevelBPETokenizer()
+    words.train_from_iterator(["хороший фильм, good film"] * 9, vocab_size=400, min_frequency=1)
+    reader = HubTokenizer(transformers.PreTrainedTokenizerFast(tokenizer_object=words._tokenizer))
+    shown = reader.tokens(reader(["хороший good"])[0][0])
+    assert "".join(shown) == "хорошийgood"
+
+
 def test_words_that_the_model_does_not_know_are_shown(tmp_path):
     write(tmp_path)
     found = captum_ib.explain(str(tmp_path), "this movie is good", method="nib")
