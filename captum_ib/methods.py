@@ -14,6 +14,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import signature
 from typing import Any, Literal
 
 from captum_ib.facts import OUTPUT, Facts, Kind
@@ -55,7 +56,7 @@ class MethodSpec:
         return f"{self.title} (Captum)" if self.cls_path.startswith("captum.") else self.title
 
     @property
-    def cls(self) -> type:
+    def cls(self) -> Any:
         """The class itself."""
         module, name = self.cls_path.split(":")
         return getattr(import_module(module), name)
@@ -81,6 +82,12 @@ class MethodSpec:
         """Whether it explains this kind of model; ``texts``: one that takes texts alone."""
         of_ids = texts and kind == "classifier"
         return kind in self.takes and (self.facts.texts or not of_ids)
+
+    @property
+    def halves(self) -> bool:
+        """Whether it takes ``internal_batch_size="auto"``: half the rows where memory runs out."""
+        own = not self.cls_path.startswith("captum.")
+        return own and "internal_batch_size" in signature(self.cls.attribute).parameters
 
     @property
     def unit(self) -> str:

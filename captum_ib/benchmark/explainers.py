@@ -84,8 +84,7 @@ class Explainer:
         for key, value in line.settings.items():
             layers = key in ("layer", "layers") and isinstance(value, tuple)
             (self._own if key in known else self._settings)[key] = list(value) if layers else value
-        own = not self.row.cls_path.startswith("captum.")
-        if own and "internal_batch_size" in inspect.signature(self.row.cls.attribute).parameters:
+        if self.row.halves:
             self._settings.setdefault("internal_batch_size", AUTO)
         self.stochastic = "seed" in self.row.options
         self._method = self._built(model)

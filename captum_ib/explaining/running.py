@@ -148,7 +148,7 @@ def explain_subject(
     keywords, shown = dict(settings), show_progress and sys.stderr.isatty()
     if "show_progress" in parameters:
         keywords["show_progress"] = shown
-    if takes_auto(row, parameters):
+    if row.halves:
         keywords.setdefault("internal_batch_size", AUTO)
     if subject.picture is not None and settings.get("cross_attention", True):
         keywords |= {"return_attention": True} if "return_attention" in parameters else {}
@@ -171,11 +171,6 @@ def explain_subject(
         collapses,
         attention=attention,
     )
-
-
-def takes_auto(row: MethodSpec, parameters: Mapping[str, inspect.Parameter]) -> bool:
-    """Whether a method halves the rows of a pass by itself where memory runs out."""
-    return "internal_batch_size" in parameters and not row.cls_path.startswith("captum.")
 
 
 def _collapses(

@@ -180,8 +180,8 @@ class Call:
         self.decide()  # here, once, rather than in every call that the check makes
         reading = self._readings.of(tokens) if self._readings is not None else None
         valid = None if reading is None else reading.valid(self.arguments)
-        empty = [] if valid is None else [i for i, row in enumerate(valid) if not bool(row.any())]
-        if empty:
+        if valid is not None and not bool(valid.any(dim=1).all()):  # one look at the device
+            empty = [number for number, row in enumerate(valid) if not bool(row.any())]
             raise ValueError(
                 f"no token counts in sample {', '.join(map(str, empty[:5]))}: is the mask inverted"
                 "? Where 1 marks padding, pass captum_ib.Mask(mask, keep=False), and to a model "

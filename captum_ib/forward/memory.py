@@ -45,11 +45,16 @@ def fitted_to_memory(function: _Function) -> _Function:
     back and half of the rows that the largest pass had are tried, and so on: the result is that of
     the size that fits, and so the same.
     """
-    if "internal_batch_size" not in inspect.signature(function).parameters:
+    names = list(inspect.signature(function).parameters)
+    if "internal_batch_size" not in names:
         return function
+    place = names.index("internal_batch_size")
 
     @functools.wraps(function)
     def sized(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > place:  # given by its place
+            kwargs = {**dict(zip(names[place:], args[place:], strict=False)), **kwargs}
+            args = args[:place]
         auto, size = kwargs.get("internal_batch_size") == AUTO, None
         while True:
             seen = [0]

@@ -287,10 +287,19 @@ def _guess(block: nn.Module) -> Architecture:
     parts = list(block.modules())
     convolves = any(isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for part in parts)
     attends = any(isinstance(part, (nn.LayerNorm, nn.MultiheadAttention)) for part in parts) or (
-        not convolves and _first_norm_name(block) is not None  # normalised by a class of its own
+        not convolves and _normalises_positions(block)
     )
     kind = "plain" if attends else "convolutional"
     return Architecture("unknown", (), kind, _first_norm_name(block) if attends else None)
+
+
+def _normalises_positions(block: nn.Module) -> bool:
+    """Whether a block starts with a normalisation of its family's own (RMSNorm): per position, so
+    its parameters have one value per channel, and it keeps no statistics of batches."""
+    norm = dict(block.named_children()).get(_first_norm_name(block) or "")
+    if norm is None or any(True for _ in norm.buffers()):
+        return False
+    return [parameter.ndim for parameter in norm.parameters()] == [1]
 
 
 def _first_norm_name(block: nn.Module) -> str | None:

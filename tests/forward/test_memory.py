@@ -66,6 +66,20 @@ def test_noise_without_a_seed_is_that_of_the_first_try():
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_it_may_be_given_by_its_place():
+    """Captum's order: …, n_steps, method, internal_batch_size."""
+    import inspect
+
+    names = list(inspect.signature(NIB.attribute).parameters)[1:]
+    before = names[: names.index("internal_batch_size")]
+    defaults = inspect.signature(NIB.attribute).parameters
+    given = [defaults[name].default for name in before[1:]]
+    given[before[1:].index("target")] = 1
+    found = NIB(Small(3), "first").attribute(pictures(), *given, "auto")
+    expected = NIB(Small(10**6), "first").attribute(pictures(), target=1)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_what_would_fit_is_said():
     with pytest.raises(
         torch.cuda.OutOfMemoryError,
