@@ -126,6 +126,40 @@ class TokenLayout:
                 "stretches of time"
             )
 
+    def check_against(self, axes: Axes, layer: str) -> None:
+        """Check that a given layout agrees with what the operations of a pass show.
+
+        Raises:
+            ValueError: channels that lie on another axis, positions of another grid, or tokens in
+                another order than row by row.
+        """
+        if len(axes) != self.ndim:
+            return
+        places = [place for place, axis in enumerate(axes) if axis and axis.role == "channels"]
+        inner = axes[self.channel_axis]
+        other = inner is not None and inner.role in _PLACES
+        if (places and self.channel_axis not in places) or other:
+            raise ValueError(
+                f"{self} has the channels of layer {layer} on axis {self.channel_axis}, but the "
+                f"operations around it show {_shown(axes)}; pass "
+                f"{TokenLayout.of_axes(axes) or 'a layout that agrees, or none'}"
+            )
+        tokens = axes[1]
+        if self.kind != "tokens" or tokens is None:
+            return
+        given = (self.grid, self.prefix, self.suffix)
+        if tokens.grid is not None and given != (tokens.grid, tokens.prefix, tokens.suffix):
+            raise ValueError(
+                f"{self} disagrees with what the operations around layer {layer} show: "
+                f"{TokenLayout.of_axes(axes) or _shown(axes)}"
+            )
+        if tokens.parts and all(part is not None for part, _ in tokens.parts):
+            raise ValueError(
+                f"{self} has the tokens of layer {layer} row by row, but the operations around it "
+                f"show another order ({_shown(axes)}); explain another layer, or pass "
+                "TokenLayout('sequence') and arrange the map by the model's own order"
+            )
+
     def grid_of(self, activation: Tensor) -> tuple[int, int]:
         """Rows and columns of an activation's grid."""
         if self.kind == "tokens" and self.grid is not None:
@@ -207,7 +241,7 @@ class TokenLayout:
         """
         found = TokenLayout.of_axes(axes) or _declared(model, activation, inputs, axes)
         if found is None:
-            known = ", ".join(axis.role if axis else "?" for axis in axes) or "nothing"
+            known = _shown(axes) or "nothing"
             raise ValueError(
                 f"can't tell the layout of layer {name or type(layer).__name__}: its activation "
                 f"has shape {tuple(activation.shape)}, and the operations around it show of its "
@@ -259,6 +293,13 @@ def _advice(activation: Tensor, axes: Axes) -> str:
 
 
 SAMPLES = (None, "samples")
+
+_PLACES = ("rows", "columns", "positions")
+
+
+def _shown(axes: Axes) -> str:
+    return ", ".join(axis.role if axis else "?" for axis in axes)
+
 
 _KINDS: dict[tuple[str | None, ...], str] = {
     ("channels",): "flat",

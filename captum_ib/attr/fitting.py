@@ -225,8 +225,8 @@ def _refuse_unreached(names: Sequence[str]) -> None:
         f"no gradient reaches layer{'s' if len(names) > 1 else ''} {', '.join(names)}: in no step "
         "of the fit did the output's derivative there differ from 0, for any sample, so the map "
         "would show nothing but the cost of information; choose layers that the target's output "
-        "depends on, and a forward function without int8 weights, .detach(), rounding or argmax "
-        "behind them"
+        "depends on, and a forward function without int8 weights, .detach(), rounding, argmax or "
+        "a head whose weights are 0 behind them"
     )
 
 

@@ -164,6 +164,11 @@ def _sound(given: object) -> Sound:
 
 def _picture(loaded: LoadedModel, given: object) -> tuple[Image.Image | Tensor, str]:
     """A picture, and the name of its file."""
+    if isinstance(given, str) and not Path(given).exists() and not Path(given).suffix:
+        raise FileNotFoundError(
+            f"{loaded.name} takes {PICTURE}; there is no file named {given!r}, and a text alone "
+            "goes to a text classifier as captum_ib.load gives it"
+        )
     if isinstance(given, (str, Path)):
         return read_image(Path(given)), str(given)
     if isinstance(given, Image.Image):

@@ -19,6 +19,7 @@ from captum_ib.collapse import Collapse, collapses_of
 from captum_ib.explaining.building import Layers, build_method
 from captum_ib.explaining.choices import Choice
 from captum_ib.explaining.subject import Subject
+from captum_ib.forward.mistakes import look_at_map
 from captum_ib.methods import MethodSpec
 from captum_ib.models.dual_encoder import DualEncoder
 
@@ -207,6 +208,8 @@ def _maps(
         # Captum's input methods would set this themselves, with a warning.
         pixels = subject.pixel_values.clone().requires_grad_(row.layers == "none")
         attributed = method.attribute(pixels, target=subject.target, **keywords)
+        if row.cls_path.startswith("captum."):  # ours have looked
+            look_at_map(attributed)
         whole = row.layers == "none"
         found = (attributed.sum(dim=1, keepdim=True) if whole else attributed,)
     maps = [one.detach().float().cpu() for one in found]
@@ -217,7 +220,7 @@ def _no_map(row: MethodSpec, names: Sequence[str], found: Tensor) -> str:
     mend = "choose another layer"
     if row.cls_path == "captum.attr:LayerGradCam":
         mend = (
-            "this is Captum's own Grad-CAM, for feature maps (N, C, h, w) only; --method "
+            "this is Captum's own Grad-CAM, for feature maps (N, C, h, w) only; the method "
             "layergradcam is Grad-CAM for layers of every kind"
         )
     return (

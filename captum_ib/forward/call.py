@@ -19,6 +19,7 @@ from captum_ib.forward.output import (
     class_axis_of,
     output_tensor,
     probabilities,
+    squashed_by,
     states_multi_label,
     told,
 )
@@ -28,6 +29,7 @@ from captum_ib.forward.target import (
     binary_cross_entropy,
     cross_entropy,
     cross_entropy_at,
+    log_loss,
     part_of_target,
     select,
     target_index,
@@ -60,6 +62,7 @@ class Call:
     _readings: Readings | None = field(default=None, repr=False)
     _shared: Shared | None = field(default=None, repr=False)
     _class_axis: int | None = field(default=None, repr=False)
+    _squashed: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self._readings is None:  # else this is a part, which is read as the whole
@@ -98,7 +101,10 @@ class Call:
         with told(self.forward_func, arguments):
             output = self.forward_func(*arguments)
         self._class_axis = class_axis_of(output)
-        return output_tensor(output, rows)
+        explained = output_tensor(output, rows)
+        if explained.grad_fn is not None:
+            self._squashed = squashed_by(explained)
+        return explained
 
     def index(self, output: Tensor) -> Tensor | None:
         """The target as indices ``(N, k)`` into an output with a multiple of N rows."""
@@ -117,7 +123,9 @@ class Call:
             ValueError: a probability along an axis that can't be told.
         """
         index = self.index(output)
-        if probability and index is not None and states_multi_label(self.forward_func):
+        if probability and index is not None and self._squashed is not None:
+            pass  # they are
+        elif probability and index is not None and states_multi_label(self.forward_func):
             output = output.float().sigmoid()
         elif probability and index is not None:
             axis = self.class_axis(output)
@@ -126,7 +134,9 @@ class Call:
 
     def along_classes(self, objective: Objective) -> Objective:
         """An objective: cross-entropy along the axis that the last pass's output showed, and of
-        each class by itself where the model says that several may hold."""
+        each class by itself where the model says that several may hold, or ends in a sigmoid."""
+        if objective is cross_entropy and self._squashed == "sigmoid" and self.target is not None:
+            return log_loss
         if objective is cross_entropy and states_multi_label(self.forward_func):
             return binary_cross_entropy
         if objective is cross_entropy and self._class_axis is not None:

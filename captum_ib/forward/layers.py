@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,11 @@ def named_layers(
     Raises:
         ValueError: no layer, the same one twice, an unknown name, or no default.
     """
+    if layers is not None and not isinstance(cast(object, layers), (nn.Module, str, Iterable)):
+        raise TypeError(
+            "layers must be a module, its dotted name, a sequence of these, or one of "
+            f"{list(CHOICES)}, given {type(layers).__name__}"
+        )
     if layers is None or (isinstance(layers, str) and layers in CHOICES):
         if model is None:
             raise ValueError(
@@ -68,19 +74,32 @@ def layout_of(
     if activation.shape[0] != call.n:
         raise ValueError(
             f"the activation of layer {name} has shape {tuple(activation.shape)}, without "
-            f"the {call.n} samples on axis 0; for windows choose another layer, for example "
-            "the whole block; for layers that take the sequence first (T, N, C) set "
-            "samples_axis=1 on the Tower, or as an attribute of forward_func; where the model "
-            "folds crops or frames into the batch, pass these as the samples"
+            f"the {call.n} samples on axis 0; {_without_samples(activation, call.n)}"
         )
     if layout is not None:
         layout.check(activation, name)
+        layout.check_against(axes, name)
         return layout
     forward = call.forward_func
     if isinstance(forward, ModelView) and forward.knows_layouts:
         return forward.layout(layer, activation, call.inputs, name)
     model = forward if isinstance(forward, nn.Module) else None
     return TokenLayout.infer(model, layer, activation, call.inputs, name, axes)
+
+
+def _without_samples(activation: Tensor, n: int) -> str:
+    """What to do about an activation whose axis 0 does not hold the samples."""
+    advice = (
+        "windows, or patches with positions inside, are folded into the batch: choose another "
+        "layer, for example the whole block; where the model folds crops or frames into the "
+        "batch, pass these as the samples"
+    )
+    if activation.ndim == 3 and activation.shape[1] == n:
+        return (
+            "where the layer takes the sequence first, (T, N, C), set samples_axis=1 on the Tower, "
+            f"or as an attribute of forward_func; else {advice}"
+        )
+    return advice
 
 
 @contextmanager

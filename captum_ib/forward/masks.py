@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -73,7 +73,9 @@ class Mask:
                 "numbers of tokens (N,); given a tensor of shape "
                 f"{tuple(self.tensor.shape)} and type {self.tensor.dtype}. Of a mask (N, T, T) "
                 "pass the (N, T) that it is made of, and make it in forward_func: "
-                "lambda ids, keep: model(ids, keep[:, None, None])"
+                "lambda ids, keep: model(ids, keep[:, None, None]), or, where the model adds it, "
+                "model(ids, torch.zeros(keep.shape).masked_fill(keep == 0, -torch.inf)[:, None, "
+                "None])"
             )
 
     @property
@@ -147,6 +149,8 @@ class Readings:
         said = {index: keep for index, keep in self.marks.items() if keep is not None}
         read = [_said_of(call.arguments[i], keep, tokens, i) for i, keep in said.items()]
         fit = [reading for reading in read if reading is not None]
+        if len(fit) == 1:
+            _refuse_inverted(call, fit[0])
         if len(fit) != 1:
             shapes = [tuple(call.arguments[index].shape) for index in said]
             raise ValueError(
@@ -188,6 +192,24 @@ _OTHER_TOKENS = (
     "layout=TokenLayout('sequence', prefix=10); a tensor that is no mask of this layer's tokens is "
     "captum_ib.Mask(tensor, keep=None)"
 )
+
+
+_INVERSE = {"keep": "padding", "padding": "keep"}
+
+
+def _refuse_inverted(call: Call, said: Reading) -> None:
+    """Raise ``ValueError`` for a Mask whose ones mean the reverse, as a check shows."""
+    form = _INVERSE.get(said.form)
+    if form is None or not _is_mixed(said.valid(call.arguments)):
+        return
+    inverse = replace(said, form=form)
+    if passing(call, [said, inverse]) == [inverse]:
+        raise ValueError(
+            f"the given Mask(tensor, keep={said.form == 'keep'}) says the reverse of what the "
+            "model does: other tokens where it says padding change the output, others don't; "
+            f"pass Mask(tensor, keep={said.form != 'keep'}), or, where the tensor is inverted for "
+            "the model, 1 - tensor"
+        )
 
 
 def _refuse_others(

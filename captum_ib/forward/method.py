@@ -16,7 +16,7 @@ from captum_ib.checks import BatchSize, require_size
 from captum_ib.facts import Facts
 from captum_ib.forward.call import Call
 from captum_ib.forward.memory import fitted_to_memory
-from captum_ib.forward.mistakes import refuse_mask_keywords
+from captum_ib.forward.mistakes import look_at_map, meant, refuse_unknown
 from captum_ib.hooks import check_stop, untouched
 
 Inputs = TypeVar("Inputs", Tensor, tuple[Tensor, ...])
@@ -70,10 +70,15 @@ def _either_spelling(constructor: _Function) -> _Function:
 
     @functools.wraps(constructor)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
+        title = type(self).__name__
         for name in [name for name in kwargs if name not in known]:
-            title = type(self).__name__
             if name not in SPELLINGS or own is None:
-                raise TypeError(f"{title} has no argument {name}; it has {', '.join(known)}")
+                settings = cast(Any, type(self)).attribute
+                if name in inspect.signature(settings).parameters:
+                    raise TypeError(
+                        f"{title}: {name} is an argument of attribute(), not of {title}"
+                    )
+                raise TypeError(f"{title} has no argument {name}{meant(name, known)}")
             if own in kwargs or len(args) > known.index(own):
                 raise TypeError(f"{title}: layer and layers are the same argument; pass one")
             kwargs[own] = kwargs.pop(name)
@@ -90,18 +95,18 @@ def log_usage() -> Callable[[_Function], _Function]:
     """
     decorator: Any = vars(captum_log)["log_usage"]  # which Captum types nowhere
     return lambda function: cast(
-        _Function, decorator()(_no_masks(fitted_to_memory(untouched(function))))
+        _Function, decorator()(_known_only(fitted_to_memory(untouched(function))))
     )
 
 
-def _no_masks(function: _Function) -> _Function:
-    """The function, with a word to who passes a mask by its name."""
-    known = list(inspect.signature(function).parameters)
+def _known_only(function: _Function) -> _Function:
+    """The function, with a word to who passes a mask by its name, or a name it does not have."""
+    known = list(inspect.signature(function).parameters)[1:]
 
     @functools.wraps(function)
-    def checked(*args: Any, **kwargs: Any) -> Any:
-        refuse_mask_keywords(kwargs, known)
-        return function(*args, **kwargs)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        refuse_unknown(kwargs, known, type(self).__name__)
+        return function(self, *args, **kwargs)
 
     return cast(_Function, checked)
 
@@ -186,5 +191,10 @@ def progress(total: int, name: str, show: bool) -> Generator[Tick]:
 
 
 def as_given(maps: Sequence[Tensor], calls: Sequence[Call]) -> Any:
-    """What ``attribute`` returns: a tensor, or a tuple for a pair and where inputs were one."""
+    """What ``attribute`` returns: a tensor, or a tuple for a pair and where inputs were one.
+
+    It warns of a map that is 0 everywhere.
+    """
+    for one in maps:
+        look_at_map(one)
     return tuple(maps) if len(maps) > 1 or calls[0].tuple_in else maps[0]

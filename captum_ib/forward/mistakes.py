@@ -6,17 +6,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-OURS = str(Path(__file__).parents[1])
-CAPTUM = "captum"
+CALLERS = ("captum_ib", "captum", "quantus", "torch")
+"""Packages whose lines are not the user's."""
 MASKS = ("attention_mask", "attn_mask", "mask", "padding_mask", "src_key_padding_mask")
 """Names under which masks are passed elsewhere."""
 
@@ -29,7 +31,7 @@ class InputWarning(UserWarning):
 
 
 def warn(message: str) -> None:
-    """An :class:`InputWarning` at the line outside of this package and Captum that led here."""
+    """An :class:`InputWarning` at the line outside of this package, Captum and Quantus."""
     frame, depth = sys._getframe(), 1  # pyright: ignore[reportPrivateUsage]
     while frame.f_back is not None and _inside(frame.f_code.co_filename):
         frame, depth = frame.f_back, depth + 1
@@ -37,17 +39,36 @@ def warn(message: str) -> None:
 
 
 def _inside(file: str) -> bool:
-    return file.startswith(OURS) or Path(file).parent.name in (CAPTUM, "log")
+    loaded = (getattr(sys.modules.get(name), "__file__", None) for name in CALLERS)
+    return any(file.startswith(str(Path(home).parent) + os.sep) for home in loaded if home)
 
 
-def refuse_mask_keywords(given: Mapping[str, object], known: Sequence[str]) -> None:
-    """Raise ``TypeError`` for a mask given by its name, which no ``attribute`` has."""
+def refuse_unknown(given: Mapping[str, object], known: Sequence[str], owner: str) -> None:
+    """Raise ``TypeError`` for keywords that an ``attribute`` does not have.
+
+    A mask given by its name goes to the model; another word is likely a slip.
+    """
     for name in given:
-        if name in MASKS and name not in known:
+        if name in known:
+            continue
+        if name in MASKS:
             raise TypeError(
                 f"attribute() has no argument {name}; pass the mask as "
                 f"additional_forward_args={name}: it goes to the model behind the inputs"
             )
+        raise TypeError(f"{owner}.attribute has no argument {name}{meant(name, known)}")
+
+
+def meant(name: str, known: Sequence[str]) -> str:
+    """What a mistyped argument likely is: "; did you mean …? It has …".
+
+    >>> meant("steps", ["inputs", "n_steps"])
+    '; did you mean n_steps? It has inputs, n_steps'
+    """
+    near = [one for one in known if name in one or one in name]
+    near = near or get_close_matches(name, known, n=1)
+    asked = f"; did you mean {near[0]}? It has " if near else "; it has "
+    return asked + ", ".join(known)
 
 
 def tensor_of(value: object) -> str:
@@ -122,6 +143,19 @@ def look_at_masks(
                 f"the {tower.name}'s ids hold padding, and no mask says so, so padding is "
                 "explained as text: pass the tokenizer's attention_mask as additional_forward_args"
             )
+
+
+def look_at_map(values: Tensor) -> None:
+    """Warn of a map that is 0 everywhere, for every sample."""
+    if values.numel() and not bool(values.any()):  # one look at the device
+        warn(f"the map is 0 everywhere, for every sample: {NO_SLOPE}")
+
+
+NO_SLOPE = (
+    "the explained output does not change there, as behind a head whose weights are 0, or its "
+    "gradient is cut off, as by rounding, .sign(), argmax or .detach(); choose another layer, or a "
+    "forward function without them"
+)
 
 
 def padding_in(ids: Tensor, model: nn.Module, counted: Tensor | None = None) -> bool:

@@ -62,7 +62,7 @@ def output_tensor(output: Any, rows: int | None = None) -> Tensor:
     listed = ", ".join(f"{name} {tuple(value.shape)}" for name, value in every)
     raise TypeError(
         f"forward_func returned {type(output).__name__} with "
-        + (f"the tensors {listed}: which one to explain can't be told" if every else "no tensor")
+        + (f"the tensor(s) {listed}: {_unclear(every)}" if every else "no tensor")
         + "; pass a function that returns "
         + (
             f"it, for example forward_func=lambda *args: model(*args){_example(every)}"
@@ -118,6 +118,30 @@ def are_probabilities(output: Tensor, axis: int = 1) -> bool:
     values = output.detach().float()
     near = 1e-2 if output.dtype in (torch.float16, torch.bfloat16) else 1e-4
     return bool((values >= 0).all()) and bool(((values.sum(dim=axis) - 1).abs() <= near).all())
+
+
+_SAME = re.compile(r"View|Reshape|Squeeze|Unsqueeze|Transpose|Permute|^T$|Alias|ToCopy|Clone|Slice")
+"""Operations behind which an output's numbers are still what they were."""
+
+
+def squashed_by(output: Tensor) -> str | None:
+    """What made probabilities of a model's output: ``"sigmoid"``, ``"softmax"``, else ``None``.
+
+    The graph says so, of a module as of a function; an output without one says nothing.
+
+    >>> z = torch.zeros(2, 3, requires_grad=True)
+    >>> squashed_by(z.sigmoid().squeeze()), squashed_by(torch.softmax(z, 1)), squashed_by(z + 1)
+    ('sigmoid', 'softmax', None)
+    """
+    node = output.grad_fn
+    while node is not None:
+        name = re.sub(r"Backward\d*$", "", node.name())
+        if name in ("Sigmoid", "Softmax"):
+            return name.lower()
+        if not _SAME.search(name):
+            return None
+        node = node.next_functions[0][0]
+    return None
 
 
 def predicted(output: Tensor, index: Tensor, axis: int = 1) -> Tensor:
@@ -178,8 +202,14 @@ def _tensors(output: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(getattr(output, key, None), f".{key}")
 
 
+def _unclear(every: Sequence[tuple[str, Tensor]]) -> str:
+    if all(value.ndim == 0 for _, value in every):
+        return "a single number, as a loss is, and no output for each sample"
+    return "which one to explain can't be told"
+
+
 def _example(every: Sequence[tuple[str, Tensor]]) -> str:
-    return next((name for name, value in every if value.ndim > 0), "[0]")
+    return next((name for name, value in every if value.ndim > 0), '["logits"]')
 
 
 # Exactly these: a class of the user's own, or of torch's (out of memory), says more as it is.
@@ -215,6 +245,35 @@ def told(forward_func: Callable[..., Any], arguments: Sequence[Any]) -> Generato
         ) from error
 
 
+def _other_axes(model: nn.Module, first: Tensor) -> str:
+    """What to do with a picture whose axes are others than the model's, or without samples."""
+    stem = next((m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Embedding))), None)
+    shape = tuple(first.shape)
+    if isinstance(stem, nn.Embedding) and first.ndim == 1 and not first.is_floating_point():
+        return f"; token ids have the samples on axis 0, (N, T), given {shape}: pass ids[None]"
+    if not isinstance(stem, nn.Conv2d) or not first.is_floating_point():
+        return ""
+    channels = stem.in_channels
+    if first.ndim == 3 and channels in (shape[0], shape[-1]):
+        return f"; pictures have the samples on axis 0, {_WANTED}, given {shape}: pass inputs[None]"
+    if first.ndim != 4 or shape[1] == channels:
+        return ""
+    if shape[-1] == channels:
+        return (
+            f"; pictures have their channels on axis 1, {_WANTED}, given {shape}: pass "
+            "inputs.permute(0, 3, 1, 2)"
+        )
+    if shape[1] == 1:
+        return (
+            f"; the model takes {channels} channels, given {shape}, a grey picture: pass "
+            f"inputs.expand(-1, {channels}, -1, -1)"
+        )
+    return f"; the model takes {channels} channels, {_WANTED}, given {shape}"
+
+
+_WANTED = "(N, channels, height, width)"
+
+
 def _raised_by(error: Exception) -> str:
     """The file that an error comes from; modes of ours that only pass a call on don't count."""
     codes = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
@@ -229,6 +288,11 @@ def _described(value: Any) -> str:
 
 def _mend(error: Exception, forward_func: Callable[..., Any], arguments: Sequence[Any]) -> str:
     """What is likely wrong, as far as inputs and parameters show it."""
+    if isinstance(error, TypeError) and "required positional argument" in str(error):
+        return (
+            "; what forward_func takes behind the inputs goes into additional_forward_args, in its "
+            "order"
+        )
     if isinstance(error, TypeError):
         return (
             "; forward_func is called with tensors, by position: for a model that takes keywords "
@@ -257,6 +321,9 @@ def _mend(error: Exception, forward_func: Callable[..., Any], arguments: Sequenc
             )
     tables = [m for m in model.modules() if isinstance(m, nn.Embedding)]
     first, size = tensors[0], size_of(model)
+    axes = _other_axes(model, first)
+    if axes:
+        return axes
     if size is not None and first.ndim == 4 and tuple(first.shape[-2:]) != size:
         return (
             f"; the model takes pictures of {size[0]} × {size[1]}, given {first.shape[-2]} × "

@@ -130,10 +130,11 @@ def cross_entropy(output: Tensor, index: Tensor | None) -> Tensor:
         ValueError: an output whose class axis can't be told.
     """
     if index is not None and output.ndim > 2:
+        sizes = ", ".join(map(str, output.shape[1:]))  # the rows may be draws of the samples
         raise ValueError(
-            f"along which axis of the output of shape {tuple(output.shape)} the classes lie can't "
-            "be told; pass objective=captum_ib.forward.cross_entropy_at(-1) for outputs (N, "
-            "tokens, classes), cross_entropy_at(1) for (N, classes, height, width)"
+            f"along which axis of the output of shape (N, {sizes}) the classes lie can't be told; "
+            "pass objective=captum_ib.forward.cross_entropy_at(-1) for outputs (N, tokens, "
+            "classes), cross_entropy_at(1) for (N, classes, height, width)"
         )
     return _cross_entropy(output, index, 1)
 
@@ -179,6 +180,11 @@ def binary_cross_entropy(output: Tensor, index: Tensor | None) -> Tensor:
     return -nn.functional.logsigmoid(select(output, index))
 
 
+def log_loss(output: Tensor, index: Tensor | None) -> Tensor:
+    """−log p of the target's probability p per row, in nats: outputs behind a sigmoid."""
+    return -select(output.float().clamp_min(torch.finfo(torch.float32).tiny).log(), index)
+
+
 def _cross_entropy(output: Tensor, index: Tensor | None, axis: int) -> Tensor:
     if index is None:
         return -select(output, index)
@@ -190,7 +196,7 @@ def _cross_entropy(output: Tensor, index: Tensor | None, axis: int) -> Tensor:
         return -select(output, index)
     values = output.float()
     if are_probabilities(output, axis):  # a softmax of them would be another, flat distribution
-        return -select(values.clamp_min(torch.finfo(torch.float32).tiny).log(), index)
+        return log_loss(values, index)
     return -select(torch.log_softmax(values, dim=axis), index)
 
 

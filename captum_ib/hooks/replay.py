@@ -59,6 +59,13 @@ class Replay:
         """The modules of which at least one call is replayed."""
         return list(self.schedule)
 
+    @property
+    def unsure(self) -> bool:
+        """Whether a tensor that was recorded shows no axis of samples: shared, or folded."""
+        recorded = (call for calls in self.schedule.values() for call in calls if call is not None)
+        leaves = (leaf for call in recorded for leaf in call.leaves)
+        return any(axis is None and isinstance(leaf, Tensor) and leaf.ndim for leaf, axis in leaves)
+
     def with_axes_of(self, other: Replay, times: int) -> Replay | None:
         """The same record, its samples on the axes that a pass of ``times`` as many rows shows.
 

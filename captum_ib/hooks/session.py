@@ -99,11 +99,13 @@ class Session:
         if self.replay is None or not self.replay.schedule:
             self.replay = None
             return
+        unsure = self.replay.unsure
+        if unsure:  # sizes don't tell where the samples are: a pass with twice as many shows it
+            self.replay = self._seen_twice(self.replay, n) or self.replay
         reason = self._difference(replay=True)
         if reason is None:
             return
-        # Sizes did not tell where the samples are: a pass with twice as many shows it.
-        self.replay = self._seen_twice(self.replay, n)
+        self.replay = None if unsure else self._seen_twice(self.replay, n)
         if self.replay is not None and self._difference(replay=True) is None:
             return
         self.replay = None

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captum_ib.checks import nearest
+from captum_ib.forward.mistakes import size_of
 from captum_ib.loading.hubs import building, pickled, safetensors_file, wrapped
 from captum_ib.loading.loaded import LoadedModel, Options
 from captum_ib.rgb import as_rgb
@@ -67,6 +68,9 @@ def wrap_timm(
     from timm.data.transforms_factory import create_transform
 
     config = resolve_model_data_config(model)
+    built_for = size_of(model)  # which may be another than its trained weights had
+    if built_for is not None:
+        config["input_size"] = (config["input_size"][0], *built_for)
     transform: Any = create_transform(**config, is_training=False)
     size = config["input_size"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -128,6 +128,11 @@ class TorchMetric(Metric[list[float]]):
             check_fits(a_batch, x_batch)
         elif explain_func is None:
             raise TypeError("give either a_batch (attributions) or explain_func (how to get them)")
+        if model is not None and not isinstance(cast(object, model), nn.Module):
+            raise TypeError(
+                f"model must be a torch.nn.Module, given {type(model).__name__}; a function goes "
+                "into the forward of a module, which Quantus can put on a device"
+            )
         if model is not None and model.training:
             raise RuntimeError("the model is in training mode; call model.eval() first")
         self._given = a_batch

@@ -51,8 +51,8 @@ class PerturbationCurve(TorchMetric):
             rows for undefined samples.
 
     Raises:
-        ValueError: images with negative values while neither ``mean`` and ``std`` nor ``baseline``
-            say what black is; a constant map (see ``undefined``).
+        ValueError: images to be turned black that have negative values, while neither ``mean`` and
+            ``std`` nor ``baseline`` say what black is; a constant map (see ``undefined``).
     """
 
     evaluation_category = EvaluationCategory.FAITHFULNESS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, cast
 
@@ -13,7 +12,8 @@ from torch import Tensor, nn
 
 from captum_ib.checks import require_choice
 from captum_ib.forward import output_tensor, probabilities
-from captum_ib.forward.output import states_multi_label
+from captum_ib.forward.mistakes import warn
+from captum_ib.forward.output import squashed_by, states_multi_label
 
 Activation = Literal["softmax", "sigmoid", "none"]
 
@@ -125,6 +125,8 @@ class Scorer:
                     "y_batch must hold one class index per sample, given "
                     f"{self.targets.dtype} of shape {tuple(self.targets.shape)}"
                 )
+            self._warned = False
+            self._squashed: bool | None = None
             self._probability = bool(model.softmax) if activation is None else True
             self._call = _outputs_of(model, raw=self._probability)
 
@@ -145,6 +147,8 @@ class Scorer:
                 f"a classifier returns (N, classes), given {tuple(outputs.shape)}; wrap the model"
             )
         self._check_targets(outputs.shape[1])
+        if self._squashed is None:
+            self._squashed = _squashes(self._call, inputs[:1], **self._kwargs)
         return self._activated(outputs).gather(1, self.targets[:, None]).squeeze(1).float()
 
     def _check_targets(self, classes: int) -> None:
@@ -161,14 +165,14 @@ class Scorer:
     def _activated(self, outputs: Tensor) -> Tensor:
         if not self._probability or self.activation == "none":
             return outputs
-        if self.activation is None and _ends_in_probabilities(self.module, outputs):
+        if self.activation is None and self._squashed:
             return outputs
-        if _sum_to_one(outputs):
-            warnings.warn(
+        if not self._warned and _sum_to_one(outputs):
+            self._warned = True
+            warn(
                 "the model's outputs lie between 0 and 1 and sum to 1, as probabilities do, and "
                 f"{self.activation or 'softmax'} is applied to them once more; build the metric "
-                'with activation="none"',
-                stacklevel=2,
+                'with activation="none"'
             )
         several = self.activation is None and states_multi_label(self.module)
         if self.activation == "sigmoid" or several:
@@ -200,19 +204,21 @@ def _outputs_of(model: ModelInterface, raw: bool) -> Callable[..., Any]:
     return module if raw or transformers else model.get_softmax_arg_model()
 
 
-def _ends_in_probabilities(module: nn.Module, outputs: Tensor) -> bool:
-    """Whether the last module makes probabilities, and the outputs are such."""
-    last = list(module.modules())[-1]
-    if isinstance(last, nn.Sigmoid):
-        return bool(((outputs >= 0) & (outputs <= 1)).all())
-    return isinstance(last, nn.Softmax) and _sum_to_one(outputs)
+def _squashes(call: Callable[..., Any], one: Tensor, **kwargs: Any) -> bool:
+    """Whether a model's last operation is a sigmoid or a softmax, as the graph of a pass shows."""
+    given = one.detach().clone().requires_grad_(one.is_floating_point())
+    try:
+        with torch.enable_grad():
+            return squashed_by(output_tensor(call(given, **kwargs), 1)) is not None
+    except (RuntimeError, ValueError):  # a model that takes no single sample, or no gradient
+        return False
 
 
 def _sum_to_one(outputs: Tensor) -> bool:
     """Whether several outputs per row are probabilities of classes."""
-    outputs = outputs.float()
+    sums = outputs.float().sum(1)
     inside = bool(((outputs >= 0) & (outputs <= 1)).all())
-    return inside and outputs.shape[1] > 1 and bool(((outputs.sum(1) - 1).abs() < 1e-3).all())
+    return inside and outputs.shape[1] > 1 and bool(((sums - 1).abs() < 1e-3).all())
 
 
 def token_mask(

@@ -38,7 +38,8 @@ def resolve_layer(model: nn.Module | None, layer: LayerLike) -> NamedLayer:
     if layer and layer in modules:
         return layer, modules[layer]
     within = [name for name in modules if name.endswith(f".{layer}")][:5]  # in a wrapper
-    near = ", ".join(within) or nearest(layer, [name for name in modules if name], 5)
+    names = [*CHOICES, *(name for name in modules if name)]
+    near = ", ".join(within) or nearest(layer, names, 5)
     raise ValueError(
         f"the model has no layer {layer!r}; nearest names: {near} "
         "(all: dict(model.named_modules()))"

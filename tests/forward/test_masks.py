@@ -278,3 +278,14 @@ def test_a_mask_that_leaves_nothing_of_a_sample_is_refused(kind):
     ids = torch.tensor([[4, 9, 7, 3, 0, 0, 0], [4, 9, 7, 3, 8, 2, 5]])
     with pytest.raises(ValueError, match=r"no token counts in sample 1: is the mask inverted\?"):
         kind(model).attribute(ids, target=1, additional_forward_args=(ids == 0).long())
+
+
+@pytest.mark.parametrize(("kind", "keep"), [(TorchStyle, True), (KeepStyle, False)])
+def test_a_mask_that_says_the_reverse_is_refused(kind, keep):
+    ids, ones = IDS, torch.zeros(IDS.shape, dtype=torch.long)
+    ones[:, -2:] = 1  # padding
+    mask = ones.bool() if kind is TorchStyle else 1 - ones
+    message = rf"Mask\(tensor, keep={keep}\) says the reverse.*pass Mask\(tensor, keep={not keep}\)"
+    with pytest.raises(ValueError, match=message):
+        iba(kind(), Mask(mask, keep=keep), ids=ids)
+    assert bool((iba(kind(), Mask(mask, keep=not keep), ids=ids)[:, -2:] == 0).all())

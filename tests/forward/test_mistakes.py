@@ -11,7 +11,17 @@ import transformers
 from PIL import Image
 from torch import nn
 
-from captum_ib import IBA, M2IB, AttentionRollout, CoIBA, DualEncoder, InputWarning, LayerGradCAM
+from captum_ib import (
+    IBA,
+    M2IB,
+    NIB,
+    RISE,
+    AttentionRollout,
+    CoIBA,
+    DualEncoder,
+    InputWarning,
+    LayerGradCAM,
+)
 from captum_ib.forward.mistakes import padding_in
 from captum_ib.zoo import load
 
@@ -119,6 +129,90 @@ def test_things_that_are_no_tensors(model, given, message):
 def test_a_mask_by_its_name(model):
     with pytest.raises(TypeError, match="pass the mask as additional_forward_args=attention_mask"):
         explain(model, torch.rand(1, 3, 8, 8), attention_mask=torch.ones(1, 4))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda m, x: IBA(m, "layer").attribute(x, steps=3),
+            r"IBA\.attribute .* steps; did you mean n_st",
+        ),
+        (lambda m, x: RISE(m).attribute(x, n_mask=3), "no argument n_mask; did you mean n_masks"),
+        (lambda m, x: IBA(m, "layer", beta=3), r"IBA: beta is an argument of attribute\(\)"),
+        (lambda m, x: IBA(m, "layer", bta=3), "IBA has no argument bta; it has forward_func, la"),
+        (lambda m, x: IBA(m, 2), r"layers must be a module, its dotted name.*'auto'\], given int"),
+    ],
+)
+def test_names_that_are_almost_right(model, call, message):
+    with pytest.raises(TypeError, match=message):
+        call(model, torch.rand(1, 3, 8, 8))
+
+
+def test_a_choice_of_layers_that_is_almost_right():
+    with pytest.raises(ValueError, match="no layer 'papers'; nearest names: paper"):
+        CoIBA(load("vit-scenes").model, "papers")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (torch.zeros(2, 8, 8, 3), r"channels on axis 1.*inputs\.permute\(0, 3, 1, 2\)"),
+        (torch.zeros(3, 8, 8), r"samples on axis 0.*pass inputs\[None\]"),
+        (torch.zeros(2, 1, 8, 8), r"a grey picture: pass inputs\.expand\(-1, 3, -1, -1\)"),
+        (torch.zeros(2, 5, 8, 8), r"takes 3 channels, \(N, channels, height, width\), given"),
+    ],
+)
+def test_pictures_with_other_axes(model, inputs, message):
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        explain(model, inputs)
+
+
+class Rounded(nn.Module):
+    """Its output is a step function of the layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 64, 5)
+
+    def forward(self, x):
+        return self.head(self.layer(x).round(decimals=1).flatten(1))
+
+
+class NoHead(Rounded):
+    """Its output does not depend on the layer."""
+
+    def forward(self, x):
+        return self.head(self.layer(x).flatten(1) * 0)
+
+
+def test_no_gradient_behind_a_step_is_an_error_where_the_output_changes():
+    torch.manual_seed(0)
+    with pytest.raises(RuntimeError, match="no gradient reaches layer layer: .*by rounding"):
+        NIB(Rounded().eval(), "layer").attribute(torch.rand(2, 3, 8, 8), target=1)
+
+
+@pytest.mark.parametrize("kind", [Rounded, NoHead])
+def test_a_map_of_zeros_has_a_warning(kind):
+    torch.manual_seed(0)
+    model, inputs = kind().eval(), torch.rand(2, 3, 8, 8)
+    with pytest.warns(InputWarning, match="the map is 0 everywhere, for every sample"):
+        found = LayerGradCAM(model, "layer").attribute(inputs, target=1)
+    assert not found.any()
+
+
+def test_a_single_number_is_no_output(model):
+    with pytest.raises(TypeError, match=r'tensor\(s\) \["loss"\] \(\): a single number, as a loss'):
+        IBA(lambda x: {"loss": model(x).mean()}, model.layer).attribute(torch.rand(2, 3, 8, 8))
+
+
+def test_an_argument_that_is_missing():
+    class Two(Small):
+        def forward(self, x, mask):
+            return super().forward(x) * mask
+
+    with pytest.raises(TypeError, match="'mask'; what .* behind the inputs goes into additional_f"):
+        explain(Two().eval(), torch.randn(1, 3, 8, 8))
 
 
 @pytest.fixture(scope="module")

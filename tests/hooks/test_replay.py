@@ -163,6 +163,28 @@ def test_samples_on_other_axes_are_found_by_a_pass_with_twice_as_many(kind, n):
             assert model.before.runs == runs
 
 
+class Inner(nn.Module):
+    """As TNT: patches' insides are folded into the batch and unfolded ahead of a module."""
+
+    def __init__(self):
+        super().__init__()
+        self.before, self.outer, self.after = nn.Linear(2, 4), nn.Linear(4, 6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        tiles = self.before(x.view(-1, 2))
+        return self.after(self.outer(tiles.view(len(x), 3, -1)[..., :4]).sum(dim=1))
+
+
+def test_what_is_folded_into_the_batch_is_no_shared_table():
+    # With the tiles of one sample for two, two repeats of the outer layer's record hide the fault.
+    torch.manual_seed(0)
+    model, x = Inner(), torch.randn(2, 6)
+    with session_of(model, [model.after], 2, x) as session:
+        assert session.replay is not None
+        replayed = session.run(10, shaken)
+        torch.testing.assert_close(replayed, session.run(10, shaken, replay=False))
+
+
 class Gram(nn.Module):
     """Products of all samples with all: both axes grow with the batch."""
 

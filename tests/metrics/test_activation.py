@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from captum_ib import IBA, MFABA, RISE, ScoreCAM, rank_layers
+from captum_ib import IBA, MFABA, RISE, InputWarning, ScoreCAM, rank_layers
+from captum_ib.forward import binary_cross_entropy
 from captum_ib.metrics import (
     ConfidenceDrop,
     ConfidenceIncrease,
@@ -117,16 +118,74 @@ class Ends(nn.Module):
         return self.logits(x).softmax(1)
 
 
-def test_probabilities_are_taken_as_they_are_or_warned_about():
+def test_probabilities_are_taken_as_they_are():
     logits = body(4)
     expected = Insertion()(logits, X, ZEROS, a_batch=MAPS)
     module = nn.Sequential(*logits, nn.Softmax(dim=1)).eval()
     np.testing.assert_allclose(Insertion()(module, X, ZEROS, a_batch=MAPS), expected, rtol=1e-5)
     function = Ends(logits).eval()
-    said = Insertion(activation="none")(function, X, ZEROS, a_batch=MAPS)
-    np.testing.assert_allclose(said, expected, rtol=1e-5)
-    with pytest.warns(UserWarning, match='sum to 1.*softmax is applied.*activation="none"'):
-        Insertion()(function, X, ZEROS, a_batch=MAPS)
+    np.testing.assert_allclose(Insertion()(function, X, ZEROS, a_batch=MAPS), expected, rtol=1e-5)
+
+
+class Clamped(Ends):
+    """Behind the softmax another operation: nothing but the numbers shows what they are."""
+
+    def forward(self, x):
+        return self.logits(x).softmax(1).clamp(0, 1)
+
+
+def test_outputs_that_sum_to_one_are_warned_about_once():
+    model = Clamped(body(4)).eval()
+    with pytest.warns(InputWarning) as seen:
+        Insertion()(model, X, ZEROS, a_batch=MAPS)
+    assert len(seen) == 1
+    assert seen[0].filename == __file__
+    assert "softmax is applied to them once more" in str(seen[0].message)
+    Insertion(activation="none")(model, X, ZEROS, a_batch=MAPS)
+
+
+class Sigmoids(Ends):
+    def forward(self, x):
+        return self.logits(x).sigmoid()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_sigmoid_of_several_labels_is_seen_in_a_function(metric):
+    logits, y = body(4), np.array([0, 1, 3])
+    expected = metric(activation="sigmoid")(logits, X, y, a_batch=MAPS)
+    np.testing.assert_allclose(
+        metric()(Sigmoids(logits).eval(), X, y, a_batch=MAPS), expected, rtol=1e-5
+    )
+
+
+def test_a_sigmoid_that_only_stands_last_does_not_count():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.logits, self.gate = body(4), nn.Sigmoid()
+
+        def forward(self, x):
+            return self.logits(x * self.gate(x)).abs() / 100
+
+    model, metric = Gated().eval(), Deletion()
+    metric(model, X, ZEROS, a_batch=MAPS)
+    with torch.no_grad():
+        expected = model(torch.tensor(X)).softmax(1)[:, 0]
+    np.testing.assert_allclose(metric.curves[:, 0], expected, rtol=1e-5)
+
+
+def test_the_objective_behind_a_sigmoid_is_that_of_its_logit():
+    logits = body(4)
+    found = IBA(Sigmoids(logits).eval(), "logits.0").attribute(torch.tensor(X), target=1, seed=0)
+    expected = IBA(logits, "0").attribute(
+        torch.tensor(X), target=1, seed=0, objective=binary_cross_entropy
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_function_is_no_model():
+    with pytest.raises(TypeError, match="model must be a torch.nn.Module, given function"):
+        Insertion()(lambda x: x, X, ZEROS, a_batch=MAPS)
 
 
 def test_a_softmax_that_only_stands_last_does_not_count():

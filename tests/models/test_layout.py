@@ -11,6 +11,7 @@ from captum_ib import IBA, NIB, TokenLayout
 from captum_ib.hooks import AxisTracker, CompositeHook
 from captum_ib.layout import Axes
 from captum_ib.models.layers import blocks
+from captum_ib.zoo import load
 from tests.models.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS
 from tests.models.rows import Row, images
 
@@ -175,3 +176,31 @@ def test_equal_sides_do_not_hide_the_channels() -> None:
         kind_of(layer, layer, torch.zeros(1, 8, 8, 8))
     with pytest.raises(ValueError, match=r"show of its axes: \?, \?, \?, channels; pass layout="):
         kind_of(nn.Sequential(layer, nn.Linear(8, 8)), layer, torch.zeros(1, 8, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "layout", "message"),
+    [
+        ("vit", "blocks.1", TokenLayout("tokens", prefix=1, grid=(4, 16)), r"grid=\(8, 8\)"),
+        ("vit", "blocks.1", TokenLayout("ncl"), "channels of layer blocks.1 on axis 1, but .*show"),
+        ("cnn", "0", TokenLayout("nhwc"), r"pass TokenLayout\(kind='nchw'"),
+    ],
+)
+def test_a_layout_against_the_evidence_is_refused(name, layer, layout, message) -> None:
+    vit = load("vit-scenes").model
+    cnn = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)).eval()
+    model = {"vit": vit, "cnn": cnn}[name]
+    x = torch.rand(2, 3, 64, 64)
+    model(x)
+    with pytest.raises(ValueError, match=message):
+        IBA(model, layer).attribute(x, target=0, layout=layout, n_steps=2)
+
+
+def test_tokens_in_another_order_are_no_grid() -> None:
+    hiera = timm.create_model("hiera_tiny_224", img_size=64, num_classes=3).eval()
+    nn.init.normal_(hiera.head.fc.weight)
+    x = torch.rand(1, 3, 64, 64)
+    with pytest.raises(ValueError, match="row by row, but the operations around it show another"):
+        NIB(hiera, "blocks.0").attribute(x, target=0, layout=TokenLayout("tokens", grid=(16, 16)))
+    by_order = NIB(hiera, "blocks.0").attribute(x, target=0, layout=TokenLayout("sequence"))
+    assert by_order.shape == (1, 256)
