@@ -17,6 +17,7 @@ from captum_ib.explaining.results import Origin
 from captum_ib.explaining.running import Finding, explain_choice
 from captum_ib.explaining.subject import Subject, make_subject
 from captum_ib.hooks import check_stop, stopping
+from captum_ib.loading.sounds import Sound
 
 MAX_STEPS = 1000
 """A request of more steps would keep everybody else waiting."""
@@ -28,7 +29,7 @@ class Question:
     """What somebody wants to know.
 
     Attributes:
-        picture: of any size, RGB; ``None`` of texts alone.
+        picture: of any size, RGB, or a sound; ``None`` of texts alone.
         name: of its file.
         asked: the caption, or the second of two texts; or the class, empty for the likeliest.
         methods: names, one or several.
@@ -40,7 +41,7 @@ class Question:
         first: the only text, or the first of two.
     """
 
-    picture: Image.Image | None
+    picture: Image.Image | Sound | None
     name: str
     asked: str = ""
     methods: tuple[str, ...] = ()
@@ -128,10 +129,10 @@ def _checked(offer: Offer, question: Question) -> list[Choice]:
     if offer.texts and offer.pair and not (question.first.strip() and question.asked.strip()):
         raise ValueError(f"a text is empty: {offer.loaded.name} compares two texts")
     if offer.texts != (question.picture is None):
-        raise ValueError("no picture is chosen: upload one, or pick an example")
+        raise ValueError(f"no {offer.what} is chosen: upload one, or pick an example")
     if offer.pair and not question.asked.strip():
         raise ValueError(
-            f"the caption is empty: {offer.loaded.name} compares a picture with a text"
+            f"the caption is empty: {offer.loaded.name} compares a {offer.what} with a text"
         )
     if question.beta is not None and not (math.isfinite(question.beta) and question.beta >= 0):
         raise ValueError(f"β must be a number of at least 0, got {question.beta}")

@@ -51,8 +51,10 @@ def _question_card(subject: Subject, pixels: np.ndarray | None) -> str:
         said = f"probability {100 * subject.score:.1f} %"
         titles.append(subject.label or f"class {subject.target}")
     lines = "".join(f'<div class="ib-question">{escape(title)}</div>' for title in titles)
-    seen = "" if pixels is None else img(enlarged(pixels), "the picture as the model sees it")
+    what = "sound" if subject.sound else "picture"
+    seen = "" if pixels is None else img(enlarged(pixels), f"the {what} as the model takes it")
     heading = "What the model reads" if pixels is None else "What the model sees"
+    heading = "What the model hears" if subject.sound else heading
     return _card(heading, seen, f'{lines}<div class="ib-quiet">{escape(said)}</div>')
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from captum_ib import methods
 from captum_ib.app import notes
 from captum_ib.app.offers import Offer
+from captum_ib.app.uploads import FORMATS, Limits
+from captum_ib.loading.sounds import Sound
 
 
 def setting(gr: Any, rows: list[methods.MethodSpec], option: str) -> Any:
@@ -44,6 +47,8 @@ def caption_info(offer: Offer) -> str:
     """What stands below the field of the caption, or of the second text."""
     if offer.texts:
         return "What the first text is compared with."
+    if offer.sounds:
+        return "What to listen for, in words that the model knows."
     return "What to look for, in words that the model knows."
 
 
@@ -66,11 +71,31 @@ def _short(names: tuple[str, ...]) -> str:
     return ", ".join(names) if len(names) <= 2 else f"{names[0]} … {names[-1]}"
 
 
+def upload_info(offer: Offer, limits: Limits) -> str:
+    """What stands below the field of the file: which files are taken."""
+    if offer.sounds:
+        return (
+            f'<p class="ib-quiet">WAV; up to {limits.megabytes:g} MB. Or one of these, which are '
+            "made by formulas:</p>"
+        )
+    return (
+        f'<p class="ib-quiet">{", ".join(FORMATS)}; up to {limits.megabytes:g} MB and '
+        f"{limits.megapixels:g} megapixels. Or one of these, which the bundled models have not "
+        "seen in training:</p>"
+    )
+
+
 def examples_look(offer: Offer) -> str:
     """What gives the examples' buttons their pictures, or their words."""
     if offer.texts:
         return notes.pairs_html([(one.first, one.question or "") for one in offer.examples])
-    size = (168, 168)
-    pictures = [one.picture for one in offer.examples if one.picture is not None]
-    small = [picture.resize(size, Image.Resampling.NEAREST) for picture in pictures]
+    pictures = [_picture(offer, one.picture) for one in offer.examples if one.picture is not None]
+    small = [picture.resize((168, 168), Image.Resampling.NEAREST) for picture in pictures]
     return notes.examples_html(small)
+
+
+def _picture(offer: Offer, given: Image.Image | Sound) -> Image.Image:
+    """A picture, or the picture of a sound."""
+    if isinstance(given, Sound):
+        return Image.fromarray((255 * offer.spectrogram(given)).round().astype(np.uint8))
+    return given

@@ -16,6 +16,7 @@ from captum_ib.app.choices import (
     method_choices,
     rows_of,
     setting,
+    upload_info,
 )
 from captum_ib.app.page import Page, Shown, Source
 
@@ -46,8 +47,8 @@ def connect(gr: Any, page: Page, parts: dict[str, Any], blocks: Any) -> None:
 
 
 _OF_MODEL = (
-    "source upload file pictures marks preview first caption target methods about layers beta "
-    "steps state answer"
+    "source upload file taken pictures marks preview first caption target methods about layers "
+    "beta steps state answer"
 ).split()
 
 
@@ -62,7 +63,8 @@ def _fields(gr: Any, page: Page, link: links.Link) -> list[Any]:
     return [
         start,
         gr.update(visible=not offer.texts),
-        None,
+        gr.update(value=None, label=offer.what.capitalize()),
+        upload_info(offer, page.limits),
         examples_look(offer),
         notes.chosen_html(link.example),
         page.preview(link.model, start),

@@ -15,11 +15,11 @@ from captum_ib.app.choices import (
     layers_info,
     method_choices,
     rows_of,
+    upload_info,
 )
 from captum_ib.app.links import LONGEST
 from captum_ib.app.offers import EXAMPLES, Offer
 from captum_ib.app.page import Page, Source
-from captum_ib.app.uploads import FORMATS
 from captum_ib.visualization.style import CONTROLS
 
 _WAITING_LINE = 32  # requests in the queue; further ones are told to come back
@@ -93,12 +93,9 @@ def _picture_parts(gr: Any, page: Page, first: str) -> dict[str, Any]:
     offer, limits = page.offers[first], page.limits
     parts: dict[str, Any] = {}
     with gr.Column(visible=not offer.texts, elem_id="ib-upload") as parts["upload"]:
-        parts["file"] = gr.File(label="Picture", file_count="single", height=100, elem_id="ib-file")
-        gr.HTML(
-            f'<p class="ib-quiet">{", ".join(FORMATS)}; up to {limits.megabytes:g} MB and '
-            f"{limits.megapixels:g} megapixels. Or one of these, which the bundled models have not "
-            "seen in training:</p>"
-        )
+        label = offer.what.capitalize()
+        parts["file"] = gr.File(label=label, file_count="single", height=100, elem_id="ib-file")
+        parts["taken"] = gr.HTML(upload_info(offer, limits))
     with gr.Row(elem_id="ib-examples"):
         # Buttons rather than a gallery, whose pictures would be files behind addresses.
         parts["buttons"] = [

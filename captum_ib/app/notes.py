@@ -5,6 +5,7 @@ Whatever comes from outside (captions, labels, names of files) is escaped.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from html import escape
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from captum_ib.app.parts import SIDE, data, enlarged, img
 from captum_ib.app.pulse import Pulse
+from captum_ib.loading.sounds import Sound, as_wav
 from captum_ib.methods import MethodSpec
 
 
@@ -47,6 +49,17 @@ def preview_html(picture: Image.Image, name: str) -> str:
     return (
         f'<div class="ib-preview">{img(enlarged(shown, 224), alt)}'
         f"<div><b>{escape(name)}</b><br>{width} × {height} pixels</div></div>"
+    )
+
+
+def sound_html(sound: Sound, seen: np.ndarray, name: str) -> str:
+    """The sound that was chosen: its spectrogram ``(H, W, 3)``, and a player."""
+    alt = f"spectrogram of the chosen sound, {name}"
+    wave = base64.b64encode(as_wav(sound)).decode("ascii")
+    return (
+        f'<div class="ib-preview">{img(enlarged(seen, 224), alt)}'
+        f"<div><b>{escape(name)}</b><br>{sound.seconds:.1f} s, {sound.rate} Hz<br>"
+        f'<audio controls src="data:audio/wav;base64,{wave}"></audio></div></div>'
     )
 
 

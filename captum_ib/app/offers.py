@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import nn
@@ -16,7 +18,10 @@ from captum_ib.explaining.choices import choose
 from captum_ib.explaining.running import explain_subject
 from captum_ib.explaining.scenes import held_out
 from captum_ib.explaining.subject import Subject, make_subject
+from captum_ib.explaining.tones import made_sounds
+from captum_ib.hooks import Stopped, stopping
 from captum_ib.loading.load import LoadedModel, load
+from captum_ib.loading.sounds import Sound, spectrogram
 from captum_ib.methods import MethodSpec
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import blocks
@@ -35,21 +40,22 @@ _SENTENCES = (
     ("The bank raised its interest rates.", "We sat on the bank of the river."),
 )
 _TRIAL = {"steps": 2}  # of a method that is only tried
+_MOMENT = 2.0  # seconds of a trial, which shows whether a method starts
 _SHORT = ("a cat", "the dog")  # no encoder is too narrow for it
 
 
 @dataclass(frozen=True)
 class Example:
-    """A generated picture with its question, or one sentence or two.
+    """A generated picture or sound with its question, or one sentence or two.
 
     Attributes:
-        picture: of the model's size; ``None`` for sentences.
+        picture: of the model's size, or a sound; ``None`` for sentences.
         question: caption, class, or second sentence; ``None`` where the model's classes are not
             those of the scenes.
         first: the only sentence, or the first.
     """
 
-    picture: Image.Image | None
+    picture: Image.Image | Sound | None
     question: str | None
     first: str = ""
 
@@ -65,7 +71,7 @@ class Offer:
         methods: those that this model admits, ours first.
         defaults: per method, the names of the layers that it takes by itself.
         layers: names to choose from.
-        examples: generated pictures, sentences, or pairs of them.
+        examples: generated pictures, sounds, sentences, or pairs of them.
         lock: held while the model computes; it answers one request at a time.
     """
 
@@ -80,13 +86,33 @@ class Offer:
 
     @property
     def pair(self) -> bool:
-        """Whether the model compares two things: an image with a text, or two texts."""
+        """Whether the model compares two things: an image or a sound with a text, or two texts."""
         return self.loaded.kind == "dual"
 
     @property
     def texts(self) -> bool:
         """Whether the model takes texts alone: two to compare, or one to classify."""
         return self.loaded.texts
+
+    @property
+    def sounds(self) -> bool:
+        """Whether the model compares a sound with a text."""
+        return self.loaded.hear is not None
+
+    @property
+    def what(self) -> str:
+        """What is uploaded, in a word."""
+        return "sound" if self.sounds else "picture"
+
+    def spectrogram(self, sound: Sound) -> np.ndarray:
+        """A sound as the model reads it, to look at: ``(mel bins, time, 3)`` in [0, 1].
+
+        Raises:
+            ValueError: it is longer than the model hears at once.
+        """
+        if self.loaded.hear is None:
+            raise ValueError(f"{self.loaded.name} takes no sounds")
+        return spectrogram(self.loaded.hear(sound)).permute(1, 2, 0).numpy()
 
     @property
     def first_methods(self) -> list[str]:
@@ -125,11 +151,6 @@ def make_offer(loaded: LoadedModel, device: torch.device) -> Offer:
     Raises:
         ValueError: the model has towers that are not understood, or no method admits it.
     """
-    if loaded.hear is not None:
-        raise ValueError(
-            f"{loaded.name} compares sounds with texts, which the page does not take; use "
-            "captum-ib explain --audio, or captum_ib.explain"
-        )
     loaded.model.to(device)
     module = loaded.model
     if loaded.kind == "dual":
@@ -159,24 +180,45 @@ def _default_layers(
     loaded: LoadedModel, module: nn.Module, row: MethodSpec, device: torch.device
 ) -> tuple[str, ...] | None:
     """The method's own layers, or ``None`` where the model is not one for it."""
+    names: Sequence[str] = ()
     try:
-        steps = _TRIAL if loaded.texts and "steps" in row.options else {}
+        tried = loaded.texts or loaded.hear is not None
+        steps = _TRIAL if tried and "steps" in row.options else {}
         (choice,) = choose(loaded, [row.name], given=steps)
         _, names = build_method(module, row, choice.layers)
         # Whether a layer has a map, and a tower of words what is asked of it, shows only in a run.
-        if loaded.texts or (row.layers == "one" and loaded.kind == "classifier"):
+        if tried or (row.layers == "one" and loaded.kind == "classifier"):
             subject = _trial(loaded, device)
-            layers = choice.layers if loaded.texts else ()
-            explain_subject(subject, row, layers, choice.settings, show_progress=False)
+            layers = choice.layers if tried else ()
+            with _for_a_moment():
+                explain_subject(subject, row, layers, choice.settings, show_progress=False)
+    except Stopped:  # it runs, and would for long
+        pass
     except (ValueError, TypeError, RuntimeError, AssertionError):
         return None
     return tuple(names)
 
 
+@contextmanager
+def _for_a_moment() -> Iterator[None]:
+    """What runs inside is stopped after :data:`_MOMENT`."""
+    stop = threading.Event()
+    timer = threading.Timer(_MOMENT, stop.set)
+    timer.start()
+    try:
+        with stopping(stop):
+            yield
+    finally:
+        timer.cancel()
+
+
 def _trial(loaded: LoadedModel, device: torch.device) -> Subject:
-    """Something to try a method on: a grey picture, or short texts."""
+    """Something to try a method on: a grey picture, a sound, or short texts."""
+    first, second = _SHORT
+    if loaded.hear is not None:
+        (sound, _), *_ = made_sounds(_seconds(loaded))
+        return make_subject(loaded, sound, second, device, torch.float32)
     if loaded.texts:
-        first, second = _SHORT
         asked = second if loaded.kind == "dual" else None
         return make_subject(loaded, first, asked, device, torch.float32)
     height, width = loaded.image_size
@@ -203,12 +245,19 @@ def _examples(loaded: LoadedModel) -> tuple[Example, ...]:
     if loaded.texts:
         pair = loaded.kind == "dual"
         return tuple(Example(None, other if pair else None, one) for one, other in _SENTENCES)
+    if loaded.hear is not None:
+        return tuple(Example(sound, text) for sound, text in made_sounds(_seconds(loaded)))
     pictures, questions = held_out(loaded, EXAMPLES, _EXAMPLES_SEED)
     known = loaded.name.startswith("zoo:") or loaded.kind == "dual"
     return tuple(
         Example(picture, _readable(loaded, question) if known else None)
         for picture, question in zip(pictures, questions, strict=True)
     )
+
+
+def _seconds(loaded: LoadedModel) -> float:
+    """Length of the made sounds: two seconds, or what the model hears at once."""
+    return min(2.0, getattr(loaded.hear, "seconds", 2.0))
 
 
 def _readable(loaded: LoadedModel, question: str) -> str:

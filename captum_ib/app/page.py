@@ -15,10 +15,11 @@ from captum_ib.app.offers import Offer
 from captum_ib.app.pulse import Pulse, with_pulse
 from captum_ib.app.results import Results
 from captum_ib.app.running import Running
-from captum_ib.app.uploads import Limits, read_upload
+from captum_ib.app.uploads import Limits, read_heard, read_upload
 from captum_ib.app.views import Views
 from captum_ib.app.visitors import Upload, Visitors
 from captum_ib.hooks import Stopped
+from captum_ib.loading.sounds import Sound
 from captum_ib.visualization.style import style_from
 
 MISTAKES = (ValueError, TypeError, OSError, RuntimeError, AssertionError, ArithmeticError)
@@ -68,28 +69,33 @@ class Page:
         """The upload that the page of this session has chosen; whose it is was asked before."""
         return Source(file=self.visitors.chosen(session))
 
-    def picture(self, model: str, source: Source) -> tuple[Image.Image, str]:
-        """The chosen picture and its name.
+    def given(self, model: str, source: Source) -> tuple[Image.Image | Sound, str]:
+        """The chosen picture or sound, and its name.
 
         Raises:
             ValueError: there is none, or its file can't be read.
         """
+        offer = self.offers[model]
         if source.file is not None:
-            upload = source.file
-            return read_upload(upload.path, self.limits, upload.name), upload.name
+            upload, read = source.file, read_heard if offer.sounds else read_upload
+            return read(upload.path, self.limits, upload.name), upload.name
         if source.example is None:
-            raise ValueError("no picture is chosen: upload one, or pick an example")
-        picture = self.offers[model].examples[source.example].picture
+            raise ValueError(f"no {offer.what} is chosen: upload one, or pick an example")
+        picture = offer.examples[source.example].picture
         if picture is None:
             raise ValueError(f"{model} takes texts, and no picture")
-        return picture, f"example-{source.example + 1}.png"
+        return picture, f"example-{source.example + 1}.{'wav' if offer.sounds else 'png'}"
 
     def preview(self, model: str, source: Source) -> str:
-        """The chosen picture as HTML, or what is wrong with it; nothing of texts alone."""
-        if self.offers[model].texts:
+        """The chosen picture or sound as HTML, or what is wrong; nothing of texts alone."""
+        offer = self.offers[model]
+        if offer.texts:
             return ""
         try:
-            return notes.preview_html(*self.picture(model, source))
+            given, name = self.given(model, source)
+            if isinstance(given, Sound):
+                return notes.sound_html(given, offer.spectrogram(given), name)
+            return notes.preview_html(given, name)
         except MISTAKES as error:
             return notes.error_html(error)
 
@@ -117,7 +123,7 @@ class Page:
             if model not in self.offers:
                 raise ValueError("no model is chosen")
             offer = self.offers[model]
-            picture, name = (None, "texts") if offer.texts else self.picture(model, source)
+            picture, name = (None, "texts") if offer.texts else self.given(model, source)
             question = Question(
                 picture=picture,
                 name=name,

@@ -67,6 +67,7 @@ CSS = """
 .ib-start p { max-width: 30rem; margin: .2rem auto; }
 .ib-preview { display: flex; gap: .8rem; align-items: center; font-size: .85rem; line-height: 1.5;
   overflow-wrap: anywhere; }
+.ib-preview audio { width: 100%; max-width: 260px; height: 36px; margin-top: .3rem; }
 .ib-preview img { width: 96px; height: 96px; object-fit: contain; border-radius: 6px; margin: 0;
   background: var(--background-fill-secondary); flex: none; }
 .ib-methods { margin: 0; padding-left: 1.1rem; font-size: .85rem; line-height: 1.45; }

@@ -1,13 +1,15 @@
-"""Read pictures that come over the network: few formats, limited in bytes and pixels."""
+"""Read what comes over the network: pictures and sounds in few formats, limited in size."""
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from captum_ib.explaining.pictures import read_image
+from captum_ib.loading.sounds import Sound, read_sound
 
 TILEWIDTH, TILELENGTH = 322, 323  # tags of TIFF 6.0
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -57,15 +59,7 @@ def read_upload(path: Path, limits: Limits, name: str = "") -> Image.Image:
         ValueError: it is no picture of a known format, a broken or too large one, or it is gone.
     """
     name = name or path.name
-    try:
-        size = path.stat().st_size
-    except OSError:
-        raise ValueError(f"{name} is no longer kept: upload it again") from None
-    if size > limits.size:
-        raise ValueError(
-            f"{name} has {size / 1e6:.1f} MB, at most {limits.megabytes:g} MB are read; scale "
-            "it down"
-        )
+    _require_small(path, limits, name)
     try:
         _require_small_tiles(path, limits)
         return read_image(path, max_pixels=limits.pixels, formats=FORMATS)
@@ -74,6 +68,54 @@ def read_upload(path: Path, limits: Limits, name: str = "") -> Image.Image:
         if "cannot identify" in reason:
             reason = f"it is not a picture in one of the formats {', '.join(FORMATS)}"
         raise ValueError(f"{name} can't be read: {reason}") from error
+
+
+def read_heard(path: Path, limits: Limits, name: str = "") -> Sound:
+    """The sound in an uploaded WAV file; messages hold its name, not its place.
+
+    Raises:
+        ValueError: it is no WAV file, a broken or too large one, or it is gone.
+    """
+    name = name or path.name
+    _require_small(path, limits, name)
+    try:
+        _require_honest(path)
+        return read_sound(path)
+    except ValueError as error:
+        reason = str(error).partition(" can't be read: ")[2].partition(";")[0] or str(error)
+        raise ValueError(f"{name} can't be read: {reason}; only WAV files are") from error
+
+
+def _require_small(path: Path, limits: Limits, name: str) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError:
+        raise ValueError(f"{name} is no longer kept: upload it again") from None
+    if size > limits.size:
+        raise ValueError(
+            f"{name} has {size / 1e6:.1f} MB, at most {limits.megabytes:g} MB are read; make it "
+            "smaller"
+        )
+
+
+def _require_honest(path: Path) -> None:
+    """The parts of a WAV file may not say that they are longer than the file: room is made first.
+
+    Raises:
+        ValueError: a part that does.
+    """
+    whole = path.stat().st_size
+    with path.open("rb") as file:
+        if file.read(4) not in (b"RIFF", b"RIFX", b"RF64"):
+            raise ValueError("it is no WAV file")
+        order = ">I" if path.read_bytes()[:4] == b"RIFX" else "<I"
+        place = 12
+        while place + 8 <= whole:
+            file.seek(place + 4)
+            (size,) = struct.unpack(order, file.read(4))
+            if place + 8 + size > whole:
+                raise ValueError("it ends before its end")
+            place += 8 + size + size % 2
 
 
 def _require_small_tiles(path: Path, limits: Limits) -> None:

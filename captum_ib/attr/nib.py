@@ -33,7 +33,6 @@ from captum_ib.forward import (
     session_layouts,
     session_of,
 )
-from captum_ib.forward.mistakes import NO_SLOPE
 from captum_ib.hooks import Session
 from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import LayerLike
@@ -87,10 +86,7 @@ class OnPath:
         require_even(path, torch.cat(sizes), self.session.names[0])
         A = total * direction
         require_finite(A, f"the attribution at layer {self.session.names[0]}")
-        gain = self.gain()
-        if bool(gain.any()) and not bool(A.any()):
-            raise RuntimeError(f"no gradient reaches layer {self.session.names[0]}: {NO_SLOPE}")
-        delta = A.flatten(1).sum(dim=1) - gain
+        delta = A.flatten(1).sum(dim=1) - self.gain()
         valid = sequence_mask(self.call, self.z, self.layout)
         return A if valid is None else A * valid.unsqueeze(self.layout.channel_axis), delta
 

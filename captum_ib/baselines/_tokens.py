@@ -120,7 +120,8 @@ class AttentionMaps:
     def layout(self, given: TokenLayout | None) -> TokenLayout:
         """Where the tokens lie: as given, as the pass shows, or as the model states."""
         if self.windowed and given is None:
-            return TokenLayout("tokens", 0, self.windows[0].grid)
+            first = self.windows[0]
+            return TokenLayout("tokens", 0, first.grid, fold=first.fold)
         return token_layout(self.call, self.probabilities[0].shape[-1], given, self.positions)
 
     def map(self, values: Tensor, given: TokenLayout | None) -> Tensor:

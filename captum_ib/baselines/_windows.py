@@ -33,10 +33,12 @@ class Windows:
         grid: ``(h, w)`` of the tokens that enter the block.
         places: ``(windows, T)``, position of every token in the grid, in reading order; h · w
             where a window holds padding.
+        fold: stretches of time that the grid holds below each other, of a folded spectrogram.
     """
 
     grid: tuple[int, int]
     places: Tensor
+    fold: int | None = None
 
     @property
     def size(self) -> int:
@@ -185,10 +187,12 @@ def _decoded(
     """The windows of a block, if the linear map saw every token of every sample once."""
     name, module = block
     # Of four axes the last one has the digits, or the linear map would not see every token.
+    fold = None
     if entered.ndim == 4:
         grid = int(entered.shape[1]), int(entered.shape[2])
     else:
-        grid = layout_of(call, module, entered, name).grid_of(entered)
+        layout = layout_of(call, module, entered, name)
+        grid, fold = layout.grid_of(entered), layout.fold
     size = entered[0].numel() // entered.shape[-1]
     digits = value[..., :_DIGITS].long()
     marked = digits[..., 5] == 1
@@ -206,7 +210,7 @@ def _decoded(
     )
     if not known:
         raise _refusal(f"the windows of block {name} can't be told")
-    return Windows(grid, place[0])
+    return Windows(grid, place[0], fold)
 
 
 def _refusal(why: str) -> ValueError:

@@ -72,8 +72,8 @@ class CLIPSurgery(Named, Attribution):
 
     >>> from captum_ib import DualEncoder, zoo
     >>> dual = DualEncoder.from_model(zoo.load("clip-scenes").model)
-    >>> pair = (torch.rand(1, 3, 56, 56), torch.tensor([[29, 5, 6, 30]]))
-    >>> empty = torch.tensor([[29, 30, 0, 0]])
+    >>> pair = (torch.rand(1, 3, 56, 56), torch.tensor([[1, 2, 23, 38]]))
+    >>> empty = torch.tensor([[1, 38, 0, 0]])
     >>> [tuple(map.shape) for map in CLIPSurgery(dual).attribute(pair, redundant=empty)]
     [(1, 1, 7, 7), (1, 4)]
     """

@@ -53,7 +53,7 @@ class ExCLIP(Named, LayerAttribution):
 
     >>> from captum_ib import DualEncoder, zoo
     >>> dual = DualEncoder.from_model(zoo.load("clip-scenes").model)
-    >>> pair = (torch.rand(1, 3, 56, 56), torch.tensor([[29, 5, 6, 30]]))
+    >>> pair = (torch.rand(1, 3, 56, 56), torch.tensor([[1, 2, 23, 38]]))
     >>> ExCLIP(dual).interactions(pair, n_steps=2).shape
     torch.Size([1, 4, 7, 7])
     """

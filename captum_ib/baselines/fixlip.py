@@ -53,7 +53,7 @@ class FIxLIP(Named, PerturbationAttribution):
 
     >>> from captum_ib import DualEncoder, zoo
     >>> dual = DualEncoder.from_model(zoo.load("clip-scenes").model)
-    >>> pair = (torch.rand(1, 3, 56, 56), torch.tensor([[29, 5, 6, 30]]))
+    >>> pair = (torch.rand(1, 3, 56, 56), torch.tensor([[1, 2, 23, 38]]))
     >>> FIxLIP(dual).interactions(pair, n_masks=64, seed=0).shape
     torch.Size([1, 4, 7, 7])
     """

@@ -39,7 +39,7 @@ class MaskCLIP(Named, Attribution):
 
     >>> from captum_ib import DualEncoder, zoo
     >>> dual = DualEncoder.from_model(zoo.load("clip-scenes").model)
-    >>> pair = (torch.rand(1, 3, 56, 56), torch.tensor([[29, 5, 6, 30]]))
+    >>> pair = (torch.rand(1, 3, 56, 56), torch.tensor([[1, 2, 23, 38]]))
     >>> [tuple(map.shape) for map in MaskCLIP(dual).attribute(pair)]
     [(1, 1, 7, 7), (1, 4)]
     """

@@ -208,7 +208,7 @@ def _maps(
         # Captum's input methods would set this themselves, with a warning.
         pixels = subject.pixel_values.clone().requires_grad_(row.layers == "none")
         attributed = method.attribute(pixels, target=subject.target, **keywords)
-        if row.cls_path.startswith("captum."):  # ours have looked
+        if row.cls_path.startswith("captum.") and row.signed:  # ours have looked
             look_at_map(attributed)
         whole = row.layers == "none"
         found = (attributed.sum(dim=1, keepdim=True) if whole else attributed,)

@@ -95,18 +95,24 @@ def log_usage() -> Callable[[_Function], _Function]:
     """
     decorator: Any = vars(captum_log)["log_usage"]  # which Captum types nowhere
     return lambda function: cast(
-        _Function, decorator()(_known_only(fitted_to_memory(untouched(function))))
+        _Function, decorator()(_looked_at(fitted_to_memory(untouched(function))))
     )
 
 
-def _known_only(function: _Function) -> _Function:
-    """The function, with a word to who passes a mask by its name, or a name it does not have."""
-    known = list(inspect.signature(function).parameters)[1:]
+def _looked_at(function: _Function) -> _Function:
+    """The function, with a word on a mask by its name, a name it does not have, a map of zeros."""
+    every = list(inspect.signature(function).parameters.values())[1:]
+    open_ended = any(one.kind is one.VAR_KEYWORD for one in every)  # it says so itself
+    known = [one.name for one in every]
 
     @functools.wraps(function)
     def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
-        refuse_unknown(kwargs, known, type(self).__name__)
-        return function(self, *args, **kwargs)
+        refuse_unknown(kwargs, known, type(self).__name__, open_ended)
+        found = function(self, *args, **kwargs)
+        signed = getattr(getattr(self, "facts", None), "signed", False)
+        if signed and not kwargs.get("relu_attributions"):  # else 0 is: nothing positive
+            look_at_map(found)
+        return found
 
     return cast(_Function, checked)
 
@@ -191,10 +197,5 @@ def progress(total: int, name: str, show: bool) -> Generator[Tick]:
 
 
 def as_given(maps: Sequence[Tensor], calls: Sequence[Call]) -> Any:
-    """What ``attribute`` returns: a tensor, or a tuple for a pair and where inputs were one.
-
-    It warns of a map that is 0 everywhere.
-    """
-    for one in maps:
-        look_at_map(one)
+    """What ``attribute`` returns: a tensor, or a tuple for a pair and where inputs were one."""
     return tuple(maps) if len(maps) > 1 or calls[0].tuple_in else maps[0]

@@ -43,10 +43,13 @@ def _inside(file: str) -> bool:
     return any(file.startswith(str(Path(home).parent) + os.sep) for home in loaded if home)
 
 
-def refuse_unknown(given: Mapping[str, object], known: Sequence[str], owner: str) -> None:
+def refuse_unknown(
+    given: Mapping[str, object], known: Sequence[str], owner: str, open_ended: bool
+) -> None:
     """Raise ``TypeError`` for keywords that an ``attribute`` does not have.
 
-    A mask given by its name goes to the model; another word is likely a slip.
+    A mask given by its name goes to the model; another word is likely a slip, unless the method
+    hands on what it does not know (``open_ended``).
     """
     for name in given:
         if name in known:
@@ -56,7 +59,8 @@ def refuse_unknown(given: Mapping[str, object], known: Sequence[str], owner: str
                 f"attribute() has no argument {name}; pass the mask as "
                 f"additional_forward_args={name}: it goes to the model behind the inputs"
             )
-        raise TypeError(f"{owner}.attribute has no argument {name}{meant(name, known)}")
+        if not open_ended:
+            raise TypeError(f"{owner}.attribute has no argument {name}{meant(name, known)}")
 
 
 def meant(name: str, known: Sequence[str]) -> str:
@@ -126,6 +130,8 @@ def look_at_masks(
         masks: assigned to the towers; ``None`` where there is none.
         given: how many there were.
     """
+    for tower, value in zip(towers, inputs, strict=True):
+        _look_at_end(tower, value)
     takers = [tower for tower in towers if tower.takes_mask]
     texts = not any(value.is_floating_point() for value in inputs)
     if given == 1 and len(takers) == 2 and texts:
@@ -145,17 +151,33 @@ def look_at_masks(
             )
 
 
-def look_at_map(values: Tensor) -> None:
-    """Warn of a map that is 0 everywhere, for every sample."""
-    if values.numel() and not bool(values.any()):  # one look at the device
-        warn(f"the map is 0 everywhere, for every sample: {NO_SLOPE}")
+def look_at_map(found: Any) -> None:
+    """Warn of a signed map, the first that a method returned, that is 0 for every sample."""
+    while isinstance(found, tuple) and found:
+        found = found[0]
+    if isinstance(found, Tensor) and found.numel() and not bool(found.any()):
+        warn(f"the map is 0 everywhere, for every sample: {_NO_SLOPE}")
 
 
-NO_SLOPE = (
+_NO_SLOPE = (
     "the explained output does not change there, as behind a head whose weights are 0, or its "
-    "gradient is cut off, as by rounding, .sign(), argmax or .detach(); choose another layer, or a "
-    "forward function without them"
+    "gradient is cut off, as by rounding, .sign(), argmax or .detach(), or is 0 at every point "
+    "that was looked at; choose another layer, or a forward function without them"
 )
+
+
+def _look_at_end(tower: Any, ids: Tensor) -> None:
+    """Warn of texts without the end token at which a causal tower is read."""
+    end = getattr(tower, "end", None)
+    if end is None or ids.is_floating_point():
+        return
+    without = (ids != end).all(dim=1)
+    if bool(without.any()):
+        warn(
+            f"the {tower.name}'s ids hold no end token {end} in sample(s) "
+            f"{without.nonzero().flatten().tolist()[:5]}, so the model reads their first token "
+            "only: use this model's tokenizer, and cut texts ahead of the end token"
+        )
 
 
 def padding_in(ids: Tensor, model: nn.Module, counted: Tensor | None = None) -> bool:

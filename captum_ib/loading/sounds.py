@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 from collections.abc import Callable
@@ -69,6 +70,16 @@ class Sound:
         return self.wave.shape[-1] / self.rate
 
 
+def as_wav(sound: Sound) -> bytes:
+    """A sound as a WAV file of one channel, 16 bits."""
+    from scipy.io import wavfile
+
+    wave = np.atleast_2d(sound.wave).mean(axis=0).clip(-1, 1)
+    buffer = io.BytesIO()
+    wavfile.write(buffer, sound.rate, np.rint(wave * 32767).astype(np.int16))
+    return buffer.getvalue()
+
+
 def read_sound(path: Path) -> Sound:
     """The sound in a WAV file.
 
@@ -108,6 +119,11 @@ class Hearing:
     def __init__(self, extractor: Any) -> None:
         self.extractor = extractor
 
+    @property
+    def seconds(self) -> float:
+        """The longest sound that the model hears at once."""
+        return int(self.extractor.nb_max_samples) / int(self.extractor.sampling_rate)
+
     def __call__(self, sound: Sound) -> Tensor:
         """``input_features`` of one sound, ``(channels, time, mel bins)``.
 
@@ -121,10 +137,9 @@ class Hearing:
         if sound.rate != rate:
             common = math.gcd(sound.rate, rate)
             wave = resample_poly(wave, rate // common, sound.rate // common)
-        most = int(self.extractor.nb_max_samples)
-        if len(wave) > most:
+        if len(wave) > int(self.extractor.nb_max_samples):
             raise ValueError(
-                f"the sound has {sound.seconds:.1f} s, and the model hears {most / rate:g} s at "
+                f"the sound has {sound.seconds:.1f} s, and the model hears {self.seconds:g} s at "
                 "once; cut it"
             )
         given = self.extractor(wave.astype(np.float32), sampling_rate=rate, return_tensors="pt")

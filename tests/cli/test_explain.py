@@ -394,7 +394,10 @@ CLASS = "--model VIT --image IMAGE "
             "gradcam takes one layer, given 2",
         ),
         (CLASS + "--method gradcam", "gradcam gives no map over the image at blocks.3"),
-        (CLASS + "--method gradcam", "--method layergradcam is Grad-CAM for layers of every kind"),
+        (
+            CLASS + "--method gradcam",
+            "the method layergradcam is Grad-CAM for layers of every kind",
+        ),
         (CLASS + "--opacity 2", "opacity must lie in [0, 1], given 2"),
         (CLASS + "--cmap viridiss", "no colour map 'viridiss'; nearest: viridis"),
         (CLASS + "--preset best", "unknown preset 'best', expected one of"),
