@@ -18,9 +18,9 @@ MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono
 HEAD = """
 <header class="ib-head">
   <h1>What does the model look at?</h1>
-  <p>Choose a picture, say what to look for, and see how much each region and each word passes on:
-  in <b>bits</b>, where 0 means that nothing of it reaches the decision, or in signed units of the
-  model's output. Nothing leaves this machine.</p>
+  <p>Choose a picture, a sound or a text, say what to look for, and see how much each region and
+  each word passes on: in <b>bits</b>, where 0 means that nothing of it reaches the decision, or in
+  signed units of the model's output. Nothing leaves this machine.</p>
 </header>
 """
 
