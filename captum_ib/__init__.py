@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # every name of _HOMES and _ROOMS, for type checkers
     from captum_ib.models.dual_encoder import DualEncoder as DualEncoder
     from captum_ib.models.dual_encoder import TowerView as TowerView
     from captum_ib.models.dual_encoder import ZeroShotClassifier as ZeroShotClassifier
+    from captum_ib.segments import per_segment as per_segment
 
 __version__ = "0.1.0"
 
@@ -65,6 +66,7 @@ _HOMES = {
     "explain": "captum_ib.explaining.explain",
     "libra": "captum_ib.baselines.libra_grad",
     "load": "captum_ib.loading.load",
+    "per_segment": "captum_ib.segments",
     "rank_layers": "captum_ib.metrics.layer_ranking",
 }
 _ROOMS = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -20,6 +21,7 @@ from captum_ib.explaining.running import Finding
 from captum_ib.explaining.subject import Subject
 from captum_ib.explaining.summary import finding_line, question_line
 from captum_ib.metrics.certificate import Certificate, certify
+from captum_ib.segments import per_segment
 from captum_ib.visualization import Style
 
 CERTIFIED = 0.5
@@ -153,6 +155,21 @@ class Explanation:
             write_results(scratch, stem, self._subject, [self._finding], self._origin, style)
             files = sorted(file.name for file in scratch.iterdir())
         return [Path(folder) / file for file in files]
+
+    def per_segment(self, mask: Tensor | Sequence[Tensor]) -> Tensor:
+        """How much of the picture's map lies in each segment, ``(segments,)``, in :attr:`unit`.
+
+        Args:
+            mask: ``(H, W)`` of ints, or a list of masks, over what the model sees (its input, also
+                in another size), see :func:`captum_ib.per_segment`.
+
+        Raises:
+            ValueError: there is no picture, or sizes that don't fit.
+            TypeError: a mask of another kind.
+        """
+        if self.image is None:
+            raise ValueError("there is no picture here; texts: captum_ib.per_segment(map, words)")
+        return per_segment(self.image, mask)[0]
 
     def certify(
         self, bits: float = CERTIFIED, **options: Any

@@ -222,3 +222,51 @@ def test_a_grid_that_does_not_fit_is_no_grid() -> None:
     )
     (one,) = forward.pictures(row.inputs())
     assert one.grid is None and (one.start, one.stop) == (2, 26)
+
+
+def test_captums_llm_attribution_explains_the_same_number() -> None:
+    """Feature ablation by Captum's own class is the difference of two of our log-probabilities."""
+    from captum.attr import FeatureAblation, ImageMaskInput, LLMAttribution
+    from PIL import Image
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from transformers import PreTrainedTokenizerFast
+
+    row = next(row for row in GENERATORS if row.name == "LLaVA")
+    forward, prompt = built(row), PROMPTS[row.name]
+    for parameter in forward.model.parameters():  # else hardly anything depends on the picture
+        parameter.data.mul_(4)
+    halves = torch.arange(2).repeat_interleave(16).expand(32, 32)
+    picture = Image.radial_gradient("L").resize((32, 32)).convert("RGB")
+
+    def pixels_of(image: Image.Image) -> Tensor:
+        return (
+            torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+            .view(1, 32, 32, 3)
+            .permute(0, 3, 1, 2)
+            / 127.5
+            - 1
+        )
+
+    inner = Tokenizer(WordLevel({f"w{i}": i for i in range(40)}, unk_token="w0"))
+    inner.pre_tokenizer = WhitespaceSplit()
+    words = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="w0")
+    given = ImageMaskInput(
+        picture,
+        mask=halves,
+        baseline=(0, 0, 0),
+        processor_fn=lambda image: {"input_ids": prompt[None], "pixel_values": pixels_of(image)},
+    )
+    ablation = LLMAttribution(FeatureAblation(forward.model), words)
+    found = ablation.attribute(given, target=ANSWER, forward_in_tokens=False)
+    pixels = pixels_of(picture)
+    for half in (0, 1):
+        without = pixels.masked_fill(halves == half, -1.0)
+        with torch.no_grad():
+            fall = forward(pixels) - forward(without)
+            each = [token(pixels) - token(without) for token in forward.each()]
+        torch.testing.assert_close(found.seq_attr[half], fall[0], rtol=1e-3, atol=1e-5)
+        falls = torch.cat(each)
+        torch.testing.assert_close(found.token_attr[:, half], falls, rtol=1e-3, atol=1e-5)
+        assert float(fall.abs()) > 1e-2
