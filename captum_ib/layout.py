@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
@@ -18,16 +18,17 @@ class Axis(NamedTuple):
     """What an axis holds.
 
     Attributes:
-        role: ``"samples"``, ``"channels"``, ``"rows"``, ``"columns"``, ``"positions"``, or what no
-            layout has: ``"joined"`` axes, ``"other"``, …
-        grid: of positions: rows and columns that were put one behind the other.
+        role: ``"samples"``, ``"channels"``, ``"depth"`` (or time), ``"rows"``, ``"columns"``,
+            ``"positions"``, or what no layout has: ``"joined"`` axes, ``"other"``, …
+        grid: of positions: rows and columns, or depth, rows and columns, that were put one behind
+            the other.
         prefix: positions before the grid.
         suffix: positions behind it.
         parts: of joined axes: what they hold, and their sizes.
     """
 
     role: str
-    grid: tuple[int, int] | None = None
+    grid: tuple[int, ...] | None = None
     prefix: int = 0
     suffix: int = 0
     parts: tuple[tuple[Axis | None, int], ...] = ()
@@ -36,13 +37,13 @@ class Axis(NamedTuple):
         """Whether an axis of that size can hold it."""
         if self.grid is None:
             return True
-        return size == self.prefix + self.grid[0] * self.grid[1] + self.suffix
+        return size == self.prefix + math.prod(self.grid) + self.suffix
 
 
 Axes = tuple[Axis | None, ...]
 """What each axis of a tensor holds; ``None``: unknown."""
 
-KINDS = ("tokens", "sequence", "nchw", "nhwc", "ncl", "flat")
+KINDS = ("tokens", "sequence", "nchw", "nhwc", "ncdhw", "ndhwc", "ncl", "flat")
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,11 @@ class TokenLayout:
     Attributes:
         kind: ``"tokens"`` ``(N, prefix + h·w + suffix, C)``; ``"sequence"``
             ``(N, prefix + T + suffix, C)`` without a grid; ``"nchw"``, ``"nhwc"`` feature maps;
-            ``"ncl"`` ``(N, C, T)``; ``"flat"`` ``(N, C)``.
+            ``"ncdhw"``, ``"ndhwc"`` those of volumes and videos; ``"ncl"`` ``(N, C, T)``;
+            ``"flat"`` ``(N, C)``.
         prefix: leading tokens that are no patches (class, register, distillation tokens).
-        grid: rows and columns of the patches; required for ``"tokens"``.
+        grid: rows and columns of the patches, of a video (frames, rows, columns), of a volume
+            (depth, rows, columns); required for ``"tokens"``.
         suffix: tokens behind them (a question behind an image, an appended class token).
         fold: the grid's rows hold so many stretches of one time axis below each other, each
             (frequency, time), as CLAP folds a spectrogram into a square; the map is unfolded to
@@ -68,7 +71,7 @@ class TokenLayout:
 
     kind: str
     prefix: int = 0
-    grid: tuple[int, int] | None = None
+    grid: tuple[int, int] | tuple[int, int, int] | None = None
     suffix: int = 0
     fold: int | None = None
 
@@ -77,6 +80,10 @@ class TokenLayout:
             raise ValueError(f"unknown layout {self.kind!r}, expected one of {', '.join(KINDS)}")
         if self.kind == "tokens" and self.grid is None:
             raise ValueError("layout 'tokens' needs grid=(rows, columns)")
+        if self.grid is not None and len(self.grid) not in (2, 3):
+            raise ValueError(
+                f"grid must be (rows, columns) or (frames, rows, columns), given {self.grid}"
+            )
         if self.prefix < 0 or (self.prefix and self.kind not in ("tokens", "sequence")):
             raise ValueError(f"layout {self.kind!r} can't have {self.prefix} prefix tokens")
         if self.suffix < 0 or (self.suffix and self.kind not in ("tokens", "sequence")):
@@ -87,17 +94,22 @@ class TokenLayout:
     @property
     def ndim(self) -> int:
         """Axes of an activation with this layout."""
-        return {"flat": 2, "nchw": 4, "nhwc": 4}.get(self.kind, 3)
+        return {"flat": 2, "nchw": 4, "nhwc": 4, "ncdhw": 5, "ndhwc": 5}.get(self.kind, 3)
 
     @property
     def channel_axis(self) -> int:
         """The axis that holds the channels."""
-        return 1 if self.kind in ("nchw", "ncl", "flat") else self.ndim - 1
+        return 1 if self.kind in ("nchw", "ncdhw", "ncl", "flat") else self.ndim - 1
 
     @property
     def spatial(self) -> bool:
-        """Whether the positions form a grid."""
-        return self.kind in ("tokens", "nchw", "nhwc")
+        """Whether the positions form a grid of rows and columns."""
+        return self.kind in ("tokens", "nchw", "nhwc") and not self.volume
+
+    @property
+    def volume(self) -> bool:
+        """Whether they form one of depth (or time), rows and columns."""
+        return self.kind in ("ncdhw", "ndhwc") or (self.grid is not None and len(self.grid) == 3)
 
     def check(self, activation: Tensor, layer: str) -> None:
         """Check that an activation has this layout.
@@ -107,7 +119,7 @@ class TokenLayout:
         """
         shape = tuple(activation.shape)
         if activation.ndim != self.ndim:
-            mend = "pass another layout" if len(shape) < 5 else _advice(activation, ())
+            mend = "pass another layout" if len(shape) < 6 else _advice(activation, ())
             raise ValueError(
                 f"layout {self.kind!r} has {self.ndim} axes, the activation of layer {layer} has "
                 f"shape {shape}; {mend}"
@@ -161,26 +173,37 @@ class TokenLayout:
             )
 
     def grid_of(self, activation: Tensor) -> tuple[int, int]:
-        """Rows and columns of an activation's grid."""
-        if self.kind == "tokens" and self.grid is not None:
+        """Rows and columns of an activation's grid.
+
+        Raises:
+            ValueError: it has none, or that of a volume.
+        """
+        sides = self.sides(activation)
+        if sides is None or len(sides) != 2:
+            raise ValueError(f"layout {self.kind!r} has no grid of rows and columns")
+        return sides[0], sides[1]
+
+    def sides(self, activation: Tensor) -> tuple[int, ...] | None:
+        """Sides of an activation's grid, two or of a volume three; ``None``: it has no grid."""
+        if self.kind == "tokens":
             return self.grid
-        if self.kind in ("nchw", "nhwc"):
-            start = 2 if self.kind == "nchw" else 1
-            return int(activation.shape[start]), int(activation.shape[start + 1])
-        raise ValueError(f"layout {self.kind!r} has no grid")
+        if self.ndim < 4:
+            return None
+        start = 2 if self.channel_axis == 1 else 1
+        return tuple(map(int, activation.shape[start : start + self.ndim - 2]))
 
     def tokens(self, activation: Tensor) -> Tensor:
         """Any layout → ``(N, positions, C)``, positions row by row after the prefix."""
         if self.kind == "flat":
             return activation.unsqueeze(1)
         moved = activation.movedim(self.channel_axis, -1)
-        return moved.flatten(1, 2) if moved.ndim == 4 else moved
+        return moved.flatten(1, -2) if moved.ndim > 3 else moved
 
-    def arrange(self, tokens: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+    def arrange(self, tokens: Tensor, grid: tuple[int, ...] | None = None) -> Tensor:
         """``(N, positions, C)`` → the axes of this layout; the inverse of :meth:`tokens`."""
         if self.kind == "flat":
             return tokens.squeeze(1)
-        if self.kind in ("nchw", "nhwc"):
+        if self.ndim > 3:
             if grid is None:
                 raise ValueError(f"arranging tokens as {self.kind!r} needs their grid")
             tokens = tokens.unflatten(1, grid)
@@ -190,7 +213,7 @@ class TokenLayout:
         """Layer-shaped values → what ``attribute`` returns: the sum over channels, by position.
 
         Grid ``(N, 1, h, w)`` without prefix and suffix tokens (a folded one: time, frequency),
-        sequence ``(N, T)``, flat ``(N, C)``.
+        volume ``(N, 1, d, h, w)``, sequence ``(N, T)``, flat ``(N, C)``.
         """
         if self.kind == "flat":
             return values
@@ -203,7 +226,7 @@ class TokenLayout:
         if self.fold is not None:
             stretches: Tensor = positions.unflatten(1, (self.fold, -1))
             positions = stretches.transpose(2, 3).flatten(1, 2)
-        return positions.unsqueeze(1) if self.spatial else positions
+        return positions.unsqueeze(1) if self.spatial or self.volume else positions
 
     def uniform_shape(self, activation: Tensor) -> tuple[int, ...]:
         """Shape of a damping ratio that is the same for all channels."""
@@ -268,17 +291,23 @@ class TokenLayout:
         tokens = axes[1]
         if tokens is None or tokens.grid is None:
             return TokenLayout("sequence")
-        return TokenLayout("tokens", tokens.prefix, tokens.grid, tokens.suffix)
+        grid = cast("tuple[int, int] | tuple[int, int, int]", tokens.grid)
+        return TokenLayout("tokens", tokens.prefix, grid, tokens.suffix)
 
 
 def _advice(activation: Tensor, axes: Axes) -> str:
     """What to pass for an activation whose layout can't be told."""
-    if activation.ndim > 4:
+    if activation.ndim > 5:
         return (
-            "maps have 2 to 4 axes, volumes more: put torch.nn.Flatten(2) behind the layer and "
+            "maps have 2 to 5 axes: put torch.nn.Flatten(2) behind the layer and "
             f"torch.nn.Unflatten(2, {tuple(activation.shape[2:])}) behind that, explain the "
             "Flatten with layout=TokenLayout('ncl'), attribute_to_layer_input=False, and "
-            "give the map the volume's shape"
+            "give the map the layer's shape"
+        )
+    if activation.ndim == 5:
+        return (
+            "pass layout=TokenLayout('ncdhw') for channels ahead of depth (or time), rows and "
+            "columns, TokenLayout('ndhwc') for channels behind them"
         )
     if [axis.role for axis in axes[1:2] if axis] == ["samples"]:
         return (
@@ -287,14 +316,15 @@ def _advice(activation: Tensor, axes: Axes) -> str:
         )
     return (
         "pass layout=, for example TokenLayout('tokens', prefix=1, grid=(14, 14)), "
-        "TokenLayout('nchw'), TokenLayout('nhwc') or TokenLayout('sequence'); for windows or "
-        "blocks of an image choose another layer"
+        "TokenLayout('nchw'), TokenLayout('nhwc') or TokenLayout('sequence'), of a video "
+        "TokenLayout('tokens', grid=(frames, rows, columns)); for windows or blocks of an image "
+        "choose another layer"
     )
 
 
 SAMPLES = (None, "samples")
 
-_PLACES = ("rows", "columns", "positions")
+_PLACES = ("depth", "rows", "columns", "positions")
 
 
 def _shown(axes: Axes) -> str:
@@ -306,6 +336,8 @@ _KINDS: dict[tuple[str | None, ...], str] = {
     ("channels", "positions"): "ncl",
     ("channels", "rows", "columns"): "nchw",
     ("rows", "columns", "channels"): "nhwc",
+    ("channels", "depth", "rows", "columns"): "ncdhw",
+    ("depth", "rows", "columns", "channels"): "ndhwc",
 }
 
 

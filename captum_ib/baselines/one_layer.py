@@ -122,12 +122,13 @@ class LayerState:
         return torch.ones(1, shape[1], 1, device=self.activation.device, dtype=torch.float32)
 
     def map(self, values: Tensor) -> Tensor:
-        """Values per position ``(N, P)`` → ``(N, 1, h, w)`` or, padding 0, ``(N, T)``."""
+        """Values per position ``(N, P)`` → ``(N, 1, h, w)``, of a volume ``(N, 1, d, h, w)``, or,
+        padding 0, ``(N, T)``."""
         whole = nn.functional.pad(values, (self.layout.prefix, self.layout.suffix))
         if self.valid is not None:
             whole = whole * self.valid
-        grid = self.layout.grid_of(self.activation) if self.layout.spatial else None
-        return self.layout.attribution(self.layout.arrange(whole.unsqueeze(-1), grid))
+        sides = self.layout.sides(self.activation)
+        return self.layout.attribution(self.layout.arrange(whole.unsqueeze(-1), sides))
 
     def _inner(self, tokens: Tensor) -> Tensor:
         return tokens[:, self.layout.prefix : tokens.shape[1] - self.layout.suffix]

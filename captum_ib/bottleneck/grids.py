@@ -1,13 +1,16 @@
-"""Linear maps along the rows and columns of a grid: smoothing, and averaging over areas."""
+"""Linear maps along the sides of a grid: smoothing, and averaging over areas."""
 
 # torch does not type unflatten.
-# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -58,32 +61,37 @@ def area_matrix(fine: int, coarse: int) -> Tensor:
 
 @dataclass(frozen=True)
 class GridOperator:
-    """One matrix along the rows of a grid and one along its columns.
+    """One matrix along each side of a grid: rows and columns, of a volume also its depth.
 
     Attributes:
-        rows, columns: row-stochastic matrices, ``(new, old)``.
+        matrices: row-stochastic, ``(new, old)``, one per side.
         axes: the grid's axes in the tensors that it is called on; not used with ``grid``.
         prefix, grid: for tokens ``(N, prefix + h·w + suffix, C)``: those before and behind the
             grid stay as they are.
     """
 
-    rows: Tensor
-    columns: Tensor
-    axes: tuple[int, int] = (-2, -1)
+    matrices: tuple[Tensor, ...]
+    axes: tuple[int, ...] = (-2, -1)
     prefix: int = 0
-    grid: tuple[int, int] | None = None
+    grid: tuple[int, ...] | None = None
 
     def __call__(self, values: Tensor) -> Tensor:
         """Values at the old positions → values at the new ones."""
         if self.grid is None:
             return self._apply(values, self.axes)
-        stop = self.prefix + self.grid[0] * self.grid[1]
-        patches = self._apply(values[:, self.prefix : stop].unflatten(1, self.grid), (1, 2))
-        return torch.cat([values[:, : self.prefix], patches.flatten(1, 2), values[:, stop:]], 1)
+        stop, sides = self.prefix + math.prod(self.grid), len(self.grid)
+        patches = values[:, self.prefix : stop].unflatten(1, self.grid)
+        patches = self._apply(patches, tuple(range(1, 1 + sides))).flatten(1, sides)
+        return torch.cat([values[:, : self.prefix], patches, values[:, stop:]], 1)
 
-    def _apply(self, values: Tensor, axes: tuple[int, int]) -> Tensor:
-        rows, columns = self.rows.to(values.device), self.columns.to(values.device)
-        return (rows @ values.movedim(axes, (-2, -1)) @ columns.T).movedim((-2, -1), axes)
+    def _apply(self, values: Tensor, axes: tuple[int, ...]) -> Tensor:
+        *outer, rows, columns = (one.to(values.device) for one in self.matrices)
+        last = tuple(range(-len(axes), 0))
+        moved = rows @ values.movedim(axes, last) @ columns.T
+        for depth in outer:
+            plane = moved.shape[-2:]
+            moved = (depth @ moved.flatten(-2)).unflatten(-1, plane)
+        return moved.movedim(last, axes)
 
 
 def smoothing_over(layout: TokenLayout, R: Tensor, sigma: float) -> GridOperator:
@@ -92,13 +100,14 @@ def smoothing_over(layout: TokenLayout, R: Tensor, sigma: float) -> GridOperator
     Raises:
         ValueError: a layer without a grid.
     """
-    if not layout.spatial:
+    sides = layout.sides(R)
+    if sides is None:
         raise ValueError(f"smoothing needs a layer with a grid, its layout is {layout.kind!r}")
-    rows, columns = layout.grid_of(R)
-    matrices = gaussian_matrix(rows, sigma), gaussian_matrix(columns, sigma)
+    matrices = tuple(gaussian_matrix(side, sigma) for side in sides)
     if layout.kind == "tokens":
-        return GridOperator(*matrices, prefix=layout.prefix, grid=(rows, columns))
-    return GridOperator(*matrices, axes=(2, 3) if layout.kind == "nchw" else (1, 2))
+        return GridOperator(matrices, prefix=layout.prefix, grid=sides)
+    start = 2 if layout.channel_axis == 1 else 1
+    return GridOperator(matrices, axes=tuple(range(start, start + len(sides))))
 
 
 def over_resolutions(
@@ -113,24 +122,36 @@ def over_resolutions(
         ValueError: layers without a grid, of different prefixes or (per element) channels.
     """
     prefix, width = _common(R, layouts, uniform)
-    grids = [layout.grid_of(r) for r, layout in zip(R, layouts, strict=True)]
-    finest = max(h for h, _ in grids), max(w for _, w in grids)
-    tokens = TokenLayout("tokens", prefix, finest)
+    grids = _grids(R, layouts)
+    finest = tuple(max(sides) for sides in zip(*grids, strict=True))
+    tokens = TokenLayout("tokens", prefix, cast("tuple[int, int] | tuple[int, int, int]", finest))
     smooth = None if sigma is None else smoothing_over(tokens, R[0], sigma)
     read: list[tuple[Operator | None, Operator]] = []
     for layout, grid in zip(layouts, grids, strict=True):
         pool = None if grid == finest else _pooling(finest, grid, prefix)
         read.append((_chain(smooth, pool), partial(layout.arrange, grid=grid)))
-    return (len(R[0]), prefix + finest[0] * finest[1], width), read
+    return (len(R[0]), prefix + math.prod(finest), width), read
 
 
-def _common(R: Sequence[Tensor], layouts: Sequence[TokenLayout], uniform: bool) -> tuple[int, int]:
-    """Prefix tokens and channels of a λ that layers of different shapes share."""
-    if not all(layout.spatial for layout in layouts):
+def _grids(R: Sequence[Tensor], layouts: Sequence[TokenLayout]) -> list[tuple[int, ...]]:
+    """The layers' grids, all with as many sides.
+
+    Raises:
+        ValueError: a layer without a grid, or pictures beside volumes.
+    """
+    found = [layout.sides(r) for r, layout in zip(R, layouts, strict=True)]
+    grids = [sides for sides in found if sides is not None]
+    if len(grids) < len(found) or len({len(sides) for sides in grids}) > 1:
         raise ValueError(
             "layers of different shapes can share a damping ratio only where each has a grid; "
             f"given layouts {[layout.kind for layout in layouts]}; use damping='individual'"
         )
+    return grids
+
+
+def _common(R: Sequence[Tensor], layouts: Sequence[TokenLayout], uniform: bool) -> tuple[int, int]:
+    """Prefix tokens and channels of a λ that layers of different shapes share."""
+    _grids(R, layouts)
     prefixes = {layout.prefix for layout in layouts}
     channels = {r.shape[layout.channel_axis] for r, layout in zip(R, layouts, strict=True)}
     if len(prefixes) > 1 or (not uniform and len(channels) > 1):
@@ -142,9 +163,9 @@ def _common(R: Sequence[Tensor], layouts: Sequence[TokenLayout], uniform: bool) 
     return prefixes.pop(), 1 if uniform else channels.pop()
 
 
-def _pooling(fine: tuple[int, int], coarse: tuple[int, int], prefix: int) -> GridOperator:
-    rows, columns = (area_matrix(*pair) for pair in zip(fine, coarse, strict=True))
-    return GridOperator(rows, columns, prefix=prefix, grid=fine)
+def _pooling(fine: tuple[int, ...], coarse: tuple[int, ...], prefix: int) -> GridOperator:
+    matrices = tuple(area_matrix(*pair) for pair in zip(fine, coarse, strict=True))
+    return GridOperator(matrices, prefix=prefix, grid=fine)
 
 
 def _chain(first: Operator | None, second: Operator | None) -> Operator | None:

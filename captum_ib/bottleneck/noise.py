@@ -51,7 +51,7 @@ class Noise:
         if self.variance is not None:
             return Prior.standard(R, self.variance)
         auto = self.mask_inactive == "auto"
-        mask = layout.kind == "nchw" if auto else bool(self.mask_inactive)
+        mask = layout.kind in ("nchw", "ncdhw") if auto else bool(self.mask_inactive)
         if self.statistics is None:
             return Prior.of_sample(R, layout, valid, mask_inactive=mask, min_std=self.min_std)
         return Prior.of_references(

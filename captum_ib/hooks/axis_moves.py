@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from captum_ib.hooks.axis_rules import Rule, agreed, unknown
-from captum_ib.hooks.regroup import OTHER, PLACES, C, H, N, P, W, regrouped
+from captum_ib.hooks.regroup import OTHER, PLACES, C, D, H, N, P, W, regrouped
 from captum_ib.layout import Axis
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _lengthened(axis: Axis | None, before: int, behind: int) -> Axis | None:
     """An axis with a border; one that is cut at a side is no longer followed."""
     if axis is None or (before, behind) == (0, 0) or axis == C:
         return axis
-    if min(before, behind) < 0 or (axis not in (H, W, P) and not axis.grid):
+    if min(before, behind) < 0 or (axis not in (D, H, W, P) and not axis.grid):
         return OTHER
     if axis.grid is None:
         return axis
@@ -119,7 +119,7 @@ def _indexed(tracker: AxisTracker, op: Operation) -> None:
 def _sliced(axis: Axis | None, part: slice, size: int) -> Axis | None:
     """A stretch of an axis; of a grid of positions it must hold the whole grid."""
     start, stop, step = part.indices(size)
-    if (start, stop, step) == (0, size, 1) or axis is None or axis in (H, W, P, C, N):
+    if (start, stop, step) == (0, size, 1) or axis is None or axis in (D, H, W, P, C, N):
         return axis
     if axis.grid and (stop <= axis.prefix or start >= size - axis.suffix):
         return None  # class tokens and the like, nothing of the grid

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from captum_ib.hooks.regroup import GROUP, OTHER, C, H, N, P, W
+from captum_ib.hooks.regroup import GROUP, OTHER, C, D, H, N, P, W
 from captum_ib.layout import Axes, Axis
 
 if TYPE_CHECKING:
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 Rule = Callable[["AxisTracker", "Operation"], None]
 
-CHANNELS_SECOND: dict[int, Axes] = {2: (None, C), 3: (N, C, P), 4: (N, C, H, W)}
+CHANNELS_SECOND: dict[int, Axes] = {
+    2: (None, C),
+    3: (N, C, P),
+    4: (N, C, H, W),
+    5: (N, C, D, H, W),
+}
 
 
 def agreed(axes: Iterable[Axis | None]) -> Axis | None:
@@ -115,7 +120,7 @@ def _pooled(tracker: AxisTracker, op: Operation) -> None:
 
 def _coarser(axis: Axis | None) -> Axis | None:
     """An axis in another resolution."""
-    return axis if axis is None or axis in (H, W, P) else OTHER
+    return axis if axis is None or axis in (D, H, W, P) else OTHER
 
 
 def _shuffled(tracker: AxisTracker, op: Operation) -> None:
@@ -247,11 +252,14 @@ def _rules(names: str, rule: Rule) -> dict[str, Rule]:
 RULES: dict[str, Rule] = {
     **_rules("conv1d conv_transpose1d", _second(3)),
     **_rules("conv2d conv_transpose2d", _second(4)),
+    **_rules("conv3d conv_transpose3d", _second(5)),
     **_rules("batch_norm instance_norm group_norm local_response_norm", _second(None)),
     **_rules(
         "max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d "
         "adaptive_max_pool1d adaptive_max_pool2d max_pool1d_with_indices max_pool2d_with_indices "
-        "adaptive_max_pool2d_with_indices boolean_dispatch fn lp_pool1d lp_pool2d interpolate "
+        "adaptive_max_pool2d_with_indices max_pool3d avg_pool3d adaptive_avg_pool3d "
+        "adaptive_max_pool3d max_pool3d_with_indices adaptive_max_pool3d_with_indices "
+        "boolean_dispatch fn lp_pool1d lp_pool2d interpolate "
         "upsample",
         _pooled,
     ),
@@ -268,7 +276,7 @@ RULES: dict[str, Rule] = {
     **_rules(
         "relu relu_ relu6 gelu silu silu_ mish sigmoid sigmoid_ tanh tanh_ softplus elu elu_ selu "
         "celu hardswish hardsigmoid hardtanh hardtanh_ leaky_relu leaky_relu_ prelu softsign "
-        "logsigmoid threshold dropout dropout_ dropout1d dropout2d alpha_dropout "
+        "logsigmoid threshold dropout dropout_ dropout1d dropout2d dropout3d alpha_dropout "
         "feature_alpha_dropout feature_dropout clone contiguous detach detach_ requires_grad_ to "
         "float half bfloat16 double type type_as cpu cuda data rsqrt sqrt exp log log1p expm1 neg "
         "abs square erf sin cos round floor ceil sign reciprocal nan_to_num normalize softmax "

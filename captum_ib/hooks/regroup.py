@@ -6,14 +6,16 @@ from collections.abc import Sequence
 
 from captum_ib.layout import Axes, Axis
 
-N, C, H, W, P = (Axis(role) for role in ("samples", "channels", "rows", "columns", "positions"))
+N, C, D, H, W, P = (
+    Axis(role) for role in ("samples", "channels", "depth", "rows", "columns", "positions")
+)
 GROUP = Axis("part of the channels")
 ROW = Axis("rows within a block")
 COLUMN = Axis("columns within a block")
 OTHER = Axis("other")
 """Positions in an order that is not known: rolled, flipped, picked, mixed."""
 
-PLACES = {"rows", "columns", "positions", "joined", "other", ROW.role, COLUMN.role}
+PLACES = {"depth", "rows", "columns", "positions", "joined", "other", ROW.role, COLUMN.role}
 """Roles of axes that hold places, or may."""
 
 Part = tuple[Axis | None, int]
@@ -40,7 +42,7 @@ def regrouped(axes: Axes, old: Sequence[int], new: Sequence[int]) -> Axes:
 def _parts(axis: Axis | None, size: int) -> list[Part]:
     """What was joined to an axis, one behind the other."""
     if axis is not None and axis.grid and not axis.prefix + axis.suffix:
-        return [(H, axis.grid[0]), (W, axis.grid[1])]
+        return list(zip((D, H, W)[-len(axis.grid) :], axis.grid, strict=True))
     if axis is not None and axis.parts:
         return list(axis.parts)
     return [(axis, size)]
@@ -93,8 +95,8 @@ def _joined(parts: list[Part]) -> Axis | None:
     held = [axis for axis, _ in kept]
     if len(held) == 1:
         return held[0]
-    if held == [H, W]:
-        return P._replace(grid=(kept[0][1], kept[1][1]))
+    if held in ([H, W], [D, H, W]):
+        return P._replace(grid=tuple(size for _, size in kept))
     if set(held) <= {C, GROUP}:
         return C
     # Channels of the cells of a block, one behind the other.

@@ -10,6 +10,7 @@ are made with matplotlib's object interface: nothing here opens a window or touc
 from captum_ib.visualization.attention import attention
 from captum_ib.visualization.colors import Scale, enlarged, overlay, pooled
 from captum_ib.visualization.figures import compare, grid, save
+from captum_ib.visualization.frames import frames
 from captum_ib.visualization.numbers import amount, unit_of
 from captum_ib.visualization.panels import Panel, Passage
 from captum_ib.visualization.passages import texts
@@ -29,6 +30,7 @@ __all__ = [
     "caption",
     "compare",
     "enlarged",
+    "frames",
     "grid",
     "overlay",
     "pooled",

@@ -328,6 +328,17 @@ class Volume(nn.Module):
         return self.f(F.relu(self.back(self.flat(self.c1(x)))).flatten(1))
 
 
+class Deep(Volume):
+    """A layer whose activation has six axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deep = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.f(self.deep(self.c1(x).unflatten(1, (2, 2))).flatten(1))
+
+
 class Nested(nn.Module):
     """A mean over words in a nested tensor, or in a padded one."""
 
@@ -383,7 +394,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, Tensor, type[Exception], str]] 
                   r"needs 3: pass a tuple .*\(class, row, column\)"),
     "one number": (lambda: returning(lambda z: z.sum(1)), "c1", X, ValueError, "target=None"),
     "keywords": (OfKeywords, "c1", X, TypeError, r"lambda x: model\(pixels=x\)"),
-    "volume": (Volume, "c1", VOLUME, ValueError, r"Flatten\(2\).*TokenLayout\('ncl'\)"),
+    "six axes": (Deep, "deep", VOLUME, ValueError, r"Flatten\(2\).*TokenLayout\('ncl'\)"),
     "nested": (lambda: Nested(True), "inner", IDS, RuntimeError, "a layer before the tensors"),
     "vmap": (lambda: Mapped(), "c1", X, RuntimeError,
              "torch.vmap.*on the whole batch"),
@@ -431,6 +442,7 @@ def test_what_the_refusals_advise_works(method: Any) -> None:
     assert attributed(method, lazy).shape == (2, 1, *((8, 8) if method is NIB else (6, 6)))
     own = {"layout": TokenLayout("ncl"), "attribute_to_layer_input": False}
     assert attributed(method, Volume(True), "flat", VOLUME, **own).shape == (2, 24)
+    assert attributed(method, Volume(), "c1", VOLUME).shape == (2, 1, 2, 3, 4)
     keywords = OfKeywords()
     found = attributed(method, lambda x: keywords(pixels=x), keywords.c1)
     torch.testing.assert_close(found, attributed(method, Net()))
