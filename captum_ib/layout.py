@@ -7,41 +7,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import cast
 
 from torch import Tensor, nn
 
+from captum_ib.axis import KINDS as ROLES
+from captum_ib.axis import PLACES, SAMPLES, Axes, advice, shown
 from captum_ib.evidence import declared_prefixes, grid_of_patches
-
-
-class Axis(NamedTuple):
-    """What an axis holds.
-
-    Attributes:
-        role: ``"samples"``, ``"channels"``, ``"depth"`` (or time), ``"rows"``, ``"columns"``,
-            ``"positions"``, or what no layout has: ``"joined"`` axes, ``"other"``, …
-        grid: of positions: rows and columns, or depth, rows and columns, that were put one behind
-            the other.
-        prefix: positions before the grid.
-        suffix: positions behind it.
-        parts: of joined axes: what they hold, and their sizes.
-    """
-
-    role: str
-    grid: tuple[int, ...] | None = None
-    prefix: int = 0
-    suffix: int = 0
-    parts: tuple[tuple[Axis | None, int], ...] = ()
-
-    def fits(self, size: int) -> bool:
-        """Whether an axis of that size can hold it."""
-        if self.grid is None:
-            return True
-        return size == self.prefix + math.prod(self.grid) + self.suffix
-
-
-Axes = tuple[Axis | None, ...]
-"""What each axis of a tensor holds; ``None``: unknown."""
 
 KINDS = ("tokens", "sequence", "nchw", "nhwc", "ncdhw", "ndhwc", "ncl", "flat")
 
@@ -119,7 +91,7 @@ class TokenLayout:
         """
         shape = tuple(activation.shape)
         if activation.ndim != self.ndim:
-            mend = "pass another layout" if len(shape) < 6 else _advice(activation, ())
+            mend = "pass another layout" if len(shape) < 6 else advice(activation, ())
             raise ValueError(
                 f"layout {self.kind!r} has {self.ndim} axes, the activation of layer {layer} has "
                 f"shape {shape}; {mend}"
@@ -149,11 +121,11 @@ class TokenLayout:
             return
         places = [place for place, axis in enumerate(axes) if axis and axis.role == "channels"]
         inner = axes[self.channel_axis]
-        other = inner is not None and inner.role in _PLACES
+        other = inner is not None and inner.role in PLACES
         if (places and self.channel_axis not in places) or other:
             raise ValueError(
                 f"{self} has the channels of layer {layer} on axis {self.channel_axis}, but the "
-                f"operations around it show {_shown(axes)}; pass "
+                f"operations around it show {shown(axes)}; pass "
                 f"{TokenLayout.of_axes(axes) or 'a layout that agrees, or none'}"
             )
         tokens = axes[1]
@@ -163,12 +135,12 @@ class TokenLayout:
         if tokens.grid is not None and given != (tokens.grid, tokens.prefix, tokens.suffix):
             raise ValueError(
                 f"{self} disagrees with what the operations around layer {layer} show: "
-                f"{TokenLayout.of_axes(axes) or _shown(axes)}"
+                f"{TokenLayout.of_axes(axes) or shown(axes)}"
             )
         if tokens.parts and all(part is not None for part, _ in tokens.parts):
             raise ValueError(
                 f"{self} has the tokens of layer {layer} row by row, but the operations around it "
-                f"show another order ({_shown(axes)}); explain another layer, or pass "
+                f"show another order ({shown(axes)}); explain another layer, or pass "
                 "TokenLayout('sequence') and arrange the map by the model's own order"
             )
 
@@ -264,11 +236,11 @@ class TokenLayout:
         """
         found = TokenLayout.of_axes(axes) or _declared(model, activation, inputs, axes)
         if found is None:
-            known = _shown(axes) or "nothing"
+            known = shown(axes) or "nothing"
             raise ValueError(
                 f"can't tell the layout of layer {name or type(layer).__name__}: its activation "
                 f"has shape {tuple(activation.shape)}, and the operations around it show of its "
-                f"axes: {known}; {_advice(activation, axes)}"
+                f"axes: {known}; {advice(activation, axes)}"
             )
         found.check(activation, name)
         return found
@@ -277,6 +249,7 @@ class TokenLayout:
     def of_axes(axes: Axes) -> TokenLayout | None:
         """The layout that the axes of an activation show, where they show one.
 
+        >>> from captum_ib.axis import Axis
         >>> N, C, P = Axis("samples"), Axis("channels"), Axis("positions", (2, 3), prefix=1)
         >>> TokenLayout.of_axes((N, P, C))
         TokenLayout(kind='tokens', prefix=1, grid=(2, 3), suffix=0, fold=None)
@@ -284,8 +257,8 @@ class TokenLayout:
         roles: tuple[str | None, ...] = tuple(axis.role if axis else None for axis in axes)
         if not roles or roles[0] not in SAMPLES:
             return None
-        if roles[1:] in _KINDS and not any(axis and axis.grid for axis in axes):
-            return TokenLayout(_KINDS[roles[1:]])
+        if roles[1:] in ROLES and not any(axis and axis.grid for axis in axes):
+            return TokenLayout(ROLES[roles[1:]])
         if roles[1:] != ("positions", "channels"):
             return None
         tokens = axes[1]
@@ -293,52 +266,6 @@ class TokenLayout:
             return TokenLayout("sequence")
         grid = cast("tuple[int, int] | tuple[int, int, int]", tokens.grid)
         return TokenLayout("tokens", tokens.prefix, grid, tokens.suffix)
-
-
-def _advice(activation: Tensor, axes: Axes) -> str:
-    """What to pass for an activation whose layout can't be told."""
-    if activation.ndim > 5:
-        return (
-            "maps have 2 to 5 axes: put torch.nn.Flatten(2) behind the layer and "
-            f"torch.nn.Unflatten(2, {tuple(activation.shape[2:])}) behind that, explain the "
-            "Flatten with layout=TokenLayout('ncl'), attribute_to_layer_input=False, and "
-            "give the map the layer's shape"
-        )
-    if activation.ndim == 5:
-        return (
-            "pass layout=TokenLayout('ncdhw') for channels ahead of depth (or time), rows and "
-            "columns, TokenLayout('ndhwc') for channels behind them"
-        )
-    if [axis.role for axis in axes[1:2] if axis] == ["samples"]:
-        return (
-            "its samples lie on axis 1, so set forward_func.samples_axis = 1 (or samples_axis=1 on "
-            "the Tower)"
-        )
-    return (
-        "pass layout=, for example TokenLayout('tokens', prefix=1, grid=(14, 14)), "
-        "TokenLayout('nchw'), TokenLayout('nhwc') or TokenLayout('sequence'), of a video "
-        "TokenLayout('tokens', grid=(frames, rows, columns)); for windows or blocks of an image "
-        "choose another layer"
-    )
-
-
-SAMPLES = (None, "samples")
-
-_PLACES = ("depth", "rows", "columns", "positions")
-
-
-def _shown(axes: Axes) -> str:
-    return ", ".join(axis.role if axis else "?" for axis in axes)
-
-
-_KINDS: dict[tuple[str | None, ...], str] = {
-    ("channels",): "flat",
-    ("channels", "positions"): "ncl",
-    ("channels", "rows", "columns"): "nchw",
-    ("rows", "columns", "channels"): "nhwc",
-    ("channels", "depth", "rows", "columns"): "ncdhw",
-    ("depth", "rows", "columns", "channels"): "ndhwc",
-}
 
 
 def _declared(

@@ -32,7 +32,7 @@ FLOORS = (
     "bottleneck hooks",
     "layout",
     "visualization zoo",
-    "checks collapse evidence extras facts lazy rgb segments",
+    "axis checks collapse evidence extras facts lazy rgb segments",
 )
 """The rooms from the roof to the ground: a room imports from the floors below it only.
 

@@ -8,13 +8,14 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from captum_ib.axis import Axis
 from captum_ib.baselines._recorder import AttentionLayer, AttentionRecorder, Transform
 from captum_ib.baselines._samples import as_map
 from captum_ib.baselines._windows import Windows, follow_windows, refined, windows_of
 from captum_ib.checks import require_finite
 from captum_ib.forward import Call, TowerCall, layout_of
 from captum_ib.hooks import AxisTracker, borrowed, roots
-from captum_ib.layout import Axis, TokenLayout
+from captum_ib.layout import TokenLayout
 
 Readout = int | Tensor | None
 

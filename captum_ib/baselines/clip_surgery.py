@@ -11,6 +11,7 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor, nn
 
+from captum_ib.axis import Axis
 from captum_ib.baselines._blocks import (
     States,
     blocks_in,
@@ -43,7 +44,7 @@ from captum_ib.forward import (
     second_embedding,
 )
 from captum_ib.hooks import AxisTracker, borrowed, roots
-from captum_ib.layout import Axis, TokenLayout
+from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import NamedLayer
 
 

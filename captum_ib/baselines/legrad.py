@@ -10,6 +10,7 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
+from captum_ib.axis import Axis
 from captum_ib.baselines._blocks import States, blocks_in, hook, require_one_each, valid_tokens
 from captum_ib.baselines._pooling import PoolingRecorder, pooled_gradients
 from captum_ib.baselines._recorder import AttentionRecorder
@@ -25,7 +26,7 @@ from captum_ib.checks import BatchSize, require_choice, require_finite
 from captum_ib.facts import OUTPUT, Facts
 from captum_ib.forward import Call, Inputs, Named, calls_of, log_usage, watched
 from captum_ib.hooks import AxisTracker, Recorder, Replay, borrowed, roots, samples_axis_of
-from captum_ib.layout import Axis, TokenLayout
+from captum_ib.layout import TokenLayout
 from captum_ib.models.layers import NamedLayer
 
 Pooling = Literal["model", "mean"]

@@ -21,7 +21,6 @@ from captum_ib.forward.output import (
     probabilities,
     squashed_by,
     states_multi_label,
-    told,
 )
 from captum_ib.forward.rows import Shared, shared_arguments
 from captum_ib.forward.target import (
@@ -34,6 +33,7 @@ from captum_ib.forward.target import (
     select,
     target_index,
 )
+from captum_ib.forward.told import told
 from captum_ib.models.dual_encoder import TowerEmbedding
 
 if TYPE_CHECKING:

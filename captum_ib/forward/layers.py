@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from captum_ib.axis import Axes
 from captum_ib.bottleneck import ActivationStatistics
 from captum_ib.forward.admit import require_hookable, warn_unsteady, watched_draws
 from captum_ib.forward.call import Call
@@ -21,7 +22,7 @@ from captum_ib.hooks import (
     roots,
     samples_axis_of,
 )
-from captum_ib.layout import Axes, TokenLayout
+from captum_ib.layout import TokenLayout
 from captum_ib.models.dual_encoder import TowerEmbedding
 from captum_ib.models.layers import CHOICES, LayerLike, NamedLayer, default_layers, resolve_layer
 from captum_ib.models.view import ModelView

@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from captum_ib.axis import Axes, Axis
 from captum_ib.hooks import axis_moves, axis_rules
 from captum_ib.hooks.axis_rules import Rule, unknown
 from captum_ib.hooks.regroup import GROUP, OTHER, PLACES
-from captum_ib.layout import Axes, Axis
 
 RULES: dict[str, Rule] = {**axis_rules.RULES, **axis_moves.RULES}
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from captum_ib.axis import Axis
 from captum_ib.hooks.axis_rules import Rule, agreed, unknown
 from captum_ib.hooks.regroup import OTHER, PLACES, C, D, H, N, P, W, regrouped
-from captum_ib.layout import Axis
 
 if TYPE_CHECKING:
     from captum_ib.hooks.axes import AxisTracker, Operation, Order

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from captum_ib.axis import Axes, Axis
 from captum_ib.hooks.regroup import GROUP, OTHER, C, D, H, N, P, W
-from captum_ib.layout import Axes, Axis
 
 if TYPE_CHECKING:
     from captum_ib.hooks.axes import AxisTracker, Operation, Order

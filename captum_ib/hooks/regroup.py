@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from captum_ib.layout import Axes, Axis
+from captum_ib.axis import Axes, Axis
 
 N, C, D, H, W, P = (
     Axis(role) for role in ("samples", "channels", "depth", "rows", "columns", "positions")

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_ib.axis import Axes
 from captum_ib.checks import require_finite
 from captum_ib.hooks.axes import AxisTracker
 from captum_ib.hooks.composite import CompositeHook, LayerFunction
 from captum_ib.hooks.isolate import borrowed, roots
 from captum_ib.hooks.replay import Recorder, Replay
-from captum_ib.layout import Axes
 
 Run = Callable[[int], Tensor]
 """Forward pass of the model on its inputs repeated so many times, draw by draw → its output."""

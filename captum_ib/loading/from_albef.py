@@ -18,7 +18,7 @@ from torch import Tensor
 
 from captum_ib.loading.files import refusing
 from captum_ib.loading.from_openai import HEAD, MEAN, STD, openai_preprocess
-from captum_ib.loading.from_transformers import HubTokenizer
+from captum_ib.loading.hub_tokenizer import HubTokenizer
 from captum_ib.loading.hubs import wrapped
 from captum_ib.loading.loaded import FolderError, LoadedModel, Options
 from captum_ib.loading.processing import tokenizer

@@ -14,12 +14,12 @@ from captum_ib.loading.budget import check_size
 from captum_ib.loading.families import configuration
 from captum_ib.loading.files import has, read_json, read_list, refusing
 from captum_ib.loading.from_transformers import (
-    HubTokenizer,
     folder_of,
     longest_text,
     read_transformers,
     trained,
 )
+from captum_ib.loading.hub_tokenizer import HubTokenizer
 from captum_ib.loading.hubs import of_texts
 from captum_ib.loading.loaded import FolderError, LoadedModel, Options
 from captum_ib.loading.processing import tokenizer

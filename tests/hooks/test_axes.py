@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captum_ib import IBA, NIB, GenericAttention, TokenLayout
+from captum_ib.axis import Axes, Axis
 from captum_ib.baselines import AttentionGradCAM
 from captum_ib.hooks import AxisTracker
 from captum_ib.hooks.regroup import OTHER, C, H, N, P, W, regrouped
-from captum_ib.layout import Axes, Axis
 from tests.hooks.axis_scan import (
     CANDIDATES,
     PLACES,

@@ -233,7 +233,7 @@ def test_digits_are_a_label_where_one_is_exactly_they(tmp_path):
 def test_bytes_are_shown_as_the_letters_that_they_are(tmp_path):
     from tokenizers import ByteLevelBPETokenizer
 
-    from captum_ib.loading.from_transformers import HubTokenizer
+    from captum_ib.loading.hub_tokenizer import HubTokenizer
 
     words = ByteLevelBPETokenizer()
     words.train_from_iterator(["хороший фильм, good film"] * 9, vocab_size=400, min_frequency=1)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_ib import IBA, NIB, TokenLayout
+from captum_ib.axis import Axes
 from captum_ib.hooks import AxisTracker, CompositeHook
-from captum_ib.layout import Axes
 from captum_ib.models.layers import blocks
 from captum_ib.zoo import load
 from tests.models.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS

@@ -9,8 +9,8 @@ import transformers
 from torch import nn
 
 from captum_ib import IBA, NIB, CoIBA, LayerGradCAM, TokenLayout
+from captum_ib.axis import Axis
 from captum_ib.bottleneck.grids import area_matrix, gaussian_matrix, smoothing_over
-from captum_ib.layout import Axis
 from tests.models.test_layout import followed
 
 FEW = {"n_steps": 3, "n_samples": 2, "seed": 0}
