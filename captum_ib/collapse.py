@@ -57,7 +57,7 @@ class Collapse:
         if self.kind == "everything":
             return "raise beta by factors of ten, or take more steps (n_steps)"
         return (
-            'take an earlier layer (layers="auto" takes the depth that did best), or lower beta by '
+            'take an earlier layer ("auto" takes the depth that did best), or lower beta by '
             "factors of ten"
         )
 

@@ -5,6 +5,7 @@ Whatever comes from outside (captions, labels, names of files) is escaped.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
@@ -19,6 +20,7 @@ from captum_ib.app.results import ARCHIVE
 from captum_ib.explaining.results import panel, passages
 from captum_ib.explaining.running import Finding
 from captum_ib.explaining.subject import Subject
+from captum_ib.explaining.summary import amount
 from captum_ib.visualization import Style, overlay
 from captum_ib.visualization.panels import Shown
 
@@ -62,7 +64,8 @@ def _result_card(subject: Subject, result: Finding, pixels: np.ndarray | None, s
     tried = ", ".join(" and ".join(f"{beta:g}" for beta in betas) for betas in result.tried)
     again = f"; collapsed at β {tried}" if tried else ""
     where = _where(list(dict.fromkeys(result.layers)))  # two texts share theirs
-    below = f'<div class="ib-quiet ib-where">at {escape(where)}{escape(again)}</div>'
+    said = f"{amount(result)}, {result.seconds:.1f} s, at {where}{again}"
+    below = f'<div class="ib-quiet ib-where">{_breakable(said)}</div>{_advice(result)}'
     if pixels is None:
         return _card(result.row.shown, "", _texts(subject, result, style) + below)
     drawn = panel(subject, result)
@@ -114,6 +117,17 @@ def _where(names: Sequence[str]) -> str:
 def _remark(shown: Shown) -> str:
     """What colours can't say: that a map is the same everywhere, or that the fit collapsed."""
     return f'<div class="ib-note" role="note">{escape(shown.remark)}</div>' if shown.remark else ""
+
+
+def _breakable(text: str) -> str:
+    """Escaped; names of layers may break behind their dots."""
+    return re.sub(r"\.(?=[A-Za-z_0-9]*[A-Za-z_])", ".<wbr>", escape(text))
+
+
+def _advice(result: Finding) -> str:
+    """What to try where a map collapsed."""
+    mends = list(dict.fromkeys(one.mend for one in result.collapses if one is not None))
+    return f'<div class="ib-note" role="note">{escape("; ".join(mends))}</div>' if mends else ""
 
 
 def _waiting_card(name: str) -> str:

@@ -78,10 +78,11 @@ def upload_info(offer: Offer, limits: Limits) -> str:
             f'<p class="ib-quiet">WAV; up to {limits.megabytes:g} MB. Or one of these, which are '
             "made by formulas:</p>"
         )
+    known = any(one.question is not None for one in offer.examples)
     return (
         f'<p class="ib-quiet">{", ".join(FORMATS)}; up to {limits.megabytes:g} MB and '
-        f"{limits.megapixels:g} megapixels. Or one of these, which the bundled models have not "
-        "seen in training:</p>"
+        f"{limits.megapixels:g} megapixels. Or one of these"
+        + (", which the bundled models have not seen in training:</p>" if known else ":</p>")
     )
 
 

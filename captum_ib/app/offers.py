@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 from captum_ib import methods
 from captum_ib.explaining.building import build_method
 from captum_ib.explaining.choices import choose
+from captum_ib.explaining.real import MORE, PHOTOGRAPHS, photographs
 from captum_ib.explaining.running import explain_subject
 from captum_ib.explaining.scenes import held_out
 from captum_ib.explaining.subject import Subject, make_subject
@@ -26,8 +28,12 @@ from captum_ib.methods import MethodSpec
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import blocks
 from captum_ib.presets import recommended_method
+from captum_ib.zoo.packaged import PACKAGED
+from captum_ib.zoo.worlds import generator
 
 ZOO = ("clip-scenes", "vit-scenes", "vit-relations")
+REAL = tuple(name for name, one in PACKAGED.items() if find_spec(one.module) is not None)
+"""Real models whose packages are installed; the command offers them behind the zoo's."""
 EXAMPLES = 6
 """Examples to each model: generated pictures, sentences, or pairs of them."""
 _EXAMPLES_SEED = 0
@@ -122,14 +128,19 @@ class Offer:
 
 
 def make_offers(
-    specs: Sequence[str], device: torch.device, *, allow_pickle: bool = False
+    specs: Sequence[str],
+    device: torch.device,
+    *,
+    allow_pickle: bool = False,
+    others: Sequence[str] = (),
 ) -> dict[str, Offer]:
-    """Load models, the given ones first and then the zoo's, and find out what they admit.
+    """Load models, the given ones first, the zoo's, then others, and find out what they admit.
 
     Args:
         specs: as for :func:`captum_ib.loading.load`.
         device: where they compute.
         allow_pickle: accept weights that exist in pickled form only.
+        others: further ones, last.
 
     Returns:
         The offers by the models' names.
@@ -138,7 +149,7 @@ def make_offers(
         ValueError, RuntimeError: a model can't be loaded, or explained.
     """
     offers: dict[str, Offer] = {}
-    for spec in (*specs, *ZOO):
+    for spec in (*specs, *ZOO, *others):
         loaded = load(spec, allow_pickle=allow_pickle)
         if loaded.name not in offers:
             offers[loaded.name] = make_offer(loaded, device)
@@ -247,8 +258,11 @@ def _examples(loaded: LoadedModel) -> tuple[Example, ...]:
         return tuple(Example(None, other if pair else None, one) for one, other in _SENTENCES)
     if loaded.hear is not None:
         return tuple(Example(sound, text) for sound, text in made_sounds(_seconds(loaded)))
+    worldly = loaded.kind == "classifier" and generator(loaded.labels) is None
+    if worldly and find_spec("skimage") is not None:  # photographs, of the likeliest class
+        return tuple(Example(one, None) for one in photographs((*PHOTOGRAPHS, *MORE)))
+    known = loaded.kind == "dual" or (loaded.labels is not None and not worldly)
     pictures, questions = held_out(loaded, EXAMPLES, _EXAMPLES_SEED)
-    known = loaded.name.startswith("zoo:") or loaded.kind == "dual"
     return tuple(
         Example(picture, _readable(loaded, question) if known else None)
         for picture, question in zip(pictures, questions, strict=True)

@@ -272,7 +272,10 @@ def report_command(
 def app_command(
     model: Annotated[
         list[str] | None,
-        typer.Option(help="further model, as for explain; may be repeated (always: both bundled)"),
+        typer.Option(
+            help="further model, as for explain; may be repeated (always: the bundled ones, and "
+            "those of the extra weights)"
+        ),
     ] = None,
     host: Annotated[
         str, typer.Option(help="address to listen at; only this machine reaches the default")

@@ -10,10 +10,10 @@ import typer
 from matplotlib.figure import Figure
 from PIL import Image
 
-from captum_ib.cli.real import PHOTOGRAPHS, SENTENCES, missing, photographs
 from captum_ib.cli.talk import Steps
 from captum_ib.explaining.choices import Choice, choose
 from captum_ib.explaining.output import staged, write_json
+from captum_ib.explaining.real import PHOTOGRAPHS, SENTENCES, missing, photographs
 from captum_ib.explaining.results import figure_of, panel
 from captum_ib.explaining.running import Finding, explain_choice
 from captum_ib.explaining.scenes import held_out

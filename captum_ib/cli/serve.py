@@ -25,7 +25,7 @@ def run(
             not installed.
     """
     need("gradio", "captum-ib app", "app")
-    from captum_ib.app.offers import make_offers
+    from captum_ib.app.offers import REAL, make_offers
     from captum_ib.app.server import application, is_loopback, listen, scratch, serve
     from captum_ib.app.uploads import Limits
     from captum_ib.explaining.choices import device_of
@@ -39,7 +39,7 @@ def run(
                 "there is no password",
                 err=True,
             )
-        offers = make_offers(models, device_of(device), allow_pickle=allow_pickle)
+        offers = make_offers(models, device_of(device), allow_pickle=allow_pickle, others=REAL)
         app = application(offers, limits, home, host)
         shown = f"[{reached}]" if ":" in reached else reached
         typer.echo(f"captum-ib app: http://{shown}:{port} (Ctrl+C ends it)")

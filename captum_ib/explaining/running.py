@@ -14,12 +14,13 @@ from typing import Any
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from captum_ib.bottleneck import FitTrace
 from captum_ib.checks import AUTO
 from captum_ib.collapse import Collapse, collapses_of
 from captum_ib.explaining.building import Layers, build_method
 from captum_ib.explaining.choices import Choice
 from captum_ib.explaining.subject import Subject
-from captum_ib.forward.mistakes import look_at_map
+from captum_ib.forward.mistakes import look_at_map, meant
 from captum_ib.methods import MethodSpec
 from captum_ib.models.dual_encoder import DualEncoder
 
@@ -43,6 +44,7 @@ class Finding:
         given: the keywords of ``attribute`` that were used.
         collapses: per map in bits why it shows nothing, if it does; begin, end and padding of a
             text don't count.
+        aside: per map the bits in begin, end and padding of a text, which no figure shows.
         tried: β (of a pair, for each input) at which a map collapsed, before the one that was used.
         attention: for each token of a caption, where in the picture it looks, ``(T, h, w)``;
             ``None`` of methods without cross-attention.
@@ -56,6 +58,7 @@ class Finding:
     method: Any = field(default=None, repr=False, compare=False)
     given: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     collapses: tuple[Collapse | None, ...] = ()
+    aside: tuple[float, ...] = ()
     tried: tuple[tuple[float, ...], ...] = ()
     attention: Tensor | None = field(default=None, repr=False, compare=False)
 
@@ -153,14 +156,16 @@ def explain_subject(
         keywords.setdefault("internal_batch_size", AUTO)
     if subject.picture is not None and settings.get("cross_attention", True):
         keywords |= {"return_attention": True} if "return_attention" in parameters else {}
+    if row.unit == "bits" and "return_trace" in parameters:
+        keywords["return_trace"] = True
     with _passes(subject.model, row, keywords, shown and "show_progress" not in parameters):
-        maps, attention = _maps(method, subject, row, keywords)
+        maps, traces, attention = _maps(method, subject, row, keywords)
     if subject.picture is not None and (maps[0].ndim != 4 or maps[0].shape[1] != 1):
         raise ValueError(_no_map(row, names, maps[0]))
     kept = {key: _plain(value) for key, value in {**_defaults(parameters), **settings}.items()}
     kept.pop("show_progress", None)
     seconds = time.perf_counter() - start
-    collapses = _collapses(subject, row, maps)
+    collapses, aside = _collapses(subject, row, maps, traces)
     return Finding(
         row,
         maps,
@@ -170,50 +175,69 @@ def explain_subject(
         method,
         dict(settings),
         collapses,
+        aside,
         attention=attention,
     )
 
 
 def _collapses(
-    subject: Subject, row: MethodSpec, maps: Sequence[Tensor]
-) -> tuple[Collapse | None, ...]:
+    subject: Subject, row: MethodSpec, maps: Sequence[Tensor], traces: Sequence[FitTrace | None]
+) -> tuple[tuple[Collapse | None, ...], tuple[float, ...]]:
+    """Why maps show nothing, and what of them lies in tokens that stand for no text."""
     if row.unit != "bits":
-        return ()
+        return (), ()
     words = [None] * (len(maps) - len(subject.words)) + list(subject.words)
     counted = [
         one if text is None or not text.shown else one[None, text.shown]
         for one, text in zip(maps, words, strict=True)
     ]
-    return tuple(collapses_of(one.reshape(1, -1))[0] for one in counted)
+    aside = tuple(
+        float(one.double().sum() - own.double().sum())
+        for one, own in zip(maps, counted, strict=True)
+    )
+    found: list[Collapse | None] = []
+    for own, trace in zip(counted, traces, strict=True):
+        (kind,) = collapses_of(own.reshape(1, -1), trace)
+        # What was kept is judged by the map alone: a good fit may keep nearly all.
+        kept_all = kind is not None and kind.kind == "everything"
+        found.append(collapses_of(own.reshape(1, -1))[0] if kept_all else kind)
+    return tuple(found), aside
 
 
 def _maps(
     method: Any, subject: Subject, row: MethodSpec, keywords: Mapping[str, Any]
-) -> tuple[tuple[Tensor, ...], Tensor | None]:
-    """One map per input, without the axis of samples for texts, and a caption's attention."""
-    attention = None
-    if subject.pair:
-        found = method.attribute(subject.inputs, additional_forward_args=subject.masks, **keywords)
-        if keywords.get("return_attention"):
-            found, (_, read) = found
-            attention = read.over_keys()[0].detach().float().cpu()
-    elif subject.words:
-        found = method.attribute(
-            subject.inputs,
-            target=subject.target,
-            additional_forward_args=subject.masks,
-            **keywords,
-        )
+) -> tuple[tuple[Tensor, ...], list[FitTrace | None], Tensor | None]:
+    """One map per input, without the axis of samples for texts; the fits; a caption's attention."""
+    given: Any = subject.inputs
+    more: dict[str, Any] = {} if subject.pair else {"target": subject.target}
+    if subject.words:
+        more["additional_forward_args"] = subject.masks
     else:
         # Captum's input methods would set this themselves, with a warning.
-        pixels = subject.pixel_values.clone().requires_grad_(row.layers == "none")
-        attributed = method.attribute(pixels, target=subject.target, **keywords)
+        given = subject.pixel_values.clone().requires_grad_(row.layers == "none")
+    found: Any = method.attribute(given, **more, **keywords)
+    traces, attention = None, None
+    if keywords.get("return_attention"):
+        *rest, (_, read) = found
+        found = tuple(rest) if keywords.get("return_trace") else rest[0]
+        attention = read.over_keys()[0].detach().float().cpu()
+    if keywords.get("return_trace"):
+        found, traces = found
+    if not subject.words:
         if row.cls_path.startswith("captum.") and row.signed:  # ours have looked
-            look_at_map(attributed)
-        whole = row.layers == "none"
-        found = (attributed.sum(dim=1, keepdim=True) if whole else attributed,)
+            look_at_map(found)
+        found = (found.sum(dim=1, keepdim=True) if row.layers == "none" else found,)
     maps = [one.detach().float().cpu() for one in found]
-    return tuple(one[0] if one.ndim == 2 and subject.words else one for one in maps), attention
+    own = tuple(one[0] if one.ndim == 2 and subject.words else one for one in maps)
+    return own, _usable(traces, len(maps)), attention
+
+
+def _usable(traces: Any, count: int) -> list[FitTrace | None]:
+    """One trace per map; ``None`` where a map is of several fits, or of a single step."""
+    each = list(traces) if isinstance(traces, tuple) else [traces]
+    if len(each) != count:
+        return [None] * count
+    return [one if isinstance(one, FitTrace) and len(one.compression) > 1 else None for one in each]
 
 
 def _no_map(row: MethodSpec, names: Sequence[str], found: Tensor) -> str:
@@ -262,9 +286,8 @@ def _require_known(
     known = [name for name in parameters if name not in _INPUTS]
     unknown = sorted(set(settings) - set(known))
     if unknown:
-        raise TypeError(
-            f"{row.name} has no setting {', '.join(unknown)}; it has {', '.join(known)}"
-        )
+        word = unknown[0]
+        raise TypeError(f"{row.name} has no setting {word}{meant(word, [*known, 'layer'])}")
 
 
 def _defaults(parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:

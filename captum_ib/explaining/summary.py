@@ -32,9 +32,12 @@ def amount(finding: Finding) -> str:
         low = min(float(one.min()) for one in finding.maps)
         high = max(float(one.max()) for one in finding.maps)
         return f"{low:.3g} to {high:.3g} {finding.row.unit}"
-    total = f"{readable(sum(finding.bits))} bits"
-    parts = " + ".join(readable(bits) for bits in finding.bits)
-    return total if len(finding.bits) == 1 else f"{total} ({parts})"
+    aside = finding.aside or (0.0,) * len(finding.bits)
+    shown = [bits - other for bits, other in zip(finding.bits, aside, strict=True)]
+    total, parts = f"{readable(sum(shown))} bits", " + ".join(map(readable, shown))
+    said = [parts] if len(shown) > 1 else []
+    said += [f"besides {readable(sum(aside))} in begin and end tokens"] if sum(aside) >= 1 else []
+    return f"{total} ({'; '.join(said)})" if said else total
 
 
 def readable(number: float) -> str:
@@ -71,9 +74,19 @@ def finding_line(finding: Finding) -> str:
     if finding.tried:
         before = ", ".join(map(_said, finding.tried))
         line += f" (β {_said(finding.betas)}: at {before} it showed nothing)"
-    for collapse in filter(None, finding.collapses):
-        line += f"; {collapse}, so the map shows no selection: {collapse.mend}"
+    for name, collapse in zip(_parts(finding), finding.collapses, strict=False):
+        if collapse is not None:
+            line += f"; {name}{collapse}, so the map shows no selection: {collapse.mend}"
     return line
+
+
+def _parts(finding: Finding) -> list[str]:
+    """What each map is of, where there are several."""
+    if len(finding.maps) < 2:
+        return [""]
+    texts = len(finding.texts)
+    names = ["first text ", "second text "] if texts > 1 else ["text "]
+    return ["picture "] * (len(finding.maps) - texts) + names
 
 
 def _said(betas: Sequence[float]) -> str:

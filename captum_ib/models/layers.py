@@ -42,7 +42,7 @@ def resolve_layer(model: nn.Module | None, layer: LayerLike) -> NamedLayer:
     near = ", ".join(within) or nearest(layer, names, 5)
     raise ValueError(
         f"the model has no layer {layer!r}; nearest names: {near} "
-        "(all: dict(model.named_modules()))"
+        "(all: dict(model.named_modules()), in the shell `captum-ib layers`)"
     )
 
 

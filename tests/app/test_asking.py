@@ -14,6 +14,7 @@ from captum_ib.app.asking import Question, answer
 from captum_ib.app.offers import make_offer, make_offers
 from captum_ib.app.results import Results
 from captum_ib.cli import main
+from captum_ib.explaining.real import photographs
 from captum_ib.loading.load import load
 
 ZOO_OTHERS = ["zoo:clip-scenes", "zoo:vit-relations"]
@@ -33,7 +34,8 @@ def test_the_models_of_the_zoo_are_offered_after_the_given_ones(vit_folder):
     offers = make_offers([str(vit_folder), "vit-scenes"], torch.device("cpu"))
     assert list(offers) == [str(vit_folder), "zoo:vit-scenes", *ZOO_OTHERS]
     assert offers[str(vit_folder)].examples[0].question is None  # its classes are others
-    assert offers[str(vit_folder)].examples[0].picture.size == (32, 32)
+    cat = photographs(["chelsea.png"])[0]
+    assert offers[str(vit_folder)].examples[0].picture.tobytes() == cat.tobytes()
 
 
 def test_only_methods_that_the_model_admits_are_offered(pair, classifier):

@@ -83,8 +83,10 @@ def test_a_pair_and_two_methods(clip_folder, image, out, methods, capsys):
     }
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"{image}: “{TEXT}”, cosine {cosine:.3f}"
-    total = float(expected["m2ib"][0].sum() + expected["m2ib"][1].sum())
-    assert said[1].startswith(f"  M2IB: {readable(total)} bits (")
+    seen, read_ = expected["m2ib"][0].sum(), expected["m2ib"][1][0]  # begin and end stand aside
+    shown, aside = float(seen + read_[1:-1].sum()), float(read_[0] + read_[-1])
+    assert said[1].startswith(f"  M2IB: {readable(shown)} bits (")
+    assert f"; besides {readable(aside)} in begin and end tokens) " in said[1]
     assert "at vision_model.encoder.layers.1; text_model.encoder.layers.1, " in said[1]
     assert said[2].startswith("  NIB: ") and said[3] == f"  open {out / 'x-compare.png'}"
     for name, (image_map, words) in expected.items():

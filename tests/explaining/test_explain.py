@@ -109,8 +109,10 @@ def test_presets_layers_and_settings(vit, picture):
     assert layers(layer="paper") == ("blocks.6",) and layers(layer="blocks.1") == ("blocks.1",)
     found = captum_ib.explain(vit, picture, method="nib", n_steps=3, power=2.0)
     assert found.settings["n_steps"] == 3 and found.settings["power"] == 2.0
-    with pytest.raises(TypeError, match="nib has no setting n_stepps; it has .*n_steps"):
+    with pytest.raises(TypeError, match=r"no setting n_stepps; did you mean n_steps\? It has"):
         captum_ib.explain(vit, picture, method="nib", n_stepps=3)
+    with pytest.raises(TypeError, match=r"no setting layers; did you mean layer\?"):
+        captum_ib.explain(vit, picture, method="nib", layers="auto")
     with pytest.raises(ValueError, match="unknown preset 'best'"):
         captum_ib.explain(vit, picture, preset="best")
 

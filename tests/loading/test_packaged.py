@@ -11,7 +11,7 @@ from PIL import Image
 
 import captum_ib
 from captum_ib import zoo
-from captum_ib.cli.real import SENTENCES, photographs
+from captum_ib.explaining.real import SENTENCES, photographs
 from captum_ib.extras import MissingExtraError
 from captum_ib.loading import packaged
 from captum_ib.loading.loaded import FolderError
@@ -116,3 +116,13 @@ def test_what_makes_two_sentences_similar():
         words[int(each.argmax())] for words, each in zip(found.tokens, found.texts, strict=True)
     ]
     assert strongest == ["sleeps", "kitten"]
+
+
+def test_sentences_of_which_nothing_is_kept_are_marked():
+    """In wide layers a bottleneck that lets nothing through leaves a bit in every word."""
+    pair = ("a cat sleeps", "the feline naps")
+    found = captum_ib.explain("minilm", pair, beta=1e6)
+    assert [one.kind for one in found._finding.collapses] == ["nothing", "nothing"]
+    assert "first text kept nothing: 1.1 bits at most" in str(found)
+    assert "besides 4.24 in begin and end tokens" in str(found)
+    assert captum_ib.explain("minilm", pair)._finding.collapses == (None, None)

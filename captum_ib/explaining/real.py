@@ -1,4 +1,4 @@
-"""What the demo shows of the world: photographs from scikit-image, and a pair of sentences."""
+"""What demo and app show of the world: photographs from scikit-image, and a pair of sentences."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from captum_ib.zoo.packaged import PACKAGED
 PHOTOGRAPHS = ("chelsea.png", "coffee.png", "rocket.jpg")
 """Files of ``skimage/data``: by Stéfan van der Walt (CC0), by Rachel Michetti (CC0), and by SpaceX
 (public domain)."""
+
+MORE = ("astronaut.png", "clock_motion.png", "hubble_deep_field.jpg")
+"""Further ones, so that the app has six: by NASA, by Stefan van der Walt, by NASA, all three in the
+public domain."""
 
 SENTENCES = ("A cat sleeps on the sofa.", "The kitten is napping on the couch.")
 """Two texts that say the same in other words."""
