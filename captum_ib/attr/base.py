@@ -27,7 +27,6 @@ from captum_ib.models.layers import NamedLayer
 
 __all__ = [
     "FIT_OPTIONS",
-    "FIT_PASSES",
     "Auto",
     "BottleneckAttribution",
     "Bottlenecks",
@@ -37,6 +36,7 @@ __all__ = [
     "Noise",
     "Plan",
     "explain",
+    "fit_passes",
     "mean_map",
     "require_smoothing",
     "seed_of",
@@ -44,8 +44,12 @@ __all__ = [
 ]
 
 FIT_OPTIONS = {"beta": "beta", "steps": "n_steps", "samples": "n_samples", "seed": "seed"}
-FIT_PASSES = "10 steps x 4 draws, forward and backward, behind the layer"
-"""What the methods' :class:`~captum_ib.facts.Facts` say of a fit."""
+
+
+def fit_passes(draws: int) -> str:
+    """What the methods' :class:`~captum_ib.facts.Facts` say of a fit."""
+    return f"10 steps x {draws} draws, forward and backward, behind the layer"
+
 
 Auto = Literal["auto"]
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from captum_ib.attr.base import (
     FIT_OPTIONS,
-    FIT_PASSES,
     Auto,
     BottleneckAttribution,
     Bottlenecks,
     Layers,
     Noise,
     Plan,
+    fit_passes,
     require_smoothing,
     seed_of,
     smoothing_of,
@@ -137,7 +137,7 @@ class CoIBA(BottleneckAttribution):
         signed=False,
         paper="Hong et al., CVPR 2025",
         description="information that a whole range of layers passes on for the class",
-        passes=FIT_PASSES,
+        passes=fit_passes(4),
         layers="many",
         options=FIT_OPTIONS,
     )

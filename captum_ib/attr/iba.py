@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from captum_ib.attr.base import (
     FIT_OPTIONS,
-    FIT_PASSES,
     Auto,
     BottleneckAttribution,
     Bottlenecks,
     Layers,
     Noise,
     Plan,
+    fit_passes,
     mean_map,
     require_smoothing,
     seed_of,
@@ -115,7 +115,7 @@ class IBA(BottleneckAttribution):
         signed=False,
         paper="Schulz et al., ICLR 2020",
         description="information that one layer passes on for the class",
-        passes=FIT_PASSES,
+        passes=fit_passes(10),
         layers="many",
         options=FIT_OPTIONS,
     )

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from captum_ib.attr.base import (
     FIT_OPTIONS,
-    FIT_PASSES,
     BottleneckAttribution,
     Explained,
     Layers,
     Noise,
     Plan,
+    fit_passes,
 )
 from captum_ib.attr.options import PerTower
 from captum_ib.bottleneck import ActivationStatistics, FitSettings
@@ -34,7 +34,7 @@ def pair_facts(paper: str, description: str, passes: str = "") -> Facts:
         signed=False,
         paper=paper,
         description=description,
-        passes=f"{FIT_PASSES}{passes}, per tower",
+        passes=f"{fit_passes(4)}{passes}, per tower",
         layers="many",
         options=FIT_OPTIONS,
     )
