@@ -16,6 +16,7 @@ from captum_ib.visualization.words import token_values
 
 RANGE_COLUMNS = 42
 """Small letters to the width of a picture."""
+_PALE = 4.0  # how far the colours of a collapsed map reach beyond its strongest value
 _SAME = 1e-6  # values that differ by less than this share are the same
 
 
@@ -103,7 +104,7 @@ class Shown:
         scale = Scale.of(values, panel.signed, style=style, unit=panel.unit)
         total = float(one_map(panel.attribution).sum())
         lost = _lost(values, panel.unit, panel.collapsed)
-        return cls(values, scale, total, panel.unit, block, lost)
+        return cls(values, _pale(scale, lost), total, panel.unit, block, lost)
 
     @classmethod
     def of_words(cls, passage: Passage, style: Style) -> Shown:
@@ -112,7 +113,7 @@ class Shown:
         whole = replace(style, percentile=100.0)
         scale = Scale.of(values, passage.signed, style=whole, unit=passage.unit).from_zero()
         lost = _lost(values, passage.unit, passage.collapsed)
-        return cls(values, scale, float(values.sum()), passage.unit, 1, lost)
+        return cls(values, _pale(scale, lost), float(values.sum()), passage.unit, 1, lost)
 
     @property
     def sides(self) -> str:
@@ -184,6 +185,12 @@ class Drawn:
     def scales(self) -> list[Scale]:
         """Of the map and of the words."""
         return [self.map.scale, *([] if self.words is None else [self.words.scale])]
+
+
+def _pale(scale: Scale, lost: bool) -> Scale:
+    """A scale that gives a collapsed map no strong colour; below one bit it has none anyhow."""
+    strong = lost and scale.low == 0 and scale.high > FLOOR_BITS
+    return replace(scale, high=_PALE * scale.high) if strong else scale
 
 
 def _lost(values: np.ndarray, unit: str, told: bool | None) -> bool:
