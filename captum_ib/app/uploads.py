@@ -106,9 +106,10 @@ def _require_honest(path: Path) -> None:
     """
     whole = path.stat().st_size
     with path.open("rb") as file:
-        if file.read(4) not in (b"RIFF", b"RIFX", b"RF64"):
+        orders = {b"RIFF": "<I", b"RIFX": ">I"}  # RF64 is for more bytes than are taken
+        order = orders.get(file.read(4))
+        if order is None:
             raise ValueError("it is no WAV file")
-        order = ">I" if path.read_bytes()[:4] == b"RIFX" else "<I"
         place = 12
         while place + 8 <= whole:
             file.seek(place + 4)
