@@ -77,7 +77,7 @@ def shown(axes: Axes) -> str:
     return ", ".join(axis.role if axis else "?" for axis in axes)
 
 
-KINDS: dict[tuple[str | None, ...], str] = {
+LAYOUTS: dict[tuple[str | None, ...], str] = {
     ("channels",): "flat",
     ("channels", "positions"): "ncl",
     ("channels", "rows", "columns"): "nchw",

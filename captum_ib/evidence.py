@@ -1,12 +1,15 @@
-"""What a model says of itself: patch sizes, grids, prefix tokens."""
+"""What a model says of itself: sizes of pictures and patches, grids, prefix tokens."""
 
 # What a model says of itself has no type.
-# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -59,3 +62,15 @@ def patch_sizes(model: nn.Module) -> Iterator[tuple[int, int]]:
                 yield patch, patch
             elif isinstance(patch, (tuple, list)) and len(patch) == 2:
                 yield int(patch[0]), int(patch[1])
+
+
+def size_of(model: nn.Module) -> tuple[int, int] | None:
+    """Height and width of the pictures that a model says it takes."""
+    patches: Any = getattr(model, "patch_embed", None)
+    config: Any = getattr(model, "config", None)
+    said = getattr(patches, "img_size", None) or getattr(config, "image_size", None)
+    if isinstance(said, int):
+        return said, said
+    if isinstance(said, (tuple, list, torch.Size)) and len(said) == 2:
+        return int(said[0]), int(said[1])
+    return None

@@ -11,8 +11,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from captum_ib.axis import KINDS as ROLES
-from captum_ib.axis import PLACES, SAMPLES, Axes, advice, shown
+from captum_ib.axis import LAYOUTS, PLACES, SAMPLES, Axes, advice, shown
 from captum_ib.evidence import declared_prefixes, grid_of_patches
 
 KINDS = ("tokens", "sequence", "nchw", "nhwc", "ncdhw", "ndhwc", "ncl", "flat")
@@ -257,8 +256,8 @@ class TokenLayout:
         roles: tuple[str | None, ...] = tuple(axis.role if axis else None for axis in axes)
         if not roles or roles[0] not in SAMPLES:
             return None
-        if roles[1:] in ROLES and not any(axis and axis.grid for axis in axes):
-            return TokenLayout(ROLES[roles[1:]])
+        if roles[1:] in LAYOUTS and not any(axis and axis.grid for axis in axes):
+            return TokenLayout(LAYOUTS[roles[1:]])
         if roles[1:] != ("positions", "channels"):
             return None
         tokens = axes[1]

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch import nn
 from captum_ib import methods
 from captum_ib.explaining.building import build_method
 from captum_ib.explaining.choices import choose
-from captum_ib.explaining.real import MORE, PHOTOGRAPHS, photographs
+from captum_ib.explaining.real import MORE, PHOTOGRAPHS, has_photographs, photographs
 from captum_ib.explaining.running import explain_subject
 from captum_ib.explaining.scenes import held_out
 from captum_ib.explaining.subject import Subject, make_subject
@@ -28,12 +27,9 @@ from captum_ib.methods import MethodSpec
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import blocks
 from captum_ib.presets import recommended_method
-from captum_ib.zoo.packaged import PACKAGED
 from captum_ib.zoo.worlds import generator
 
 ZOO = ("clip-scenes", "vit-scenes", "vit-relations")
-REAL = tuple(name for name, one in PACKAGED.items() if find_spec(one.module) is not None)
-"""Real models whose packages are installed; the command offers them behind the zoo's."""
 EXAMPLES = 6
 """Examples to each model: generated pictures, sentences, or pairs of them."""
 _EXAMPLES_SEED = 0
@@ -259,7 +255,7 @@ def _examples(loaded: LoadedModel) -> tuple[Example, ...]:
     if loaded.hear is not None:
         return tuple(Example(sound, text) for sound, text in made_sounds(_seconds(loaded)))
     worldly = loaded.kind == "classifier" and generator(loaded.labels) is None
-    if worldly and find_spec("skimage") is not None:  # photographs, of the likeliest class
+    if worldly and has_photographs():  # photographs, of the likeliest class
         return tuple(Example(one, None) for one in photographs((*PHOTOGRAPHS, *MORE)))
     known = loaded.kind == "dual" or (loaded.labels is not None and not worldly)
     pictures, questions = held_out(loaded, EXAMPLES, _EXAMPLES_SEED)

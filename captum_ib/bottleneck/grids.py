@@ -121,8 +121,8 @@ def over_resolutions(
     Raises:
         ValueError: layers without a grid, of different prefixes or (per element) channels.
     """
-    prefix, width = _common(R, layouts, uniform)
     grids = _grids(R, layouts)
+    prefix, width = _common(R, layouts, uniform)
     finest = tuple(max(sides) for sides in zip(*grids, strict=True))
     tokens = TokenLayout("tokens", prefix, cast("tuple[int, int] | tuple[int, int, int]", finest))
     smooth = None if sigma is None else smoothing_over(tokens, R[0], sigma)
@@ -151,7 +151,6 @@ def _grids(R: Sequence[Tensor], layouts: Sequence[TokenLayout]) -> list[tuple[in
 
 def _common(R: Sequence[Tensor], layouts: Sequence[TokenLayout], uniform: bool) -> tuple[int, int]:
     """Prefix tokens and channels of a λ that layers of different shapes share."""
-    _grids(R, layouts)
     prefixes = {layout.prefix for layout in layouts}
     channels = {r.shape[layout.channel_axis] for r, layout in zip(R, layouts, strict=True)}
     if len(prefixes) > 1 or (not uniform and len(channels) > 1):

@@ -25,10 +25,11 @@ def run(
             not installed.
     """
     need("gradio", "captum-ib app", "app")
-    from captum_ib.app.offers import REAL, make_offers
+    from captum_ib.app.offers import make_offers
     from captum_ib.app.server import application, is_loopback, listen, scratch, serve
     from captum_ib.app.uploads import Limits
     from captum_ib.explaining.choices import device_of
+    from captum_ib.zoo.packaged import installed
 
     limits = Limits(megabytes, megapixels)
     with listen(host, port) as listening, scratch() as home:
@@ -39,7 +40,9 @@ def run(
                 "there is no password",
                 err=True,
             )
-        offers = make_offers(models, device_of(device), allow_pickle=allow_pickle, others=REAL)
+        offers = make_offers(
+            models, device_of(device), allow_pickle=allow_pickle, others=installed()
+        )
         app = application(offers, limits, home, host)
         shown = f"[{reached}]" if ":" in reached else reached
         typer.echo(f"captum-ib app: http://{shown}:{port} (Ctrl+C ends it)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from captum_ib.explaining.output import printable
 from captum_ib.explaining.pictures import read_image
 from captum_ib.loading.from_timm import wrap_timm
 from captum_ib.loading.load import LoadedModel, load
@@ -164,10 +166,10 @@ def _sound(given: object) -> Sound:
 
 def _picture(loaded: LoadedModel, given: object) -> tuple[Image.Image | Tensor, str]:
     """A picture, and the name of its file."""
-    if isinstance(given, str) and not Path(given).exists() and not Path(given).suffix:
+    if isinstance(given, str) and not os.path.exists(given):  # a text may be no path at all
         raise FileNotFoundError(
-            f"{loaded.name} takes {PICTURE}; there is no file named {given!r}, and a text alone "
-            "goes to a text classifier as captum_ib.load gives it"
+            f"image {printable(Path(given))} does not exist or is not a file; {loaded.name} takes "
+            f"{PICTURE}, and a text alone goes to a text classifier as captum_ib.load gives it"
         )
     if isinstance(given, (str, Path)):
         return read_image(Path(given)), str(given)

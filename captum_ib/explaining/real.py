@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from captum_ib.zoo.packaged import PACKAGED
+from captum_ib.zoo.packaged import PACKAGED, installed
 
 PHOTOGRAPHS = ("chelsea.png", "coffee.png", "rocket.jpg")
 """Files of ``skimage/data``: by Stéfan van der Walt (CC0), by Rachel Michetti (CC0), and by SpaceX
@@ -24,9 +24,14 @@ SENTENCES = ("A cat sleeps on the sofa.", "The kitten is napping on the couch.")
 
 def missing() -> list[str]:
     """What pip would have to install for this part of the demo."""
-    wanted = {found.module: found.distribution for found in PACKAGED.values()}
-    wanted["skimage"] = "scikit-image"
-    return [package for module, package in wanted.items() if find_spec(module) is None]
+    there = installed()
+    models = [one.distribution for name, one in PACKAGED.items() if name not in there]
+    return models if has_photographs() else [*models, "scikit-image"]
+
+
+def has_photographs() -> bool:
+    """Whether the package that holds them is installed."""
+    return find_spec("skimage") is not None
 
 
 def photographs(names: Sequence[str] = PHOTOGRAPHS) -> list[Image.Image]:

@@ -195,13 +195,8 @@ def _collapses(
         float(one.double().sum() - own.double().sum())
         for one, own in zip(maps, counted, strict=True)
     )
-    found: list[Collapse | None] = []
-    for own, trace in zip(counted, traces, strict=True):
-        (kind,) = collapses_of(own.reshape(1, -1), trace)
-        # What was kept is judged by the map alone: a good fit may keep nearly all.
-        kept_all = kind is not None and kind.kind == "everything"
-        found.append(collapses_of(own.reshape(1, -1))[0] if kept_all else kind)
-    return tuple(found), aside
+    pairs = zip(counted, traces, strict=True)
+    return tuple(collapses_of(own.reshape(1, -1), trace)[0] for own, trace in pairs), aside
 
 
 def _maps(

@@ -15,8 +15,10 @@ from captum_ib.forward.admit import admitted
 from captum_ib.forward.masks import Readings, marks_of, without_marks
 from captum_ib.forward.memory import note_rows
 from captum_ib.forward.output import (
+    Head,
     are_probabilities,
     class_axis_of,
+    head_of,
     output_tensor,
     probabilities,
     squashed_by,
@@ -34,6 +36,7 @@ from captum_ib.forward.target import (
     target_index,
 )
 from captum_ib.forward.told import told
+from captum_ib.hooks import borrowed, roots
 from captum_ib.models.dual_encoder import TowerEmbedding
 
 if TYPE_CHECKING:
@@ -62,7 +65,7 @@ class Call:
     _readings: Readings | None = field(default=None, repr=False)
     _shared: Shared | None = field(default=None, repr=False)
     _class_axis: int | None = field(default=None, repr=False)
-    _squashed: str | None = field(default=None, repr=False)
+    _head: Head | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self._readings is None:  # else this is a part, which is read as the whole
@@ -103,7 +106,7 @@ class Call:
         self._class_axis = class_axis_of(output)
         explained = output_tensor(output, rows)
         if explained.grad_fn is not None:
-            self._squashed = squashed_by(explained)
+            self._head = squashed_by(explained)
         return explained
 
     def index(self, output: Tensor) -> Tensor | None:
@@ -123,19 +126,32 @@ class Call:
             ValueError: a probability along an axis that can't be told.
         """
         index = self.index(output)
-        if probability and index is not None and self._squashed is not None:
-            pass  # they are
-        elif probability and index is not None and states_multi_label(self.forward_func):
-            output = output.float().sigmoid()
-        elif probability and index is not None:
-            axis = self.class_axis(output)
-            output = output if are_probabilities(output, axis) else probabilities(output, axis)
-        return select(output, index)
+        return select(output if index is None or not probability else self._shares(output), index)
+
+    def _shares(self, output: Tensor) -> Tensor:
+        """Probabilities of the classes, as :meth:`score` has them."""
+        if self._ends_in() in ("sigmoid", "softmax"):
+            return output
+        if states_multi_label(self.forward_func):
+            return output.float().sigmoid()
+        axis = self.class_axis(output)
+        return output if are_probabilities(output, axis) else probabilities(output, axis)
+
+    def _ends_in(self) -> Head:
+        """What the forward function ends in; one more pass, where none had a graph so far."""
+        if self._head is None:
+            one = self.part(0, 1)
+            try:
+                with borrowed(roots(self.forward_func, one.run)):
+                    self._head = head_of(self.forward_func, *one.arguments) or "other"
+            except (RuntimeError, ValueError, TypeError):  # it takes no single sample, or no graph
+                self._head = "other"
+        return self._head
 
     def along_classes(self, objective: Objective) -> Objective:
         """An objective: cross-entropy along the axis that the last pass's output showed, and of
         each class by itself where the model says that several may hold, or ends in a sigmoid."""
-        if objective is cross_entropy and self._squashed == "sigmoid" and self.target is not None:
+        if objective is cross_entropy and self._head == "sigmoid" and self.target is not None:
             return log_loss
         if objective is cross_entropy and states_multi_label(self.forward_func):
             return binary_cross_entropy

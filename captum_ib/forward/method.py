@@ -101,7 +101,8 @@ def log_usage() -> Callable[[_Function], _Function]:
 
 def _looked_at(function: _Function) -> _Function:
     """The function, with a word on a mask by its name, a name it does not have, a map of zeros."""
-    every = list(inspect.signature(function).parameters.values())[1:]
+    signature = inspect.signature(function)
+    every = list(signature.parameters.values())[1:]
     open_ended = any(one.kind is one.VAR_KEYWORD for one in every)  # it says so itself
     known = [one.name for one in every]
 
@@ -110,7 +111,8 @@ def _looked_at(function: _Function) -> _Function:
         refuse_unknown(kwargs, known, type(self).__name__, open_ended)
         found = function(self, *args, **kwargs)
         signed = getattr(getattr(self, "facts", None), "signed", False)
-        if signed and not kwargs.get("relu_attributions"):  # else 0 is: nothing positive
+        given = signature.bind(self, *args, **kwargs).arguments
+        if signed and not given.get("relu_attributions"):  # else 0 is: nothing positive
             look_at_map(found)
         return found
 

@@ -66,11 +66,11 @@ def refuse_unknown(
 def meant(name: str, known: Sequence[str]) -> str:
     """What a mistyped argument likely is: "; did you mean …? It has …".
 
-    >>> meant("steps", ["inputs", "n_steps"])
-    '; did you mean n_steps? It has inputs, n_steps'
+    >>> meant("steps", ["inputs", "n_steps", "p"])
+    '; did you mean n_steps? It has inputs, n_steps, p'
     """
-    near = [one for one in known if name in one or one in name]
-    near = near or get_close_matches(name, known, n=1)
+    near = get_close_matches(name, known, n=1)
+    near = near or [one for one in known if len(name) > 3 and name in one]
     asked = f"; did you mean {near[0]}? It has " if near else "; it has "
     return asked + ", ".join(known)
 
@@ -255,15 +255,3 @@ def _is_photograph(pixels: Tensor) -> bool:
     spread = float(values.std())
     step = (values[..., 1:] - values[..., :-1]).abs().mean()
     return spread > 0.02 and float(step) < _ROUGH * spread
-
-
-def size_of(model: nn.Module) -> tuple[int, int] | None:
-    """Height and width of the pictures that a model says it takes."""
-    patches: Any = getattr(model, "patch_embed", None)
-    config: Any = getattr(model, "config", None)
-    said = getattr(patches, "img_size", None) or getattr(config, "image_size", None)
-    if isinstance(said, int):
-        return said, said
-    if isinstance(said, (tuple, list, torch.Size)) and len(said) == 2:
-        return int(said[0]), int(said[1])
-    return None

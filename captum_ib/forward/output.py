@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -110,28 +110,49 @@ def are_probabilities(output: Tensor, axis: int = 1) -> bool:
     return bool((values >= 0).all()) and bool(((values.sum(dim=axis) - 1).abs() <= near).all())
 
 
+Head = Literal["sigmoid", "softmax", "other"]
+"""What the last operation of a model is, where a graph shows it."""
+
 _SAME = re.compile(r"View|Reshape|Squeeze|Unsqueeze|Transpose|Permute|^T$|Alias|ToCopy|Clone|Slice")
 """Operations behind which an output's numbers are still what they were."""
 
 
-def squashed_by(output: Tensor) -> str | None:
-    """What made probabilities of a model's output: ``"sigmoid"``, ``"softmax"``, else ``None``.
+def squashed_by(output: Tensor) -> Head:
+    """What made probabilities of a model's output, of which a graph is there; else ``"other"``.
 
-    The graph says so, of a module as of a function; an output without one says nothing.
+    The graph says so, of a module as of a function.
 
     >>> z = torch.zeros(2, 3, requires_grad=True)
     >>> squashed_by(z.sigmoid().squeeze()), squashed_by(torch.softmax(z, 1)), squashed_by(z + 1)
-    ('sigmoid', 'softmax', None)
+    ('sigmoid', 'softmax', 'other')
     """
     node = output.grad_fn
     while node is not None:
         name = re.sub(r"Backward\d*$", "", node.name())
         if name in ("Sigmoid", "Softmax"):
-            return name.lower()
+            return "sigmoid" if name == "Sigmoid" else "softmax"
         if not _SAME.search(name):
-            return None
+            return "other"
         node = node.next_functions[0][0]
-    return None
+    return "other"
+
+
+def head_of(run: Callable[..., Any], *given: Any) -> Head | None:
+    """What a forward function ends in, by a pass with a graph; ``None``: it made none.
+
+    Args:
+        run: the forward function, or a part of it.
+        given: one sample.
+    """
+    leaves = [
+        value.detach().clone().requires_grad_()
+        if isinstance(value, Tensor) and value.is_floating_point()
+        else value
+        for value in given
+    ]
+    with torch.enable_grad():
+        output = output_tensor(run(*leaves), 1)
+    return squashed_by(output) if output.requires_grad else None
 
 
 def predicted(output: Tensor, index: Tensor, axis: int = 1) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from captum_ib.checks import is_sequence
-from captum_ib.forward.mistakes import size_of
+from captum_ib.evidence import size_of
 
 OURS = str(Path(__file__).parents[1])
 
@@ -63,6 +63,8 @@ def _other_axes(model: nn.Module, first: Tensor) -> str:
     if not isinstance(stem, nn.Conv2d) or not first.is_floating_point():
         return ""
     channels = stem.in_channels
+    if channels > _COLOURS:  # the first that is listed, but it takes no picture
+        return ""
     if first.ndim == 3 and channels in (shape[0], shape[-1]):
         return f"; pictures have the samples on axis 0, {_WANTED}, given {shape}: pass inputs[None]"
     if first.ndim != 4 or shape[1] == channels:
@@ -81,6 +83,7 @@ def _other_axes(model: nn.Module, first: Tensor) -> str:
 
 
 _WANTED = "(N, channels, height, width)"
+_COLOURS = 4  # channels of a picture, at most
 
 
 def _raised_by(error: Exception) -> str:

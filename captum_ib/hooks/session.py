@@ -100,13 +100,13 @@ class Session:
             self.replay = None
             return
         unsure = self.replay.unsure
-        if unsure:  # sizes don't tell where the samples are: a pass with twice as many shows it
-            self.replay = self._seen_twice(self.replay, n) or self.replay
-        reason = self._difference(replay=True)
+        reason = None if unsure else self._difference(replay=True)
+        if unsure or reason is not None:
+            # Sizes don't tell where the samples are: a pass with twice as many shows it.
+            self.replay = self._seen_twice(self.replay, n)
+            untold = reason or "which tensors go along with the samples can't be told"
+            reason = untold if self.replay is None else self._difference(replay=True)
         if reason is None:
-            return
-        self.replay = None if unsure else self._seen_twice(self.replay, n)
-        if self.replay is not None and self._difference(replay=True) is None:
             return
         self.replay = None
         # An error of the model itself must reach the caller.

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captum_ib.checks import nearest
-from captum_ib.forward.mistakes import size_of
+from captum_ib.evidence import size_of
 from captum_ib.loading.hubs import building, pickled, safetensors_file, wrapped
 from captum_ib.loading.loaded import LoadedModel, Options
 from captum_ib.rgb import as_rgb

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, Protocol, cast
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from captum_ib.checks import require_choice
 from captum_ib.forward import output_tensor, probabilities
 from captum_ib.forward.mistakes import warn
-from captum_ib.forward.output import squashed_by, states_multi_label
+from captum_ib.forward.output import head_of, states_multi_label
 
 Activation = Literal["softmax", "sigmoid", "none"]
 
@@ -147,8 +148,9 @@ class Scorer:
                 f"a classifier returns (N, classes), given {tuple(outputs.shape)}; wrap the model"
             )
         self._check_targets(outputs.shape[1])
-        if self._squashed is None:
-            self._squashed = _squashes(self._call, inputs[:1], **self._kwargs)
+        if self._squashed is None and self._probability and self.activation is None:
+            run = partial(self._call, **self._kwargs)
+            self._squashed = _squashes(run, self.module, outputs, inputs[:1])
         return self._activated(outputs).gather(1, self.targets[:, None]).squeeze(1).float()
 
     def _check_targets(self, classes: int) -> None:
@@ -204,14 +206,21 @@ def _outputs_of(model: ModelInterface, raw: bool) -> Callable[..., Any]:
     return module if raw or transformers else model.get_softmax_arg_model()
 
 
-def _squashes(call: Callable[..., Any], one: Tensor, **kwargs: Any) -> bool:
-    """Whether a model's last operation is a sigmoid or a softmax, as the graph of a pass shows."""
-    given = one.detach().clone().requires_grad_(one.is_floating_point())
+def _squashes(call: Callable[..., Any], module: nn.Module, outputs: Tensor, one: Tensor) -> bool:
+    """Whether a model's last operation is a sigmoid or a softmax, as the graph of a pass shows.
+
+    Of a model that makes no graph its last module says so, and the outputs.
+    """
     try:
-        with torch.enable_grad():
-            return squashed_by(output_tensor(call(given, **kwargs), 1)) is not None
-    except (RuntimeError, ValueError):  # a model that takes no single sample, or no gradient
-        return False
+        head = head_of(call, one)
+    except (RuntimeError, ValueError):  # it takes no single sample
+        head = None
+    if head is not None:
+        return head != "other"
+    last = list(module.modules())[-1]
+    if isinstance(last, nn.Sigmoid):
+        return bool(((outputs >= 0) & (outputs <= 1)).all())
+    return isinstance(last, nn.Softmax) and _sum_to_one(outputs)
 
 
 def _sum_to_one(outputs: Tensor) -> bool:

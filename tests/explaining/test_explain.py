@@ -117,6 +117,12 @@ def test_presets_layers_and_settings(vit, picture):
         captum_ib.explain(vit, picture, preset="best")
 
 
+@pytest.mark.parametrize("text", ["a red circle. and a dot", "red " * 100, "photo.png", "a\x1b[2J"])
+def test_a_text_is_no_picture(vit, text):
+    with pytest.raises(FileNotFoundError, match="does not exist.*a text alone goes to a text cl"):
+        captum_ib.explain(vit, text)
+
+
 def test_every_form_of_a_picture_is_the_same_picture(vit, picture, tmp_path):
     picture.save(tmp_path / "x.png")
     array = np.asarray(picture)

@@ -196,6 +196,24 @@ def test_a_map_of_zeros_has_a_warning(kind, method):
     assert not found.any()
 
 
+@pytest.mark.parametrize("rectified", [(True,), {"relu_attributions": True}])
+def test_where_nothing_is_positive_a_map_of_zeros_has_none(rectified):
+    torch.manual_seed(0)
+    model, inputs = NoHead().eval(), torch.rand(2, 3, 8, 8)
+    method = LayerGradCAM(model, "layer")
+    if isinstance(rectified, tuple):
+        found = method.attribute(inputs, 1, None, False, *rectified)
+    else:
+        found = method.attribute(inputs, target=1, **rectified)
+    assert not found.any()
+
+
+def test_a_name_that_is_short_is_not_guessed(model):
+    method = RISE(model)
+    with pytest.raises(TypeError, match=r"argument steps; it has inputs, baselines"):
+        method.attribute(torch.rand(1, 3, 8, 8), target=1, steps=4)
+
+
 def test_a_single_number_is_no_output(model):
     with pytest.raises(TypeError, match=r'tensor\(s\) \["loss"\] \(\): a single number, as a loss'):
         IBA(lambda x: {"loss": model(x).mean()}, model.layer).attribute(torch.rand(2, 3, 8, 8))

@@ -185,6 +185,30 @@ def test_what_is_folded_into_the_batch_is_no_shared_table():
         torch.testing.assert_close(replayed, session.run(10, shaken, replay=False))
 
 
+class Twofold(nn.Module):
+    """Folds as TNT does, and has one call more where there is more than one sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.more = Inner(), nn.Identity()
+        self.after = self.inner.after
+
+    def forward(self, x):
+        return self.inner(self.more(x) if len(x) > 2 else x)
+
+
+def test_what_two_passes_do_not_tell_is_not_guessed_from_sizes():
+    torch.manual_seed(0)
+    model, x = Twofold(), torch.randn(2, 6)
+    with (
+        pytest.warns(RuntimeWarning, match="without replay.*go along with the samples can't be"),
+        session_of(model, [model.after], 2, x) as session,
+    ):
+        assert session.replay is None
+        found = session.run(10, shaken)
+        torch.testing.assert_close(found, session.run(10, shaken, replay=False))
+
+
 class Gram(nn.Module):
     """Products of all samples with all: both axes grow with the batch."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -156,6 +157,50 @@ def test_a_sigmoid_of_several_labels_is_seen_in_a_function(metric):
     np.testing.assert_allclose(
         metric()(Sigmoids(logits).eval(), X, y, a_batch=MAPS), expected, rtol=1e-5
     )
+
+
+class SeveralLabels(Ends):
+    """Logits of which a configuration says that several may hold."""
+
+    config = SimpleNamespace(problem_type="multi_label_classification")
+
+    def forward(self, x):
+        return self.logits(x)
+
+
+@pytest.mark.parametrize("method", [RISE, ScoreCAM])
+def test_the_sigmoid_of_a_function_is_seen_where_no_pass_has_a_graph(method):
+    logits = body(4)
+    layer = () if method is RISE else ("logits.0",)
+    own = () if method is RISE else ("0",)
+    settings = {"n_masks": 16, "seed": 0} if method is RISE else {}
+    found = method(Sigmoids(logits).eval(), *layer).attribute(torch.tensor(X), target=1, **settings)
+    said = SeveralLabels(logits).eval()
+    expected = method(said, *layer).attribute(torch.tensor(X), target=1, **settings)
+    torch.testing.assert_close(found, expected)
+    plain = method(logits, *own).attribute(torch.tensor(X), target=1, **settings)
+    assert float((found - plain).abs().max()) > 1e-4
+
+
+class NoGraph(Sigmoids):
+    """A model under ``no_grad``: what its last module is tells what it ends in."""
+
+    def __init__(self, logits, last):
+        super().__init__(logits)
+        self.last = last
+
+    @torch.no_grad()
+    def forward(self, x):
+        return self.last(self.logits(x))
+
+
+@pytest.mark.parametrize("last", [nn.Sigmoid(), nn.Softmax(1)])
+def test_without_a_graph_the_last_module_tells(last):
+    logits = body(4)
+    found, expected = Deletion(), Deletion(activation="none")
+    found(NoGraph(logits, last).eval(), X, ZEROS, a_batch=MAPS)
+    expected(NoGraph(logits, last).eval(), X, ZEROS, a_batch=MAPS)
+    np.testing.assert_array_equal(found.curves, expected.curves)
 
 
 def test_a_sigmoid_that_only_stands_last_does_not_count():

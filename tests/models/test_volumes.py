@@ -11,27 +11,22 @@ from torch import nn
 from captum_ib import IBA, NIB, CoIBA, LayerGradCAM, TokenLayout
 from captum_ib.axis import Axis
 from captum_ib.bottleneck.grids import area_matrix, gaussian_matrix, smoothing_over
+from tests.models.rows import TOWER
 from tests.models.test_layout import followed
 
 FEW = {"n_steps": 3, "n_samples": 2, "seed": 0}
-TOWER = {
-    "hidden_size": 32,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "num_labels": 3,
-}
+SMALL = {**TOWER, "num_labels": 3}
 
 
 def videomae():
     config = transformers.VideoMAEConfig(
-        image_size=32, patch_size=8, num_frames=4, tubelet_size=2, **TOWER
+        image_size=32, patch_size=8, num_frames=4, tubelet_size=2, **SMALL
     )
     return transformers.VideoMAEForVideoClassification(config)
 
 
 def vivit():
-    config = transformers.VivitConfig(image_size=32, num_frames=4, tubelet_size=[2, 8, 8], **TOWER)
+    config = transformers.VivitConfig(image_size=32, num_frames=4, tubelet_size=[2, 8, 8], **SMALL)
     return transformers.VivitForVideoClassification(config)
 
 
@@ -55,7 +50,7 @@ def vjepa2():
 
 
 def timesformer():
-    config = transformers.TimesformerConfig(image_size=32, patch_size=8, num_frames=4, **TOWER)
+    config = transformers.TimesformerConfig(image_size=32, patch_size=8, num_frames=4, **SMALL)
     return transformers.TimesformerForVideoClassification(config)
 
 

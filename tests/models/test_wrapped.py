@@ -10,6 +10,7 @@ import transformers
 from torch import nn
 
 from captum_ib import IBA, NIB, CoIBA, InputWarning
+from tests.models.rows import TOWER
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # peft's use of transformers
@@ -23,15 +24,7 @@ PROJECTIONS = ["q_proj", "v_proj", "query", "value"]
 @pytest.fixture(scope="module")
 def vit() -> nn.Module:
     torch.manual_seed(0)
-    config = transformers.ViTConfig(
-        hidden_size=32,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        intermediate_size=64,
-        image_size=32,
-        patch_size=8,
-        num_labels=3,
-    )
+    config = transformers.ViTConfig(image_size=32, patch_size=8, num_labels=3, **TOWER)
     model = transformers.ViTForImageClassification(config).eval()
     with torch.no_grad():  # the initial weights are so small that hardly anything matters
         for parameter in model.parameters():
