@@ -160,6 +160,8 @@ class AnswerLogProbability(ModelView):
             arguments["use_cache"] = False
         if "mm_token_type_ids" in taken:  # Qwen: where the pictures' positions are
             arguments["mm_token_type_ids"] = (ids == _image_token(self.model)).long()
+        if self.family == "gemma3":  # a picture's tokens see each other, in both directions
+            arguments["token_type_ids"] = (ids == _image_token(self.model)).long()
         labels = False
         if self.family == "paligemma":
             # The prompt is read in both directions, the answer (type 1) from left to right only;

@@ -35,6 +35,8 @@ def next_token(row: Row, model: nn.Module, given: Tensor) -> Tensor:
         types = torch.cat([torch.zeros_like(prompt), torch.ones_like(given)])
         arguments["token_type_ids"] = types[None]
         arguments["labels"] = ids  # transformers 4 reads the types only with labels
+    if row.name == "Gemma 3":  # as its processor gives them
+        arguments["token_type_ids"] = (ids == IMAGE_TOKEN).long()
     if row.name.startswith("Qwen"):
         arguments["mm_token_type_ids"] = (ids == IMAGE_TOKEN).long()
     found = []
