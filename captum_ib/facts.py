@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["classifier", "dual"]
-"""What a method explains: images or texts to logits, or pairs in one space."""
+Kind = Literal["classifier", "dual", "generator"]
+"""What a method explains: images or texts to logits, pairs in one space, or answers that a
+vision-language model gives."""
 
 BITS = "bits"
 OUTPUT = "output units"

@@ -105,9 +105,28 @@ TEXTS: dict[str, tuple[str, ...]] = {
 Left out: ALBERT, whose one block is run again and again, so that no layer is a depth.
 """
 
+GENERATORS: dict[str, tuple[str, ...]] = {
+    family: (f"{stem}ForConditionalGeneration",)
+    for family, stem in {
+        "gemma3": "Gemma3",
+        "idefics3": "Idefics3",
+        "internvl": "InternVL",
+        "llava": "Llava",
+        "llava_next": "LlavaNext",
+        "llava_onevision": "LlavaOnevision",
+        "paligemma": "PaliGemma",
+        "qwen2_5_vl": "Qwen2_5_VL",
+        "qwen2_vl": "Qwen2VL",
+        "qwen3_vl": "Qwen3VL",
+        "smolvlm": "SmolVLM",
+    }.items()
+}
+"""``model_type`` → class of vision-language models that answer."""
+
 _TABLES: tuple[tuple[str, dict[str, tuple[str, ...]], tuple[Modality, ...]], ...] = (
     ("ForImageClassification", CLASSIFIERS, ("image",)),
     ("ForSequenceClassification", TEXTS, ("text",)),
+    ("ForConditionalGeneration", GENERATORS, ("image", "text")),
     ("", DUALS, ("image", "text")),
 )
 
@@ -117,11 +136,27 @@ TOWERS = frozenset(
 )
 """``model_type`` of the towers of a ``vision-text-dual-encoder``."""
 
+LANGUAGES = frozenset("gemma gemma2 llama mistral qwen2 qwen3 smollm3".split())
+"""``model_type`` of the language models in a vision-language model."""
+_CLIP, _SIGLIP = "clip_vision_model", "siglip_vision_model"
+_PARTS_OF: dict[str, dict[str, str]] = {  # what transformers takes where a part says no family
+    "gemma3": {"vision_config": _SIGLIP},
+    "idefics3": {"text_config": "llama"},
+    "internvl": {"text_config": "qwen2"},
+    "llava": {"text_config": "llama", "vision_config": _CLIP},
+    "llava_next": {"text_config": "llama", "vision_config": _CLIP},
+    "llava_onevision": {"text_config": "qwen2", "vision_config": _SIGLIP},
+    "paligemma": {"text_config": "gemma", "vision_config": _SIGLIP},
+    "smolvlm": {"text_config": "llama"},
+}
+
 _word = rule.one_of(  # of any entry that is neither listed below nor a number
     *"absolute relative_key relative_key_query avg max mean cls linear gelu gelu_new gelu_fast "
     "gelu_pytorch_tanh quick_gelu relu relu6 silu swish mish tanh sigmoid leaky_relu hard_swish "
     "hardswish gelu_10 laplace selu elu prelu".split(),
     *"preactivation bottleneck basic same SAME valid VALID x y dw_bn dw conv base large".split(),
+    *"default full layer_norm rms_norm".split(),  # of models that answer
+    *(f"anyres_max_{tiles}" for tiles in range(1, 37)),
 )
 _plain: Rule = rule.either(rule.number, rule.listed(rule.either(rule.number, _word)), _word)
 _depth = rule.listed(rule.either(rule.number, rule.listed(rule.number)))
@@ -156,7 +191,8 @@ _angles = rule.mapped(
     rule.either(
         _base,
         rule.listed(rule.number),
-        rule.one_of("default", "linear", "dynamic", "yarn", "longrope", "llama3"),
+        rule.flag,
+        rule.one_of("default", "linear", "dynamic", "yarn", "longrope", "llama3", "mrope", "axial"),
     )
 )
 # By the name of a field of the configuration's class: what it may say, older names included, which
@@ -224,7 +260,8 @@ def model_class(config: dict[str, Any], where: str) -> tuple[type, tuple[Modalit
         raise FolderError(
             f"{where} is a {short('/'.join(heads) or family)[1:-1]}; only image classifiers "
             f"(…ForImageClassification: {', '.join(CLASSIFIERS)}), text classifiers "
-            f"(…ForSequenceClassification: {', '.join(TEXTS)}) and dual encoders "
+            f"(…ForSequenceClassification: {', '.join(TEXTS)}), models that answer "
+            f"(…ForConditionalGeneration: {', '.join(GENERATORS)}) and dual encoders "
             f"({', '.join((*DUALS, *SOUNDS))}) can be explained from a name; build another one "
             "yourself and pass it to the method"
         )
@@ -265,6 +302,8 @@ def _entries(kind: Any, config: object, where: str) -> dict[str, Any]:
         rules.update(_BY_FIELD[key])
     rules.update(COMMON)
     both = kind.model_type in DUALS or kind.model_type in SOUNDS
+    if kind.model_type in GENERATORS and isinstance(config, dict) and "text_config" not in config:
+        config = {**config, "text_config": config}  # Qwen's older form: all on one level
     present = [key for key in _PARTS if key in known or both]
     parts = dict.fromkeys(present, rule.mapped(lambda value: True))
     found = admitted(config, {**rules, **parts}, where, strict=False)
@@ -273,7 +312,7 @@ def _entries(kind: Any, config: object, where: str) -> dict[str, Any]:
         if found.get(key) is not None:
             inner = _part(kind, key.removesuffix("_dict"), found[key], where)
             found[key] = {**_entries(inner, found[key], f"{where}: {key}")}
-            if kind.model_type == "vision-text-dual-encoder":
+            if _is_open(kind, key):
                 found[key]["model_type"] = inner.model_type
     return {key: value for key, value in found.items() if value is not None or key in known}
 
@@ -282,17 +321,28 @@ def _part(kind: Any, key: str, config: dict[str, Any], where: str) -> Any:
     """The class of a part of a configuration."""
     import transformers
 
-    if kind.model_type == "vision-text-dual-encoder":
-        family = config.get("model_type")
-        if family not in TOWERS:
+    if _is_open(kind, key):
+        family = config.get("model_type") or _PARTS_OF.get(kind.model_type, {}).get(key)
+        towers = kind.model_type == "vision-text-dual-encoder" or key == "vision_config"
+        admissible = TOWERS if towers else LANGUAGES
+        if family not in admissible:
             raise FolderError(
-                f"{where}: {key} can't be of the family {short(family)}; towers are "
-                f"{', '.join(sorted(TOWERS))}"
+                f"{where}: {key} can't be of the family {short(family)}; "
+                f"{'towers' if towers else 'language models'} are {', '.join(sorted(admissible))}"
             )
         return transformers.CONFIG_MAPPING[family]
+    if kind.model_type in GENERATORS:
+        return kind.sub_configs[key]
     stem = kind.__name__.removesuffix("Config")
     part = key.removesuffix("_config").capitalize()
     return getattr(transformers, f"{stem}{part}Config")
+
+
+def _is_open(kind: Any, key: str) -> bool:
+    """Whether a part may be of several families, and says of which."""
+    if kind.model_type in GENERATORS:
+        return kind.sub_configs[key].__name__ == "AutoConfig"
+    return kind.model_type == "vision-text-dual-encoder"
 
 
 def _fields(kind: Any) -> set[str]:

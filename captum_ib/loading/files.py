@@ -73,6 +73,21 @@ def read_list(folder: Path, name: str) -> list[Any]:
     return found
 
 
+def read_text(folder: Path, name: str) -> str:
+    """The text in a file of a folder.
+
+    Raises:
+        FolderError: the file is missing, too large, or not UTF-8.
+    """
+    file = inside(folder, name)
+    if file.stat().st_size > MAX_BYTES:
+        raise FolderError(f"{folder / name} has more than {MAX_BYTES} bytes, too many for a text")
+    try:
+        return file.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise FolderError(f"{folder / name} is not UTF-8: {one_line(error)}") from error
+
+
 def _read(folder: Path, name: str, part: str = "") -> Any:
     """What the JSON in a file says."""
     file, shown = inside(folder, name, part), folder / part / name

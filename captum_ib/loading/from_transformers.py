@@ -1,4 +1,4 @@
-"""Load transformers models: classifiers of images or texts, dual encoders of both or of sounds."""
+"""Load transformers models: classifiers, dual encoders, and vision-language models that answer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from captum_ib.loading.budget import check_size
-from captum_ib.loading.families import configuration, model_class
+from captum_ib.loading.families import GENERATORS, configuration, model_class
 from captum_ib.loading.files import has, one_line, read_json, refusing
+from captum_ib.loading.from_generator import read_generator
 from captum_ib.loading.hub_tokenizer import HubTokenizer
 from captum_ib.loading.hubs import SIZES, from_disk_or_hub, of_texts, wrapped
 from captum_ib.loading.loaded import FolderError, LoadedModel, Options, Resize, Triple, triple
@@ -27,6 +28,8 @@ _FILES = (
     "config.json",
     "preprocessor_config.json",
     "processor_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
     "modules.json",
     "*_Pooling/config.json",
     "sentence_bert_config.json",
@@ -92,7 +95,7 @@ def _require_all(folder: Path, options: Options) -> None:
 
 
 def read_transformers(folder: Path, name: str, options: Options) -> LoadedModel:
-    """The classifier or dual encoder in a folder; errors as in :func:`captum_ib.load`."""
+    """The model in a folder; errors as in :func:`captum_ib.load`."""
     where = str(folder / "config.json")
     with refusing(folder):
         given = read_json(folder, "config.json")
@@ -100,6 +103,9 @@ def read_transformers(folder: Path, name: str, options: Options) -> LoadedModel:
         kind, modalities = model_class(given, where)
         config = configuration(given, where)
         check_size(lambda: kind(config), None if weights is None else weights.size, where)
+        if given["model_type"] in GENERATORS:
+            model, left = (kind(config), ()) if weights is None else trained(kind, config, weights)
+            return read_generator(folder, f"hf:{name}", model, left)
         processor = image_processor(folder, config) if "image" in modalities else None
         hear = hearing(folder) if "audio" in modalities else None
         words = tokenizer(folder, config) if "text" in modalities else None

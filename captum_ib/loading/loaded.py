@@ -56,8 +56,8 @@ class LoadedModel:
         name: what it was asked for as, e.g. ``"zoo:clip-scenes"``.
         model: the module itself, in evaluation mode. For a dual encoder this is the model of the
             family (a ``CLIPModel``); ``captum_ib.DualEncoder.from_model`` wraps it.
-        kind: ``"classifier"`` (pictures or texts to logits) or ``"dual"`` (two towers, one joint
-            space).
+        kind: ``"classifier"`` (pictures or texts to logits), ``"dual"`` (two towers, one joint
+            space), or ``"generator"`` (a picture and a question to an answer).
         preprocess: picture to ``(3, H, W)``, normalised as the model wants it. A model of texts
             alone takes no pictures: it refuses them, and ``image_size`` is (0, 0).
         image_size: (H, W) of its input, pixels.
@@ -73,6 +73,8 @@ class LoadedModel:
             encoder, ``("audio", "text")`` of one of sounds.
         hear: of a model of sounds: a :class:`~captum_ib.loading.sounds.Sound` to the model's input
             ``(channels, time, mel bins)``.
+        ask: of a model that answers: picture and question to its inputs, by its processor and
+            template (``captum_ib.loading.from_generator.Asking``).
         multi_label: whether several of its classes may hold at once, as the configuration says: a
             probability is the sigmoid of one logit then.
         left_out: names of tensors of the weights file that this model computes itself or does not
@@ -82,7 +84,7 @@ class LoadedModel:
 
     name: str
     model: nn.Module
-    kind: Literal["classifier", "dual"]
+    kind: Literal["classifier", "dual", "generator"]
     preprocess: Callable[[Image], Tensor]
     image_size: tuple[int, int]
     mean: Triple
@@ -93,6 +95,7 @@ class LoadedModel:
     special_tokens: frozenset[str] = frozenset()
     modalities: tuple[Modality, ...] = ("image",)
     hear: Callable[[Any], Tensor] | None = None
+    ask: Any = None
     multi_label: bool = False
     left_out: tuple[str, ...] = ()
 

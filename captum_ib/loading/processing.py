@@ -35,6 +35,7 @@ VOCABULARIES = (
 
 _edges = rule.mapped(rule.side, "height", "width", "shortest_edge", "longest_edge")
 _size = rule.either(rule.sides, _edges)
+_PIXELS = ("shortest_edge", "longest_edge")  # of Qwen: numbers of pixels
 _channels = rule.listed(rule.number, longest=64)
 IMAGES: dict[str, Rule] = {
     "crop_pct": rule.crop_share,
@@ -56,6 +57,40 @@ IMAGES: dict[str, Rule] = {
     ),
 }
 """Entries of an image processor that are handed on."""
+
+MAX_PIXELS = 2**24
+"""Most pixels of a picture that is cut into patches; real processors say up to 12.8 million."""
+_tile_sides = rule.listed(rule.listed(rule.side, longest=2), longest=64)
+ANSWERING: dict[str, Rule] = {
+    **IMAGES,
+    "image_grid_pinpoints": _tile_sides,
+    "image_seq_length": rule.whole(1, 65_536),
+    "max_image_size": _size,
+    "max_patches": rule.whole(1, 64),
+    "max_pixels": rule.whole(1, MAX_PIXELS),
+    "merge_size": rule.whole(1, 16),
+    "min_patches": rule.whole(1, 64),
+    "min_pixels": rule.whole(1, MAX_PIXELS),
+    "pan_and_scan_max_num_crops": rule.whole(1, 64),
+    "pan_and_scan_min_crop_size": rule.side,
+    "pan_and_scan_min_ratio_to_activate": rule.between(0, 100),
+    "size": rule.either(_size, rule.mapped(rule.whole(1, MAX_PIXELS), *_PIXELS)),
+    "temporal_patch_size": rule.whole(1, 16),
+    **dict.fromkeys("crop_to_patches do_image_splitting do_pan_and_scan".split(), rule.flag),
+}
+"""Entries of the image processor of a model that answers."""
+GENERATOR: dict[str, Rule] = {
+    "image_seq_len": rule.whole(1, 65_536),
+    "image_seq_length": rule.whole(1, 65_536),
+    "image_token": rule.text,
+    "num_additional_image_tokens": rule.whole(0, 64),
+    "num_image_tokens": rule.whole(1, 65_536),
+    "patch_size": rule.side,
+    "video_token": rule.text,
+    "vision_aspect_ratio": rule.one_of(*(f"anyres_max_{tiles}" for tiles in range(1, 37))),
+    "vision_feature_select_strategy": rule.one_of("default", "full"),
+}
+"""Entries of ``processor_config.json`` of a model that answers."""
 
 TOKENIZERS = frozenset(
     "AlbertTokenizer BertTokenizer BlipTokenizer CamembertTokenizer CLIPTokenizer "
@@ -92,6 +127,11 @@ _SPECIAL: dict[str, Rule] = {
     ),
     "additional_special_tokens": rule.listed(_token),
     "extra_special_tokens": rule.either(rule.listed(_token), rule.mapped(_token)),
+    "model_specific_special_tokens": rule.mapped(_token),
+    **dict.fromkeys(  # of models that answer
+        (f"{n}_token" for n in "boi context_image end_image eoi image start_image video".split()),
+        _token,
+    ),
 }
 WORDS: dict[str, Rule] = {
     **_SPECIAL,
@@ -113,13 +153,14 @@ WORDS: dict[str, Rule] = {
 """Entries of ``tokenizer_config.json`` that are handed on."""
 
 
-def image_processor(folder: Path, config: Any) -> Any:
+def image_processor(folder: Path, config: Any, rules: Mapping[str, Rule] = IMAGES) -> Any:
     """The image processor of a folder.
 
     Args:
         folder: with ``preprocessor_config.json``, or ``processor_config.json`` with an
             ``image_processor``.
         config: the model's configuration, which names the processor where the file does not.
+        rules: of the entries that are handed on.
 
     Raises:
         FolderError: there is none, or it is not plain data.
@@ -127,7 +168,7 @@ def image_processor(folder: Path, config: Any) -> Any:
     import transformers
 
     name, given = _image_settings(folder)
-    found: dict[str, Any] = admitted(given, IMAGES, str(folder / name), strict=False)
+    found: dict[str, Any] = admitted(given, rules, str(folder / name), strict=False)
     kind = given.get("image_processor_type") or given.get("feature_extractor_type")
     if kind is not None:
         found["image_processor_type"] = _processor_class(kind, f"{folder / name}")
@@ -136,6 +177,15 @@ def image_processor(folder: Path, config: Any) -> Any:
         return transformers.AutoImageProcessor.from_pretrained(
             home, config=config, local_files_only=True, trust_remote_code=False
         )
+
+
+def generator_settings(folder: Path) -> dict[str, Any]:
+    """What ``processor_config.json`` says of a model that answers; nothing where there is none."""
+    name = "processor_config.json"
+    if not has(folder, name):
+        return {}
+    given = read_json(folder, name)
+    return admitted(given, GENERATOR, str(folder / name), strict=False)
 
 
 def _image_settings(folder: Path) -> tuple[str, dict[str, Any]]:

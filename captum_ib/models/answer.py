@@ -12,18 +12,13 @@ from torch import Tensor, nn
 
 from captum_ib.layout import TokenLayout
 from captum_ib.models.architectures import NamedLayer
+from captum_ib.models.generator_inputs import family_of, image_token, inputs_of
 from captum_ib.models.picture_tokens import PictureTokens, pictures_of, runs_of
 from captum_ib.models.tower import blocks_within
 from captum_ib.models.view import ModelView
 
 IGNORED = -100
 """Answer ids that do not count, as in the labels of transformers' language models."""
-
-
-TILED = ("idefics2", "idefics3", "llava_next", "llava_onevision", "smolvlm")
-"""``model_type`` of models that take a sample's tiles on an axis of their own."""
-PACKED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
-"""``model_type`` of models that take the patches of all pictures on one axis."""
 
 
 @dataclass(frozen=True)
@@ -149,28 +144,15 @@ class AnswerLogProbability(ModelView):
 
     def _logits(self, pixel_values: Tensor, ids: Tensor, prompt: int) -> Tensor:
         """Logits of the whole sequence, or of its end from the last token of the prompt."""
-        arguments: dict[str, Any] = {
-            "input_ids": ids,
-            "pixel_values": self._pictures(pixel_values),
-            "attention_mask": torch.ones_like(ids),
-            **{name: _for_rows(value, ids) for name, value in self.extra.items()},
-        }
+        arguments = inputs_of(self.model, pixel_values, ids, prompt, self.extra)
         taken = inspect.signature(self.model.forward).parameters
         if "use_cache" in taken:
             arguments["use_cache"] = False
-        if "mm_token_type_ids" in taken:  # Qwen: where the pictures' positions are
-            arguments["mm_token_type_ids"] = (ids == _image_token(self.model)).long()
-        if self.family == "gemma3":  # a picture's tokens see each other, in both directions
-            arguments["token_type_ids"] = (ids == _image_token(self.model)).long()
-        labels = False
-        if self.family == "paligemma":
-            # The prompt is read in both directions, the answer (type 1) from left to right only;
-            # transformers 4 does so only where it is given labels too.
-            types = torch.arange(ids.shape[1], device=ids.device) >= prompt
-            arguments["token_type_ids"] = types.long().expand_as(ids)
-            labels = "mm_encoder_outputs" not in taken
-            if labels:
-                arguments["labels"] = torch.where(types, ids, IGNORED)
+        # transformers 4 reads PaliGemma's types only where it is given labels too.
+        labels = self.family == "paligemma" and "mm_encoder_outputs" not in taken
+        if labels:
+            types = arguments["token_type_ids"]
+            arguments["labels"] = torch.where(types > 0, ids, IGNORED)
         if "logits_to_keep" in taken and not labels:
             arguments["logits_to_keep"] = ids.shape[1] - prompt + 1
         return self.model(**arguments).logits
@@ -178,21 +160,7 @@ class AnswerLogProbability(ModelView):
     @property
     def family(self) -> str:
         """The model's ``model_type``."""
-        return getattr(getattr(self.model, "config", None), "model_type", "")
-
-    def _pictures(self, pixel_values: Tensor) -> Tensor:
-        """Pixels as the model takes them: packed and several pictures without an axis of samples.
-
-        Raises:
-            ValueError: packed patches without an axis of samples.
-        """
-        if self.family in PACKED and pixel_values.ndim != 3:
-            raise ValueError(
-                f"{self.family} takes packed patches: pixel_values must be (N, patches, C), given "
-                f"{tuple(pixel_values.shape)}; pass the processor's pixel_values[None]"
-            )
-        folded = self.family in PACKED or pixel_values.ndim == 5
-        return pixel_values.flatten(0, 1) if folded and self.family not in TILED else pixel_values
+        return family_of(self.model)
 
     def each(self) -> Iterator[AnswerLogProbability]:
         """A forward function for each token of the answer, in order: log p(a_t | …, a_<t)."""
@@ -280,18 +248,9 @@ def _part(model: nn.Module, *names: str) -> NamedLayer:
     )
 
 
-def _image_token(model: Any) -> int:
-    """The id of a picture's placeholder."""
-    config = getattr(model, "config", None)
-    token = getattr(config, "image_token_id", getattr(config, "image_token_index", None))
-    if token is None:
-        raise TypeError(f"the config of {type(model).__name__} has no image_token_id")
-    return int(token)
-
-
 def _placeholders(model: Any, prompt_ids: Tensor) -> list[tuple[int, int]]:
     """The runs of image tokens, the same in every prompt."""
-    token = _image_token(model)
+    token = image_token(model)
     found = prompt_ids == token
     if not bool(found[0].any()) or not bool((found == found[:1]).all()):
         raise ValueError(
@@ -300,13 +259,6 @@ def _placeholders(model: Any, prompt_ids: Tensor) -> list[tuple[int, int]]:
             "image and the question"
         )
     return runs_of(found[0])
-
-
-def _for_rows(value: Any, ids: Tensor) -> Any:
-    """An argument of one sample for as many rows as there are ids."""
-    if not isinstance(value, Tensor) or value.ndim == 0:
-        return value
-    return value.to(ids.device).repeat(len(ids), *[1] * (value.ndim - 1))
 
 
 def _rows(ids: Tensor, rows: int) -> Tensor:
