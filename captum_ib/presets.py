@@ -34,7 +34,8 @@ class Preset:
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-_METHODS: dict[Kind, str] = {"classifier": "coiba", "dual": "com2ib"}
+# Of models that answer nothing was measured: IBA is the plainest.
+_METHODS: dict[Kind, str] = {"classifier": "coiba", "dual": "com2ib", "generator": "iba"}
 _OF_CNNS = "iba"
 
 _TEN_DRAWS = {"n_samples": 10, "antithetic": False}

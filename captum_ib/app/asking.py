@@ -13,9 +13,10 @@ from PIL import Image
 
 from captum_ib.app.offers import Offer
 from captum_ib.explaining.choices import Choice, choose
+from captum_ib.explaining.question import make_subject
 from captum_ib.explaining.results import Origin
 from captum_ib.explaining.running import Finding, explain_choice
-from captum_ib.explaining.subject import Subject, make_subject
+from captum_ib.explaining.subject import Subject
 from captum_ib.hooks import check_stop, stopping
 from captum_ib.loading.sounds import Sound
 
@@ -31,7 +32,8 @@ class Question:
     Attributes:
         picture: of any size, RGB, or a sound; ``None`` of texts alone.
         name: of its file.
-        asked: the caption, or the second of two texts; or the class, empty for the likeliest.
+        asked: the caption, the question, or the second of two texts; or the class, empty for the
+            likeliest.
         methods: names, one or several.
         layers: names; none for each method's recommended ones. Methods that explain the input have
             none.
@@ -130,6 +132,8 @@ def _checked(offer: Offer, question: Question) -> list[Choice]:
         raise ValueError(f"a text is empty: {offer.loaded.name} compares two texts")
     if offer.texts != (question.picture is None):
         raise ValueError(f"no {offer.what} is chosen: upload one, or pick an example")
+    if offer.answers and not question.asked.strip():
+        raise ValueError(f"the question is empty: {offer.loaded.name} answers one about a picture")
     if offer.pair and not question.asked.strip():
         raise ValueError(
             f"the caption is empty: {offer.loaded.name} compares a {offer.what} with a text"

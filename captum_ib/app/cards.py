@@ -47,7 +47,10 @@ def answer_html(
 
 def _question_card(subject: Subject, pixels: np.ndarray | None) -> str:
     titles = [f"“{words.text}”" for words in subject.words]
-    if subject.pair:
+    if subject.answering is not None:
+        said = f"probability {100 * subject.score:.1f} %; with a grey picture "
+        said += f"{100 * subject.answering.alone:.1f} %"
+    elif subject.pair:
         said = f"similarity (cosine) {subject.score:.3f}"
     else:
         said = f"probability {100 * subject.score:.1f} %"
@@ -93,7 +96,7 @@ def _regions(subject: Subject, result: Finding, pixels: np.ndarray, style: Style
     regions: list[str] = []
     for number, place in enumerate(subject.words[-1].shown[:LIT]):
         shown = overlay(small, result.attention[place], signed=False, style=plain)
-        alt = f"where the word “{subject.tokens[place]}” looks"
+        alt = f"where the word “{subject.words[-1].tokens[place]}” looks"
         regions.append(img(shown, alt, f"ib-region ib-r{number}"))
     return regions
 

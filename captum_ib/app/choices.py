@@ -45,6 +45,8 @@ def class_choices(offer: Offer) -> list[tuple[str, str]]:
 
 def caption_info(offer: Offer) -> str:
     """What stands below the field of the caption, or of the second text."""
+    if offer.answers:
+        return "About the picture; the model's own answer is explained."
     if offer.texts:
         return "What the first text is compared with."
     if offer.sounds:
@@ -63,7 +65,7 @@ def layers_info(offer: Offer, rows: list[methods.MethodSpec]) -> str:
     if not takers:
         return "The chosen methods explain the input and have no layers."
     own = "; ".join(f"{row.title} {_short(offer.defaults[row.name])}" for row in takers)
-    towers = " For pairs choose one or more of each tower." if offer.pair else ""
+    towers = " For pairs choose one or more of each tower." if offer.loaded.kind == "dual" else ""
     return f"With none chosen each method takes its own: {own}.{towers}"
 
 

@@ -72,7 +72,7 @@ def _fields(gr: Any, page: Page, link: links.Link) -> list[Any]:
         gr.update(
             visible=offer.pair,
             value=asked if offer.pair else "",
-            label="Second text" if offer.texts else "Caption",
+            label=offer.asked_label,
             info=caption_info(offer),
         ),
         gr.update(

@@ -120,7 +120,7 @@ def _question_parts(gr: Any, offer: Offer) -> dict[str, Any]:
         ),
         "caption": gr.Textbox(
             value=example.question if offer.pair else "",
-            label="Second text" if offer.texts else "Caption",
+            label=offer.asked_label,
             info=caption_info(offer),
             visible=offer.pair,
             max_length=LONGEST,

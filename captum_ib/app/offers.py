@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ from torch import nn
 from captum_ib import methods
 from captum_ib.explaining.building import build_method
 from captum_ib.explaining.choices import choose
+from captum_ib.explaining.question import make_subject
 from captum_ib.explaining.real import MORE, PHOTOGRAPHS, has_photographs, photographs
 from captum_ib.explaining.running import explain_subject
 from captum_ib.explaining.scenes import held_out
-from captum_ib.explaining.subject import Subject, make_subject
+from captum_ib.explaining.subject import Subject
 from captum_ib.explaining.tones import made_sounds
 from captum_ib.hooks import Stopped, stopping
 from captum_ib.loading.load import LoadedModel, load
@@ -30,6 +31,7 @@ from captum_ib.presets import recommended_method
 from captum_ib.zoo.worlds import generator
 
 ZOO = ("clip-scenes", "vit-scenes", "vit-relations")
+_QUESTION = "What is in this picture?"
 EXAMPLES = 6
 """Examples to each model: generated pictures, sentences, or pairs of them."""
 _EXAMPLES_SEED = 0
@@ -88,8 +90,18 @@ class Offer:
 
     @property
     def pair(self) -> bool:
-        """Whether the model compares two things: an image or a sound with a text, or two texts."""
-        return self.loaded.kind == "dual"
+        """Whether a text goes with what is uploaded: a caption, a question, or a second text."""
+        return self.loaded.kind != "classifier"
+
+    @property
+    def answers(self) -> bool:
+        """Whether the model answers a question about a picture."""
+        return self.loaded.kind == "generator"
+
+    @property
+    def asked_label(self) -> str:
+        """The name of the field of that text."""
+        return "Question" if self.answers else "Second text" if self.texts else "Caption"
 
     @property
     def texts(self) -> bool:
@@ -165,6 +177,8 @@ def make_offer(loaded: LoadedModel, device: torch.device) -> Offer:
             module = DualEncoder.from_model(loaded.model)
         except TypeError as error:  # the user's mistake is the value of --model
             raise ValueError(str(error)) from error
+    if loaded.kind == "generator":
+        module = _trial(loaded, device).model
     defaults = {}
     for row in methods.for_kind(loaded.kind, texts=loaded.texts):
         names = _default_layers(loaded, module, row, device)
@@ -228,6 +242,9 @@ def _trial(loaded: LoadedModel, device: torch.device) -> Subject:
     if loaded.texts:
         asked = second if loaded.kind == "dual" else None
         return make_subject(loaded, first, asked, device, torch.float32)
+    if loaded.kind == "generator":
+        blank = Image.new("RGB", (64, 64), (128, 128, 128))
+        return make_subject(loaded, blank, _QUESTION, device, torch.float32, _SHORT[1])
     height, width = loaded.image_size
     blank = Image.new("RGB", (width, height), (128, 128, 128))
     return make_subject(loaded, blank, None, device, torch.float32)
@@ -254,6 +271,8 @@ def _examples(loaded: LoadedModel) -> tuple[Example, ...]:
         return tuple(Example(None, other if pair else None, one) for one, other in _SENTENCES)
     if loaded.hear is not None:
         return tuple(Example(sound, text) for sound, text in made_sounds(_seconds(loaded)))
+    if loaded.kind == "generator":
+        return _questions(loaded)
     worldly = loaded.kind == "classifier" and generator(loaded.labels) is None
     if worldly and has_photographs():  # photographs, of the likeliest class
         return tuple(Example(one, None) for one in photographs((*PHOTOGRAPHS, *MORE)))
@@ -263,6 +282,15 @@ def _examples(loaded: LoadedModel) -> tuple[Example, ...]:
         Example(picture, _readable(loaded, question) if known else None)
         for picture, question in zip(pictures, questions, strict=True)
     )
+
+
+def _questions(loaded: LoadedModel) -> tuple[Example, ...]:
+    """Photographs where there are some, else made pictures, each with a question."""
+    if has_photographs():
+        pictures = photographs((*PHOTOGRAPHS, *MORE))
+    else:
+        pictures, _ = held_out(replace(loaded, image_size=(128, 128)), EXAMPLES, _EXAMPLES_SEED)
+    return tuple(Example(one, _QUESTION) for one in pictures)
 
 
 def _seconds(loaded: LoadedModel) -> float:

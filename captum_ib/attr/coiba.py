@@ -132,7 +132,7 @@ class CoIBA(BottleneckAttribution):
     """
 
     facts = Facts(
-        takes=frozenset({"classifier"}),
+        takes=frozenset({"classifier", "generator"}),
         unit=BITS,
         signed=False,
         paper="Hong et al., CVPR 2025",

@@ -110,7 +110,7 @@ class IBA(BottleneckAttribution):
     """
 
     facts = Facts(
-        takes=frozenset({"classifier"}),
+        takes=frozenset({"classifier", "generator"}),
         unit=BITS,
         signed=False,
         paper="Schulz et al., ICLR 2020",

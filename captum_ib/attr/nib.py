@@ -134,7 +134,7 @@ class NIB(Named, LayerAttribution, GradientAttribution):
     """
 
     facts = Facts(
-        takes=frozenset({"classifier", "dual"}),
+        takes=frozenset({"classifier", "dual", "generator"}),
         unit=OUTPUT,
         signed=True,
         paper="Zhu et al., ICLR 2025",

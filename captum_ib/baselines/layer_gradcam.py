@@ -33,7 +33,7 @@ class LayerGradCAM(OneLayer, GradientAttribution):
     """
 
     facts = Facts(
-        takes=frozenset({"classifier", "dual"}),
+        takes=frozenset({"classifier", "dual", "generator"}),
         unit=OUTPUT,
         signed=True,
         paper="Selvaraju et al., ICCV 2017",

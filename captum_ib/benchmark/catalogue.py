@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import Any, Literal
 
 from captum_ib.benchmark.checks import pydantic
+from captum_ib.facts import Kind
 
-Kind = Literal["classifier", "dual"]
 _ALL: frozenset[Kind] = frozenset({"classifier", "dual"})
 _DUAL: frozenset[Kind] = frozenset({"dual"})
 _CLASSIFIER: frozenset[Kind] = frozenset({"classifier"})

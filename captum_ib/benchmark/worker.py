@@ -66,10 +66,12 @@ class Worker:
         self.config = config
         self.device, dtype = device_of(config.device), dtype_of(config.dtype)
         self.loaded = load(config.model)
-        if "image" not in self.loaded.modalities:
+        if "image" not in self.loaded.modalities or self.loaded.kind == "generator":
+            what = f"takes {' and '.join(self.loaded.modalities)}"
+            what = "answers questions" if self.loaded.kind == "generator" else what
             raise ValueError(
-                f"{self.loaded.name} takes {' and '.join(self.loaded.modalities)}; the benchmark "
-                "is for models of pictures, or of pictures and text"
+                f"{self.loaded.name} {what}; the benchmark is for classifiers of pictures, and for "
+                "models that compare pictures with text"
             )
         self.model = self.loaded.model.to(device=self.device, dtype=dtype).eval()
         if self.loaded.kind == "dual":

@@ -1,15 +1,30 @@
-"""What typer does not do: several values behind one flag, and errors of one line."""
+"""Options of several commands, and what typer does not do: several values, one-line errors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 
+Model = Annotated[
+    str,
+    typer.Option(
+        help="clip-scenes, vit-scenes, vit-relations, timm:NAME, hf:ID-or-folder, "
+        "open_clip:NAME/TAG, openai_clip:FILE, albef:FILE, imagebind:FILE, or a folder"
+    ),
+]
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, ...")]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="accept pickled weights (they can run code)")
+]
+Traceback = Annotated[bool, typer.Option("--traceback", help="show where an error comes from")]
+
 SEVERAL = (
-    "--image", "--audio", "--text", "--target", "--method", "--layer", "--metric", "--seeds",
-    "--format",
+    "--image", "--audio", "--text", "--question", "--answer", "--target", "--method", "--layer",
+    "--metric", "--seeds", "--format",
 )  # fmt: skip
 """Options that take several values behind one flag."""
 

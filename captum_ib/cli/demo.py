@@ -13,11 +13,12 @@ from PIL import Image
 from captum_ib.cli.talk import Steps
 from captum_ib.explaining.choices import Choice, choose
 from captum_ib.explaining.output import staged, write_json
+from captum_ib.explaining.question import make_subject
 from captum_ib.explaining.real import PHOTOGRAPHS, SENTENCES, missing, photographs
 from captum_ib.explaining.results import figure_of, panel
 from captum_ib.explaining.running import Finding, explain_choice
 from captum_ib.explaining.scenes import held_out
-from captum_ib.explaining.subject import Subject, make_subject
+from captum_ib.explaining.subject import Subject
 from captum_ib.loading.load import LoadedModel, load
 from captum_ib.presets import recommended_method
 from captum_ib.visualization import grid, save

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import typer
 from PIL import Image
 
 from captum_ib import methods
 from captum_ib.cli.talk import Steps, say
+from captum_ib.explaining.answering import by_token
 from captum_ib.explaining.choices import Choice, choose, device_of, dtype_of
 from captum_ib.explaining.output import printable, staged, unique_names
 from captum_ib.explaining.pictures import expanded, read_image
+from captum_ib.explaining.question import make_subject
 from captum_ib.explaining.results import Origin, write_results
 from captum_ib.explaining.running import Finding, explain_choice
-from captum_ib.explaining.subject import Subject, make_subject
+from captum_ib.explaining.subject import Subject
 from captum_ib.explaining.summary import finding_line, question_line
 from captum_ib.loading.load import LoadedModel, load
 from captum_ib.loading.sounds import Sound, read_sound
@@ -46,6 +49,9 @@ class Request:
         revision: of a hub model.
         allow_pickle: whether pickled weights are read.
         sounds: WAV files, for an audio-text model.
+        questions: for a model that answers: one for all pictures, or one each.
+        answers: likewise; none for what the model says.
+        per_token: whether each token of an answer is explained, too.
     """
 
     model: str
@@ -61,16 +67,21 @@ class Request:
     revision: str | None = None
     allow_pickle: bool = False
     sounds: Sequence[Path] = ()
+    questions: Sequence[str] = ()
+    answers: Sequence[str] = ()
+    per_token: bool = False
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One input: its name for files, where it comes from, and what is asked of it."""
+    """One input: its name for files, where it comes from, what is asked; or a part of an answer."""
 
     name: str
     source: str
     given: Image.Image | Sound | str
     question: str | None
+    answer: str | None = None
+    part: bool = False
 
 
 def run(request: Request, out: Path, look: Mapping[str, Any]) -> None:
@@ -90,6 +101,8 @@ def run(request: Request, out: Path, look: Mapping[str, Any]) -> None:
         methods.get(name)
     if any(not text.strip() for text in request.texts):
         raise ValueError("--text is empty; pass a caption")
+    if any(not text.strip() for text in (*request.questions, *request.answers)):
+        raise ValueError("--question or --answer is empty; pass words")
     files = expanded(request.images)
     pictures = [read_image(path) for path in files]
     sounds = [read_sound(path) for path in request.sounds]
@@ -105,8 +118,9 @@ def run(request: Request, out: Path, look: Mapping[str, Any]) -> None:
     loaded.model.to(device=place, dtype=kind)
     steps, lines = Steps(len(jobs) * len(choices)), list[str]()
     with staged(out) as folder:
-        for job in jobs:
-            subject = make_subject(loaded, job.given, job.question, place, kind)
+        for job, subject in _subjects(loaded, jobs, request, place, kind):
+            if job.part:
+                steps.total += len(choices)
             results = _explain(subject, choices, steps, job, every)
             origin = Origin(
                 loaded.name, job.source, request.settings["seed"], str(place), request.dtype
@@ -114,6 +128,23 @@ def run(request: Request, out: Path, look: Mapping[str, Any]) -> None:
             write_results(folder, job.name, subject, results, origin, style)
             lines += _said(job, subject, results, out)
     typer.echo("\n".join(lines))
+
+
+def _subjects(
+    loaded: LoadedModel,
+    jobs: Sequence[_Job],
+    request: Request,
+    place: torch.device,
+    kind: torch.dtype,
+) -> Iterator[tuple[_Job, Subject]]:
+    """What is to be explained, one by one; behind an answer each of its tokens, if wanted."""
+    if request.per_token and loaded.kind != "generator":
+        raise ValueError(f"{loaded.name} answers nothing: pass no --per-token")
+    for job in jobs:
+        subject = make_subject(loaded, job.given, job.question, place, kind, job.answer)
+        yield job, subject
+        for token, one in enumerate(by_token(subject) if request.per_token else (), start=1):
+            yield replace(job, name=f"{job.name}-token-{token}", part=True), one
 
 
 def _choices(
@@ -160,6 +191,8 @@ def _jobs(
 ) -> list[_Job]:
     """Every picture with its caption or target; every text with its target; or the two texts."""
     texts, targets = request.texts, request.targets
+    if loaded.kind == "generator" or request.questions or request.answers:
+        return _question_jobs(loaded, request, files, pictures)
     if loaded.texts and loaded.kind == "classifier":
         if files or not texts:
             raise ValueError(f"{loaded.name} classifies texts: pass --text, and no --image")
@@ -210,6 +243,28 @@ def _sound_jobs(loaded: LoadedModel, request: Request, sounds: Sequence[Sound]) 
         _Job(name, str(file), sound, question)
         for name, file, sound, question in zip(
             names, request.sounds, sounds, questions, strict=True
+        )
+    ]
+
+
+def _question_jobs(
+    loaded: LoadedModel, request: Request, files: Sequence[Path], pictures: Sequence[Image.Image]
+) -> list[_Job]:
+    """Every picture with its question, maybe with the answer."""
+    if loaded.kind != "generator":
+        raise ValueError(f"{loaded.name} answers nothing: pass no --question and no --answer")
+    if request.texts or request.targets or not files or not request.questions:
+        raise ValueError(
+            f"{loaded.name} answers questions about pictures: pass --image and --question, maybe "
+            "--answer, and neither --text nor --target"
+        )
+    questions = _one_each(request.questions, "--question", len(files))
+    answers = _one_each(request.answers or [None], "--answer", len(files))
+    names = unique_names(files)
+    return [
+        _Job(name, str(file), picture, question, answer)
+        for name, file, picture, question, answer in zip(
+            names, files, pictures, questions, answers, strict=True
         )
     ]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from PIL import Image
 from torch import nn
 
 from captum_ib import methods
 from captum_ib.explaining.building import build_method
 from captum_ib.explaining.summary import where
 from captum_ib.loading.load import load
+from captum_ib.models.answer import AnswerLogProbability
 from captum_ib.models.dual_encoder import DualEncoder
 from captum_ib.models.layers import CHOICES, blocks
 from captum_ib.presets import recommended_method
@@ -16,8 +18,8 @@ from captum_ib.presets import recommended_method
 def methods_table() -> str:
     """The methods as a table of text, the recommended ones marked.
 
-    >>> print(methods_table().splitlines()[1])
-    iba classifier bits information that one layer passes on for the class Schulz et al., ICLR 2020
+    >>> " ".join(methods_table().splitlines()[1].split())[:42]
+    'iba * classifier, generator bits informati'
     """
     rows = [("method", "explains", "unit", "what a value says", "paper")]
     rows += [
@@ -29,11 +31,14 @@ def methods_table() -> str:
         "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return "\n".join([*lines, "* taken where no method is named (dual: image and text, two texts)"])
+    return "\n".join([*lines, _KINDS])
+
+
+_KINDS = "* taken where no method is named (dual: image and text, two texts; generator: answers)"
 
 
 def _marked(row: methods.MethodSpec) -> str:
-    best = {recommended_method("classifier"), recommended_method("dual")}
+    best = {recommended_method(kind) for kind in ("classifier", "dual", "generator")}
     return f"{row.name} *" if row.name in best else row.name
 
 
@@ -54,6 +59,11 @@ def layers_table(spec: str) -> str:
             module = DualEncoder.from_model(loaded.model)
         except TypeError as error:
             raise ValueError(str(error)) from error
+    if loaded.kind == "generator":  # the layers don't depend on what is asked
+        asked = loaded.ask(Image.new("RGB", (64, 64)), "?")
+        module = AnswerLogProbability(
+            module, asked.prompt_ids, asked.prompt_ids.new_zeros(1), asked.extra
+        )
     lines: list[str] = []
     for row in methods.for_kind(loaded.kind):
         if row.cls_path.startswith("captum_ib.attr.") and row.layers == "many":

@@ -18,6 +18,7 @@ _KINDS = {
     ("classifier", True): "a classifier of texts",
     ("dual", False): "an image-text model",
     ("dual", True): "a sentence encoder",
+    ("generator", False): "a model that answers",
 }
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

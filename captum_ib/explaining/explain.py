@@ -12,9 +12,9 @@ from torch import nn
 from captum_ib.explaining.choices import choose, device_of, dtype_of
 from captum_ib.explaining.explanation import Explanation
 from captum_ib.explaining.given import as_given, as_model, spanning
+from captum_ib.explaining.question import make_subject
 from captum_ib.explaining.results import Origin
 from captum_ib.explaining.running import explain_choice
-from captum_ib.explaining.subject import make_subject
 
 
 def explain(
@@ -42,7 +42,9 @@ def explain(
         what: for a classifier a picture: a file's name, a PIL image, an array (H, W, 3), or the
             model's input as a float tensor (3, H, W); for a classifier of texts a text. For an
             image-text model (picture, text), for a sentence encoder (text, text), for an audio-text
-            model (sound, text): a WAV file's name, or (wave, sampling rate).
+            model (sound, text): a WAV file's name, or (wave, sampling rate). For a model that
+            answers (picture, question), which explains its own answer, or (picture, question,
+            answer).
         method: as ``captum-ib methods`` lists them; default: the recommended one for this kind of
             model (:mod:`captum_ib.presets`).
         target: class to explain, by index or label; default: the likeliest.
@@ -78,7 +80,7 @@ def explain(
     )
     place, kind = _placed(loaded.model, device, dtype)
     question = given.text if given.text is not None else target
-    subject = make_subject(loaded, given.first, question, place, kind)
+    subject = make_subject(loaded, given.first, question, place, kind, given.answer)
     choice = replace(choice, settings={**choice.settings, **settings})
     finding = explain_choice(subject, choice, show_progress=show_progress)
     origin = Origin(loaded.name, given.name, seed, str(place), str(kind).removeprefix("torch."))

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from captum_ib.explaining.answering import by_token
 from captum_ib.explaining.output import staged
 from captum_ib.explaining.results import Origin, figure_of, write_results
-from captum_ib.explaining.running import Finding
+from captum_ib.explaining.running import Finding, explain_subject
 from captum_ib.explaining.subject import Subject
 from captum_ib.explaining.summary import finding_line, question_line
 from captum_ib.metrics.certificate import Certificate, certify
@@ -97,10 +98,15 @@ class Explanation:
 
     @property
     def bits_per_part(self) -> dict[str, float] | None:
-        """Bits in the map of each input: ``"image"``, ``"audio"``, ``"text"``, ``"first"``, …"""
+        """Bits in the map of each input: ``"image"``, ``"audio"``, ``"text"``, ``"first"``, …
+
+        Of a model that answers ``"image"``, ``"question"`` (with the words around it) and
+        ``"answer"`` (its earlier words, which the later ones read).
+        """
         if self._finding.bits is None:
             return None
         texts = ("first", "second") if len(self.texts) == 2 else ("text",) * len(self.texts)
+        texts = texts if self._subject.answering is None else ("question", "answer")
         names = texts if self._finding.image is None else ("image", *texts)
         names = names if self.audio is None else ("audio", *texts)
         return dict(zip(names, self._finding.bits, strict=True))
@@ -155,6 +161,20 @@ class Explanation:
             write_results(scratch, stem, self._subject, [self._finding], self._origin, style)
             files = sorted(file.name for file in scratch.iterdir())
         return [Path(folder) / file for file in files]
+
+    def per_token(self) -> list[Explanation]:
+        """Of a model that answers: the same for each token of the answer, in order.
+
+        A token's map says what it needed of the picture, the question, and the tokens before it.
+
+        Raises:
+            TypeError: the model gives no answer.
+        """
+        row, layers, given = self._finding.row, self._finding.layers, self._finding.given
+        return [
+            Explanation(one, explain_subject(one, row, layers, given), self._origin)
+            for one in by_token(self._subject)
+        ]
 
     def per_segment(self, mask: Tensor | Sequence[Tensor]) -> Tensor:
         """How much of the picture's map lies in each segment, ``(segments,)``, in :attr:`unit`.

@@ -33,13 +33,15 @@ class Given:
 
     Attributes:
         first: a picture, the model's input ``(1, 3, H, W)``, a sound, or a text, the first of two.
-        text: the caption, or the second text; ``None`` for a classifier.
+        text: the caption, the second text, or the question; ``None`` for a classifier.
         name: of the picture's file, or a word for what was given.
+        answer: of a model that answers; ``None``: its own.
     """
 
     first: Image.Image | Tensor | Sound | str
     text: str | None
     name: str
+    answer: str | None = None
 
 
 def as_model(model: object) -> LoadedModel:
@@ -102,7 +104,7 @@ def as_given(loaded: LoadedModel, what: object, target: object = None) -> Given:
         loaded: the model.
         what: a picture for a classifier, or a text for one of texts; (picture, text) for an
             image-text model, (sound, text) for an audio-text model; (text, text) for a sentence
-            encoder.
+            encoder; (picture, question) or (picture, question, answer) for a model that answers.
         target: of a classifier; a pair has none.
 
     Raises:
@@ -123,6 +125,8 @@ def as_given(loaded: LoadedModel, what: object, target: object = None) -> Given:
             )
         picture, name = _picture(loaded, what)
         return Given(picture, None, name)
+    if loaded.kind == "generator":
+        return _asked(loaded, what, target)
     if target is not None:
         raise ValueError(
             f"{loaded.name} compares two things and has no classes: pass the text as "
@@ -145,6 +149,32 @@ def as_given(loaded: LoadedModel, what: object, target: object = None) -> Given:
         return Given(_sound(first), text, str(first) if isinstance(first, (str, Path)) else "sound")
     picture, name = _picture(loaded, first)
     return Given(picture, text, name)
+
+
+def _asked(loaded: LoadedModel, what: object, target: object) -> Given:
+    """A picture and a question, maybe with the answer."""
+    wanted = "(picture, question) or (picture, question, answer)"
+    if target is not None:
+        raise ValueError(
+            f"{loaded.name} answers and has no classes: pass {wanted} in the place of "
+            f"target={target!r}"
+        )
+    if not isinstance(what, (tuple, list)) or len(cast(Sequence[Any], what)) not in (2, 3):
+        raise TypeError(f"{loaded.name} takes {wanted}, given {_kind(what)}")
+    first, *texts = cast("Sequence[object]", what)
+    if isinstance(first, Tensor) and first.is_floating_point():
+        raise TypeError(
+            f"{loaded.name} cuts its pictures itself: pass the picture (a file's name, a PIL image "
+            "or an array), not a tensor"
+        )
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{loaded.name} takes {wanted}, given {_kind(text)} as a text")
+        if not text.strip():
+            raise ValueError("a text is empty; pass a question, and an answer or none")
+    question, answer = (*cast("list[str]", texts), None)[:2]
+    picture, name = _picture(loaded, first)
+    return Given(picture, question, name, answer)
 
 
 def _sound(given: object) -> Sound:

@@ -88,6 +88,8 @@ def arrays_of(subject: Subject, result: Finding) -> dict[str, np.ndarray]:
 
 def _names(subject: Subject) -> tuple[str, ...]:
     """What stands ahead of the names of a text's arrays."""
+    if subject.answering is not None:
+        return ("question_", "answer_")
     return ("first_", "second_") if len(subject.words) == 2 else ("",) * len(subject.words)
 
 
@@ -119,16 +121,19 @@ def passages(subject: Subject, result: Finding) -> list[Passage]:
 def panel(subject: Subject, result: Finding) -> Panel:
     """One method's result as a column of a figure; begin, end and padding tokens stay out."""
     words, values = None, None
-    if result.text is not None:
-        shown = subject.words[-1].shown
-        words = [subject.tokens[i] for i in shown]
-        values = result.text[shown]
+    if subject.words:
+        read = subject.words[subject.beside]
+        words = [read.tokens[i] for i in read.shown]
+        values = result.texts[subject.beside][read.shown]
     if result.image is None:
         raise ValueError(f"{result.row.name} has no map over a picture")
     row = result.row
-    unit = unit_of(row.unit, pair=subject.pair)
+    unit = unit_of(row.unit, pair=subject.pair, answer=subject.answering is not None)
     image = result.image.transpose(2, 3).flip(2) if subject.sound else result.image
-    return Panel(row.shown, image, unit, row.signed, words, values, _collapsed(result, 0))
+    lost = _collapsed(result, 0)
+    if subject.answering is not None:  # one fit for picture and words: either may hold nothing
+        lost = bool(lost)
+    return Panel(row.shown, image, unit, row.signed, words, values, lost)
 
 
 def _collapsed(result: Finding, place: int) -> bool | None:

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from captum_ib.bottleneck import FitTrace
 from captum_ib.checks import AUTO
 from captum_ib.collapse import Collapse, collapses_of
+from captum_ib.explaining.answering import answer_maps
 from captum_ib.explaining.building import Layers, build_method
 from captum_ib.explaining.choices import Choice
 from captum_ib.explaining.subject import Subject
@@ -79,11 +81,6 @@ class Finding:
         return tuple(one for one in self.maps if one.ndim == 1)
 
     @property
-    def text(self) -> Tensor | None:
-        """The map of the caption, the only text or the second; ``None`` of a picture alone."""
-        return self.texts[-1] if self.texts else None
-
-    @property
     def bits(self) -> tuple[float, ...] | None:
         """Bits in each map, summed; ``None`` for methods with another unit."""
         if self.row.unit != "bits":
@@ -120,7 +117,7 @@ def explain_choice(subject: Subject, choice: Choice, *, show_progress: bool = Tr
         tried = (*tried, found.betas)
         parts = zip(found.betas, found.collapses, strict=True)
         betas = tuple(beta * _FACTORS[one.kind if one is not None else None] for beta, one in parts)
-        found = run({**choice.settings, "beta": betas[0] if len(betas) == 1 else betas})
+        found = run({**choice.settings, "beta": betas[0] if len(subject.inputs) == 1 else betas})
     return first if any(found.collapses) else replace(found, tried=tried)
 
 
@@ -195,6 +192,9 @@ def _collapses(
         float(one.double().sum() - own.double().sum())
         for one, own in zip(maps, counted, strict=True)
     )
+    if subject.answering is not None:  # one fit for all of its maps
+        whole = torch.cat([one.reshape(-1) for one in counted]).reshape(1, -1)
+        return (collapses_of(whole, traces[0])[0],) * len(maps), aside
     pairs = zip(counted, traces, strict=True)
     return tuple(collapses_of(own.reshape(1, -1), trace)[0] for own, trace in pairs), aside
 
@@ -203,6 +203,9 @@ def _maps(
     method: Any, subject: Subject, row: MethodSpec, keywords: Mapping[str, Any]
 ) -> tuple[tuple[Tensor, ...], list[FitTrace | None], Tensor | None]:
     """One map per input, without the axis of samples for texts; the fits; a caption's attention."""
+    if subject.answering is not None:
+        maps, trace = answer_maps(method, subject, keywords)
+        return maps, _usable((trace,) * len(maps), len(maps)), None
     given: Any = subject.inputs
     more: dict[str, Any] = {} if subject.pair else {"target": subject.target}
     if subject.words:

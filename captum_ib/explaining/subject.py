@@ -1,19 +1,11 @@
-"""What is to be explained, as tensors: a picture, a text, a pair or two texts, and the question."""
+"""What is to be explained, as tensors: inputs, the question, and what the model says."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from PIL.Image import Image
 from torch import Tensor, nn
-
-from captum_ib.forward import output_tensor, probabilities
-from captum_ib.hooks import borrowed
-from captum_ib.loading.load import LoadedModel
-from captum_ib.loading.sounds import Sound, spectrogram
-from captum_ib.models.dual_encoder import DualEncoder
 
 
 @dataclass(frozen=True)
@@ -41,20 +33,39 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is to be explained: a picture and a caption or a class, a text and a class, two texts.
+class Answering:
+    """What there is to know of an answer.
 
     Attributes:
-        model: a classifier, or a ``DualEncoder``.
+        generated: whether the model gave it; else a person did.
+        alone: its probability with a grey picture: what the language alone would say.
+        tiles: rows and columns that the picture was cut into, see
+            :func:`captum_ib.models.picture_tokens.over_picture`.
+    """
+
+    generated: bool
+    alone: float
+    tiles: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is to be explained: a picture and a caption or a class, a text and a class, two texts,
+    or a picture, a question and an answer.
+
+    Attributes:
+        model: a classifier, a ``DualEncoder``, or an ``AnswerLogProbability``.
         inputs: the model's inputs, one sample each: ``(1, 3, H, W)``, and ids ``(1, T)``.
         title: the question in words.
-        score: cosine similarity, or the class's probability (of a single logit: its sigmoid).
+        score: cosine similarity, or the probability of the class (of a single logit: its sigmoid)
+            or of the answer.
         picture: ``(3, H, W)`` in [0, 1], what the model sees; ``None`` of texts alone. Of a sound
             its spectrogram, low tones at the bottom.
         target: index of the class.
         label: the class's name, when it has one.
         words: the texts, in the order of the inputs; none for a classifier of pictures.
         sound: whether the first input is a sound; its map is (time, frequency).
+        answering: of a model that answers; its ``words`` are question and answer.
     """
 
     model: nn.Module
@@ -66,6 +77,7 @@ class Subject:
     label: str | None = None
     words: tuple[Words, ...] = ()
     sound: bool = False
+    answering: Answering | None = None
 
     @property
     def pair(self) -> bool:
@@ -78,19 +90,14 @@ class Subject:
         return self.inputs[0]
 
     @property
+    def beside(self) -> int:
+        """Which text a figure shows beside the picture: the question, the caption, the second."""
+        return 0 if self.answering is not None else len(self.words) - 1
+
+    @property
     def text(self) -> str | None:
-        """The caption, the only text, or the second of two."""
-        return self.words[-1].text if self.words else None
-
-    @property
-    def tokens(self) -> tuple[str, ...]:
-        """Words of :attr:`text`."""
-        return self.words[-1].tokens if self.words else ()
-
-    @property
-    def special_tokens(self) -> frozenset[str]:
-        """Words that stand for no text."""
-        return self.words[-1].special if self.words else frozenset()
+        """The caption, the question, the only text, or the second of two."""
+        return self.words[self.beside].text if self.words else None
 
     @property
     def masks(self) -> tuple[Tensor, ...] | None:
@@ -100,123 +107,18 @@ class Subject:
 
     def record(self) -> dict[str, Any]:
         """What a reader of the result has to know of the question."""
+        if self.answering is not None:
+            question, answer = (words.text for words in self.words)
+            return {
+                "question": question,
+                "answer": answer,
+                "generated": self.answering.generated,
+                "probability": self.score,
+                "probability_with_grey_picture": self.answering.alone,
+            }
         said: dict[str, Any] = {"text": self.text} if self.words else {}
         if len(self.words) == 2:
             said = {"texts": [words.text for words in self.words]}
         if self.pair:
             return {**said, "cosine": self.score}
         return {**said, "target": self.target, "label": self.label, "probability": self.score}
-
-
-def make_subject(
-    loaded: LoadedModel,
-    given: Image | Tensor | Sound | str,
-    question: str | int | None,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Subject:
-    """A picture and its caption (dual encoder) or a target (classifier), or texts, as tensors.
-
-    Args:
-        loaded: the model, already on ``device`` and in ``dtype``.
-        given: a picture of any size, or the model's input ``(1, 3, H, W)``; a sound; a text, the
-            first of two.
-        question: caption or second text; or index or label of a class, ``None`` for the likeliest.
-        device: where to compute.
-        dtype: of the pixel values.
-
-    Raises:
-        ValueError: the caption has words, or the target a class, that the model does not know.
-    """
-    if loaded.texts:
-        words = _words(loaded, str(given), device)
-        if loaded.kind == "classifier":
-            return _classified(loaded, (words.ids,), question, words=words)
-        return _pair(loaded, (words, _asked(loaded, question, device)))
-    if loaded.hear is not None:
-        features = loaded.hear(given).to(device)
-        sides = (features[None].to(dtype), _asked(loaded, question, device))
-        return _pair(loaded, sides, spectrogram(features), sound=True)
-    pixels = given if isinstance(given, Tensor) else loaded.preprocess(_picture(given))[None]
-    pixels = pixels.to(device)
-    seen = loaded.picture(pixels[0])
-    pixels = pixels.to(dtype)
-    if loaded.kind == "dual":
-        return _pair(loaded, (pixels, _asked(loaded, question, device)), seen)
-    return _classified(loaded, (pixels,), question, seen)
-
-
-def _picture(given: Image | Sound | str) -> Image:
-    if isinstance(given, (Sound, str)):
-        what = "a sound" if isinstance(given, Sound) else f"the text {given!r}"
-        raise TypeError(f"given {what}, expected a picture")
-    return given
-
-
-def _classified(
-    loaded: LoadedModel,
-    inputs: tuple[Tensor, ...],
-    question: str | int | None,
-    seen: Tensor | None = None,
-    words: Words | None = None,
-) -> Subject:
-    """A picture, or a text with its mask, and one of the classes."""
-    masks = () if words is None or words.mask is None else (words.mask,)
-    with borrowed([loaded.model]), torch.no_grad():
-        logits = output_tensor(loaded.model(*inputs, *masks), 1).reshape(-1).float()
-    target = (
-        int(logits.argmax()) if question is None else loaded.class_index(question, loosely=True)
-    )
-    if target >= len(logits):
-        raise ValueError(f"target {target} is out of range: the model has {len(logits)} classes")
-    shares = logits.sigmoid() if loaded.multi_label else probabilities(logits, 0)
-    label = loaded.labels[target] if loaded.labels else None
-    title = f"{label or f'class {target}'} ({100 * float(shares[target]):.1f} %)"
-    if words is not None:
-        title = f"{words.text} → {title}"
-    return Subject(
-        loaded.model,
-        inputs,
-        title,
-        float(shares[target]),
-        seen,
-        target,
-        label,
-        () if words is None else (words,),
-    )
-
-
-def _asked(loaded: LoadedModel, question: str | int | None, device: torch.device) -> Words:
-    return _words(loaded, "" if question is None else str(question), device)
-
-
-def _words(loaded: LoadedModel, text: str, device: torch.device) -> Words:
-    if loaded.tokenizer is None or loaded.tokens is None:
-        raise ValueError(f"{loaded.name} has no tokenizer, so it can't read the caption")
-    ids, mask = loaded.tokenizer([text])
-    return Words(
-        text,
-        ids.to(device),
-        None if mask is None else mask.to(device),
-        tuple(loaded.tokens(ids[0])),
-        loaded.special_tokens,
-    )
-
-
-def _pair(
-    loaded: LoadedModel,
-    sides: tuple[Tensor | Words, Words],
-    seen: Tensor | None = None,
-    sound: bool = False,
-) -> Subject:
-    try:
-        dual = DualEncoder.from_model(loaded.model)
-    except TypeError as error:  # the user's mistake is the value of --model
-        raise ValueError(str(error)) from error
-    words = tuple(side for side in sides if isinstance(side, Words))
-    inputs = tuple(side.ids if isinstance(side, Words) else side for side in sides)
-    masks = [one.mask for one in words if one.mask is not None]
-    with borrowed([dual]), torch.no_grad():
-        cosine = float(dual(inputs[0], inputs[1], *masks))
-    title = f"{' / '.join(one.text for one in words)} ({cosine:.3f})"
-    return Subject(dual, inputs, title, cosine, seen, words=words, sound=sound)

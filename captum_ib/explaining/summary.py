@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from captum_ib.explaining.running import Finding
-from captum_ib.explaining.subject import Subject
+from captum_ib.explaining.subject import Answering, Subject
 
 
 def question_line(subject: Subject) -> str:
@@ -16,6 +16,8 @@ def question_line(subject: Subject) -> str:
     >>> question_line(Subject(torch.nn.Identity(), (), "", 0.401, target=281, label="tabby"))
     'tabby (class 281), probability 40.1 %'
     """
+    if subject.answering is not None:
+        return _answer_line(subject, subject.answering)
     texts = " and ".join(f"“{words.text}”" for words in subject.words)
     if subject.pair:
         return f"{texts}, cosine {subject.score:.3f}"
@@ -26,6 +28,16 @@ def question_line(subject: Subject) -> str:
     return f"{said}{name}, probability {100 * subject.score:.1f} %"
 
 
+def _answer_line(subject: Subject, answering: Answering) -> str:
+    """Question and answer, and what the language alone would make of it."""
+    question, answer = (words.text for words in subject.words)
+    own = " (its own answer)" if answering.generated else ""
+    return (
+        f"“{question}” → “{answer}”{own}, probability {100 * subject.score:.1f} %; with a grey "
+        f"picture {100 * answering.alone:.1f} %"
+    )
+
+
 def amount(finding: Finding) -> str:
     """How much there is in a map: its bits, by part for a pair; else the range of its values."""
     if finding.bits is None:
@@ -34,7 +46,9 @@ def amount(finding: Finding) -> str:
         return f"{low:.3g} to {high:.3g} {finding.row.unit}"
     aside = finding.aside or (0.0,) * len(finding.bits)
     shown = [bits - other for bits, other in zip(finding.bits, aside, strict=True)]
-    total, parts = f"{readable(sum(shown))} bits", " + ".join(map(readable, shown))
+    names = _parts(finding) if len(shown) > 2 else [""] * len(shown)
+    parts = " + ".join(f"{name}{readable(bits)}" for name, bits in zip(names, shown, strict=True))
+    total = f"{readable(sum(shown))} bits"
     said = [parts] if len(shown) > 1 else []
     said += [f"besides {readable(sum(aside))} in begin and end tokens"] if sum(aside) >= 1 else []
     return f"{total} ({'; '.join(said)})" if said else total
@@ -86,6 +100,7 @@ def _parts(finding: Finding) -> list[str]:
         return [""]
     texts = len(finding.texts)
     names = ["first text ", "second text "] if texts > 1 else ["text "]
+    names = ["question ", "answer "] if texts == 2 and len(finding.maps) == 3 else names
     return ["picture "] * (len(finding.maps) - texts) + names
 
 

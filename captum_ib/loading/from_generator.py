@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from captum_ib.extras import need
+from captum_ib.loading.families import GENERATORS
 from captum_ib.loading.files import has, read_json, read_text
 from captum_ib.loading.hub_tokenizer import HubTokenizer
 from captum_ib.loading.loaded import FolderError, LoadedModel, Triple, no_pictures, triple
@@ -23,7 +24,7 @@ from captum_ib.loading.processing import (
     image_processor,
     tokenizer,
 )
-from captum_ib.models.generator_inputs import PACKED, inputs_of
+from captum_ib.models.generator_inputs import PACKED, image_token, inputs_of
 from captum_ib.rgb import as_rgb
 
 MAX_TEMPLATE = 100_000
@@ -109,6 +110,7 @@ class Asking:
         found = self.model.generate(
             **inputs_of(self.model, pixels, ids, ids.shape[1], asked.extra),
             do_sample=False,
+            suppress_tokens=[image_token(self.model)],  # no picture stands behind it
             max_new_tokens=most,
             eos_token_id=words.eos_token_id,
             pad_token_id=words.pad_token_id,
@@ -188,10 +190,10 @@ def read_generator(
 def _processor(folder: Path, config: Any, pictures: Any, words: Any) -> Any:
     """The family's processor, made of checked parts."""
     import transformers
-    from transformers.models.auto import processing_auto, video_processing_auto
 
     family = config.model_type
-    kind = getattr(transformers, processing_auto.PROCESSOR_MAPPING_NAMES[family])
+    stem = GENERATORS[family][0].removesuffix("ForConditionalGeneration")
+    kind: Any = getattr(transformers, f"{stem}Processor")
     taken = inspect.signature(kind.__init__).parameters
     settings = {k: v for k, v in generator_settings(folder).items() if k in taken}
     if "patch_size" in taken:  # older folders leave these to the model
@@ -201,8 +203,8 @@ def _processor(folder: Path, config: Any, pictures: Any, words: Any) -> Any:
     if "video_processor" in taken:
         if family == "smolvlm":
             need("num2words", "SmolVLM's processor", "vlm")
-        videos = video_processing_auto.VIDEO_PROCESSOR_MAPPING_NAMES[family]["torchvision"]
-        settings["video_processor"] = getattr(transformers, videos)()
+        videos = "Qwen2VL" if family == "qwen2_5_vl" else stem
+        settings["video_processor"] = getattr(transformers, f"{videos}VideoProcessor")()
     template = _template(folder)
     if template is None and family != "paligemma":
         raise FolderError(
@@ -226,5 +228,7 @@ def _template(folder: Path) -> str | None:
 
 def _bounded(template: Any, where: Path) -> str:
     if not isinstance(template, str) or len(template) > MAX_TEMPLATE:
-        raise FolderError(f"{where}: chat_template must be a text of at most {MAX_TEMPLATE} letters")
+        raise FolderError(
+            f"{where}: chat_template must be a text of at most {MAX_TEMPLATE} letters"
+        )
     return template

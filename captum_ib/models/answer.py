@@ -68,8 +68,8 @@ class AnswerLogProbability(ModelView):
     Raises:
         TypeError: a model without a vision tower or a language model.
         ValueError: no placeholder of an image in the prompt, or placeholders at other places in
-            other rows; an empty answer; tensors in ``extra`` beside several prompts; a place behind
-            the answer's end.
+            other rows; an answer that is empty or holds one; tensors in ``extra`` beside several
+            prompts; a place behind the answer's end.
     """
 
     prompt_ids: Tensor
@@ -92,6 +92,11 @@ class AnswerLogProbability(ModelView):
         self.register_buffer("answer_ids", torch.atleast_2d(answer_ids), persistent=False)
         if self.answer_ids.shape[1] == 0 or not bool((self.answer_ids[:, 0] != IGNORED).all()):
             raise ValueError("the answer is empty; pass the ids of at least one token")
+        if bool((self.answer_ids == image_token(model)).any()):
+            raise ValueError(
+                f"the answer holds a picture's placeholder (id {image_token(model)}), behind which "
+                "there is no picture; leave it out"
+            )
         self.image_runs = _placeholders(model, self.prompt_ids)
         if len(self.prompt_ids) > 1 and any(isinstance(v, Tensor) for v in self.extra.values()):
             raise ValueError(
@@ -156,6 +161,11 @@ class AnswerLogProbability(ModelView):
         if "logits_to_keep" in taken and not labels:
             arguments["logits_to_keep"] = ids.shape[1] - prompt + 1
         return self.model(**arguments).logits
+
+    @property
+    def length(self) -> int:
+        """Tokens of prompt and answer."""
+        return self.prompt_ids.shape[1] + self.answer_ids.shape[1]
 
     @property
     def family(self) -> str:

@@ -180,3 +180,40 @@ def _side(size: Any) -> int | None:
     if isinstance(size, (list, tuple)) and len(set(size)) == 1:
         size = size[0]
     return size if isinstance(size, int) else None
+
+
+def over_picture(parts: Sequence[Tensor], tiles: tuple[int, int] | None = None) -> Tensor | None:
+    """One map of a picture that a model reads in several pieces; sums are kept.
+
+    Each piece but the tiles covers the whole picture. A coarse cell's value is spread evenly over
+    the finer cells below it.
+
+    Args:
+        parts: maps ``(N, 1, h, w)``; the tiles first, row by row.
+        tiles: rows and columns of the tiles; default: there are none.
+
+    Returns:
+        ``(N, 1, H, W)`` with the finest grid's sides; ``None`` where a part has no grid.
+
+    >>> small, large = torch.full((1, 1, 1, 1), 8.0), torch.ones(1, 1, 2, 2)
+    >>> over_picture([small, large])[0, 0].tolist()
+    [[3.0, 3.0], [3.0, 3.0]]
+    """
+    whole = list(parts)
+    if any(part.ndim != 4 for part in parts):
+        return None
+    if tiles is not None:
+        count, columns = tiles[0] * tiles[1], tiles[1]
+        lines = [torch.cat(whole[i : i + columns], dim=3) for i in range(0, count, columns)]
+        whole = [torch.cat(lines, dim=2), *whole[count:]]
+    finest = max(whole, key=lambda part: part[0].numel())
+    return torch.stack([_spread(part, finest.shape[-2:]) for part in whole]).sum(dim=0)
+
+
+def _spread(values: Tensor, sides: Sequence[int]) -> Tensor:
+    """Values ``(N, 1, h, w)`` on a grid of other sides, by the area that cells have in common."""
+    for axis, side in zip((2, 3), sides, strict=True):
+        own = values.shape[axis]
+        fine = values.repeat_interleave(side, dim=axis) / side
+        values = fine.unflatten(axis, (side, own)).sum(dim=axis + 1)
+    return values

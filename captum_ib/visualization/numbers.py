@@ -38,17 +38,19 @@ def amounts(values: Sequence[float]) -> list[str]:
     return [f"{value:.{decimals}f}".replace("-", _MINUS) for value in values]
 
 
-def unit_of(unit: str, pair: bool) -> str:
-    """What the outputs of a model are called: a pair's is a cosine, a classifier's are logits.
+def unit_of(unit: str, pair: bool, answer: bool = False) -> str:
+    """What the outputs of a model are called: a pair's is a cosine, a classifier's are logits, an
+    answer's is a log-probability in nats.
 
     Args:
         unit: as a method's facts say it, perhaps ``"output units"``.
         pair: whether the model compares two inputs.
+        answer: whether it answers.
 
     >>> unit_of("output units per input value", pair=False), unit_of("bits", pair=True)
     ('logits per input value', 'bits')
     """
-    return unit.replace("output units", "cosine" if pair else "logits")
+    return unit.replace("output units", "nats" if answer else "cosine" if pair else "logits")
 
 
 def _magnitude(size: float, digits: int) -> str:

@@ -55,7 +55,9 @@ class Panel:
         """The caption alone."""
         if self.tokens is None or self.token_attribution is None:
             return None
-        return Passage(self.title, self.tokens, self.token_attribution, self.unit, self.signed)
+        of_words = False if self.collapsed is False else None  # a picture's fit says nothing of it
+        given = (self.tokens, self.token_attribution, self.unit, self.signed)
+        return Passage(self.title, *given, of_words)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from captum_ib.app.pulse import Pulse, with_pulse
+from captum_ib.explaining.question import make_subject
 from captum_ib.explaining.running import explain_subject
-from captum_ib.explaining.subject import make_subject
 from captum_ib.forward import counting, progress
 from captum_ib.methods import get
 

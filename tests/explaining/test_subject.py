@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from captum_ib.explaining.subject import make_subject
+from captum_ib.explaining.question import make_subject
 
 
 def loaded(model):

@@ -111,7 +111,7 @@ def test_a_sound_and_a_sentence_are_explained(made, tmp_path):
 
 def test_a_loud_moment_lies_where_it_is_in_the_picture(made):
     """Time to the right, low tones at the bottom: picture and map alike."""
-    from captum_ib.explaining.subject import make_subject
+    from captum_ib.explaining.question import make_subject
 
     wave = np.zeros(2 * RATE, "f4")
     wave[RATE:] = tone(1.0)  # 440 Hz, in the second half
