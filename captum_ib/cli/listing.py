@@ -8,6 +8,7 @@ from torch import nn
 from captum_ib import methods
 from captum_ib.explaining.building import build_method
 from captum_ib.explaining.summary import where
+from captum_ib.loading.from_generator import asking_of
 from captum_ib.loading.load import load
 from captum_ib.models.answer import AnswerLogProbability
 from captum_ib.models.dual_encoder import DualEncoder
@@ -60,7 +61,7 @@ def layers_table(spec: str) -> str:
         except TypeError as error:
             raise ValueError(str(error)) from error
     if loaded.kind == "generator":  # the layers don't depend on what is asked
-        asked = loaded.ask(Image.new("RGB", (64, 64)), "?")
+        asked = asking_of(loaded)(Image.new("RGB", (64, 64)), "?")
         module = AnswerLogProbability(
             module, asked.prompt_ids, asked.prompt_ids.new_zeros(1), asked.extra
         )

@@ -13,6 +13,7 @@ from torch import Tensor
 from captum_ib.explaining.subject import Answering, Subject, Words
 from captum_ib.hooks import borrowed
 from captum_ib.layout import TokenLayout
+from captum_ib.loading.from_generator import asking_of
 from captum_ib.loading.load import LoadedModel
 from captum_ib.models.answer import AnswerLogProbability
 from captum_ib.models.picture_tokens import over_picture
@@ -44,17 +45,17 @@ def asked_of(
     Raises:
         ValueError: an answer without a token, or in words that the model does not know.
     """
-    asked = loaded.ask(picture, question)
+    asked = asking_of(loaded)(picture, question)
     if answer is None:
         with borrowed([loaded.model]), torch.no_grad():
-            ids = loaded.ask.generate(asked, LONGEST)
+            ids = asking_of(loaded).generate(asked, LONGEST)
     else:
         ids = _answer_ids(loaded, answer)
     extra = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in asked.extra.items()}
     model = AnswerLogProbability(loaded.model, asked.prompt_ids.to(device), ids.to(device), extra)
     pixels = asked.pixel_values.to(device, dtype)
     score, alone = _shares(model, pixels)
-    words = loaded.ask.processor.tokenizer
+    words = asking_of(loaded).processor.tokenizer
     said = words.decode(ids, skip_special_tokens=True).strip() or words.decode(ids)
     places = model.parts(torch.zeros(1, model.length), pixels)
     texts = (_words(loaded, question, places.prompt_ids), _words(loaded, said, ids[None]))
@@ -107,7 +108,7 @@ def _answer_ids(loaded: LoadedModel, answer: str) -> Tensor:
     """The answer's tokens ``(A,)``, without those that begin or end a text."""
     assert loaded.tokenizer is not None
     loaded.tokenizer([answer])  # says what is wrong with it
-    words = loaded.ask.processor.tokenizer
+    words = asking_of(loaded).processor.tokenizer
     return torch.tensor(words(answer, add_special_tokens=False)["input_ids"])
 
 

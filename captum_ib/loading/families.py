@@ -52,17 +52,30 @@ Left out on purpose: ``timm_wrapper``, which hands a folder's words to timm.
 """
 
 DUALS: dict[str, tuple[str, ...]] = {
+    "aimv2": ("Aimv2Model",),
     "align": ("AlignModel",),
     "altclip": ("AltCLIPModel",),
     "blip": ("BlipModel", "BlipForImageTextRetrieval"),
     "chinese_clip": ("ChineseCLIPModel",),
     "clip": ("CLIPModel",),
+    "clipseg": ("CLIPSegModel",),
+    "flava": ("FlavaModel",),
     "metaclip_2": ("MetaClip2Model",),
+    "owlv2": ("Owlv2Model",),
+    "owlvit": ("OwlViTModel",),
     "siglip": ("SiglipModel",),
     "siglip2": ("Siglip2Model",),
     "vision-text-dual-encoder": ("VisionTextDualEncoderModel",),
 }
 """``model_type`` → classes of dual encoders."""
+
+OTHER_HEADS = {
+    "clipseg": r"^decoder\.",
+    "flava": r"^(image_codebook|mim_head|mlm_head|itm_head|mmm_image_head|mmm_text_head)\.",
+    "owlv2": r"^(class_head|box_head|objectness_head|layer_norm)\.",
+    "owlvit": r"^(class_head|box_head|layer_norm)\.",
+}
+"""Tensors of a dual encoder's file that belong to what else was built on it."""
 
 SOUNDS: dict[str, tuple[str, ...]] = {"clap": ("ClapModel",)}
 """``model_type`` → classes of dual encoders of sounds and texts."""
@@ -228,6 +241,9 @@ _BY_FIELD: dict[str, dict[str, Rule]] = {
 _BACKBONE = {"out_features", "out_indices", "stage_names"}  # of models without a head
 _PARTS = (
     "audio_config",
+    "image_codebook_config",
+    "image_config",
+    "multimodal_config",
     "text_config",
     "text_config_dict",
     "vision_config",
@@ -290,7 +306,10 @@ def configuration(config: dict[str, Any], where: str) -> Any:
     family = config["model_type"]
     entries = _entries(transformers.CONFIG_MAPPING[family], config, where)
     with refusing(f"{where} is no configuration of a {family}"):
-        return transformers.CONFIG_MAPPING[family](**entries)
+        found = transformers.CONFIG_MAPPING[family](**entries)
+    if family == "aimv2":  # sdpa would read texts without padding in both directions
+        found._attn_implementation = "eager"
+    return found
 
 
 def _entries(kind: Any, config: object, where: str) -> dict[str, Any]:
@@ -332,6 +351,8 @@ def _part(kind: Any, key: str, config: dict[str, Any], where: str) -> Any:
             )
         return transformers.CONFIG_MAPPING[family]
     if kind.model_type in GENERATORS:
+        return kind.sub_configs[key]
+    if key in getattr(kind, "sub_configs", {}):
         return kind.sub_configs[key]
     stem = kind.__name__.removesuffix("Config")
     part = key.removesuffix("_config").capitalize()

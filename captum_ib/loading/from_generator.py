@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,7 @@ class Asked:
 
     pixel_values: Tensor
     prompt_ids: Tensor
-    extra: Mapping[str, Any]
+    extra: dict[str, Any]
     picture: Tensor
     tiles: tuple[int, int] | None = None
 
@@ -142,6 +141,17 @@ class Asking:
             )
             return (rows, columns) if rows * columns + 1 == pixels.shape[1] else None
         return None
+
+
+def asking_of(loaded: LoadedModel) -> Asking:
+    """How a model that answers is asked.
+
+    Raises:
+        TypeError: it does not answer.
+    """
+    if loaded.ask is None:
+        raise TypeError(f"{loaded.name} answers nothing")
+    return loaded.ask
 
 
 def _small(picture: Image.Image) -> Tensor:

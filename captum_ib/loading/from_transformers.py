@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from captum_ib.loading.budget import check_size
-from captum_ib.loading.families import GENERATORS, configuration, model_class
+from captum_ib.loading.families import GENERATORS, OTHER_HEADS, configuration, model_class
 from captum_ib.loading.files import has, one_line, read_json, refusing
 from captum_ib.loading.from_generator import read_generator
 from captum_ib.loading.hub_tokenizer import HubTokenizer
@@ -148,7 +148,8 @@ def trained(
         for name, given, wanted in report["mismatched_keys"]
     ]
     missing = [key for key in report["missing_keys"] if not (unused and key.startswith(unused))]
-    return model, judged(weights.shown, missing, report["unexpected_keys"], misshaped)
+    others = OTHER_HEADS.get(getattr(config, "model_type", ""), "")
+    return model, judged(weights.shown, missing, report["unexpected_keys"], misshaped, others)
 
 
 def wrap_transformers(

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from captum_ib.lazy import at_front_door
 from captum_ib.rgb import as_rgb
+
+if TYPE_CHECKING:
+    from captum_ib.loading.from_generator import Asking
 
 Triple = tuple[float, float, float]
 
@@ -95,7 +98,7 @@ class LoadedModel:
     special_tokens: frozenset[str] = frozenset()
     modalities: tuple[Modality, ...] = ("image",)
     hear: Callable[[Any], Tensor] | None = None
-    ask: Any = None
+    ask: Asking | None = None
     multi_label: bool = False
     left_out: tuple[str, ...] = ()
 

@@ -193,6 +193,7 @@ def judged(
     missing: Collection[str],
     unknown: Collection[str],
     misshaped: Collection[str],
+    others: str = "",
 ) -> tuple[str, ...]:
     """The harmless ones of tensors that don't fit.
 
@@ -201,12 +202,14 @@ def judged(
         missing: names that the file lacks.
         unknown: names that the model lacks.
         misshaped: names with both shapes.
+        others: pattern of names that belong to other models in the same file.
 
     Raises:
         FolderError: any tensor is not harmless. What is missing would be random.
     """
     missing = [name for name in missing if not re.search(COUNTED, name)]
-    harmful = [name for name in unknown if not re.search(UNUSED, name)]
+    harmless = f"{UNUSED}|{others}" if others else UNUSED
+    harmful = [name for name in unknown if not re.search(harmless, name)]
     told = (("missing", missing), ("unknown to the model", harmful), ("misshaped", misshaped))
     faults = [f"{_some(names)} {fault}" for fault, names in told if names]
     if faults:

@@ -1,13 +1,14 @@
-"""transformers CLIP and what is built like it: MetaCLIP 2, AltCLIP and Chinese-CLIP."""
+"""transformers CLIP and what is built like it: MetaCLIP 2, AltCLIP, OWL-ViT, AIMv2, FLAVA, …"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_ib.models.encoder_towers import ImageTower, TextTower
+from captum_ib.models.encoder_towers import ImageTower, TextTower, each_token
 from captum_ib.models.tower import Tower, named_blocks
 
 
@@ -34,6 +35,39 @@ def clip_towers(model: Any) -> list[Tower]:
     end = int(model.config.text_config.eos_token_id)
     # Checkpoints with the historic end token 2 pool the highest id instead.
     return [_image(model), CausalTextTower(model, None if end == 2 else end)]
+
+
+def owlvit_towers(model: Any) -> list[Tower]:
+    """The image and the text tower of a transformers ``OwlViTModel`` or ``Owlv2Model``.
+
+    Their text encoder pools the highest id of each row.
+    """
+    return [_image(model), CausalTextTower(model, None)]
+
+
+def aimv2_towers(model: Any) -> list[Tower]:
+    """The image and the text tower of a transformers ``Aimv2Model``: attention pooling of patches.
+
+    Raises:
+        TypeError: a vision encoder without its pooling head.
+    """
+    pictures = model.vision_model
+    if not hasattr(pictures, "head"):
+        raise TypeError("this Aimv2Model has no pooling head (use_head): it compares no texts")
+    image = ImageTower(
+        pictures,
+        named_blocks(model, "vision_model.encoder.layers"),
+        model.visual_projection,
+        head=partial(each_token, pictures.head),
+    )
+    return [image, CausalTextTower(model, int(model.config.text_config.eos_token_id))]
+
+
+def flava_towers(model: Any) -> list[Tower]:
+    """The image and the text tower of a transformers ``FlavaModel``: its contrastive part."""
+    blocks = named_blocks(model, "image_model.encoder.layer")
+    image = ImageTower(model.image_model, blocks, model.image_projection, first_token=True)
+    return [image, _first_token_text(model, "text_model.encoder.layer")]
 
 
 def metaclip2_towers(model: Any) -> list[Tower]:

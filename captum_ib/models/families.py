@@ -12,10 +12,13 @@ from captum_ib.models.align import align_towers
 from captum_ib.models.blip import blip_towers
 from captum_ib.models.clap import clap_towers
 from captum_ib.models.clip import (
+    aimv2_towers,
     altclip_towers,
     chinese_clip_towers,
     clip_towers,
+    flava_towers,
     metaclip2_towers,
+    owlvit_towers,
 )
 from captum_ib.models.imagebind_towers import imagebind_towers
 from captum_ib.models.open_clip import open_clip_towers
@@ -26,6 +29,11 @@ from captum_ib.models.vision_text import vision_text_towers
 
 FAMILIES: dict[str, Callable[[Any], list[Tower]]] = {
     "clip": clip_towers,
+    "clipseg": clip_towers,
+    "owlvit": owlvit_towers,
+    "owlv2": owlvit_towers,
+    "aimv2": aimv2_towers,
+    "flava": flava_towers,
     "metaclip_2": metaclip2_towers,
     "siglip": siglip_towers,
     "siglip2": siglip2_towers,

@@ -17,8 +17,11 @@ def hf_dual(family: str, model: str = "Model", **settings: Any) -> Callable[[], 
     def build() -> nn.Module:
         import transformers
 
-        config = getattr(transformers, f"{family}Config")(**settings)
-        return getattr(transformers, f"{family}{model}")(config)
+        implementation = {k: v for k, v in settings.items() if k == "attn_implementation"}
+        config = getattr(transformers, f"{family}Config")(
+            **{k: v for k, v in settings.items() if k not in implementation}
+        )
+        return getattr(transformers, f"{family}{model}")._from_config(config, **implementation)
 
     return build
 
@@ -234,6 +237,22 @@ DUAL_ENCODERS = (
             vision_config=VISION,
             projection_dim=16,
         ),
+    ),
+    dual_row("CLIPSeg", "transformers", hf_dual("CLIPSeg", **PAIR)),
+    dual_row("OWL-ViT", "transformers", hf_dual("OwlViT", **PAIR)),
+    dual_row("OWLv2", "transformers", hf_dual("Owlv2", **PAIR)),
+    dual_row(
+        "AIMv2",
+        "transformers",
+        hf_dual("Aimv2", **PAIR, attn_implementation="eager"),
+        needs="transformers:Aimv2Model",
+        note="with eager attention: sdpa forgets that texts are read from left to right",
+    ),
+    dual_row(
+        "FLAVA",
+        "transformers",
+        hf_dual("Flava", text_config=TEXT, image_config=VISION, multimodal_config=TOWER),
+        note="contrastive part",
     ),
     dual_row("Chinese-CLIP", "transformers", hf_dual("ChineseCLIP", **PAIR)),
     dual_row(
