@@ -14,6 +14,7 @@ from torch import nn
 from captum_ib.loading.budget import check_size
 from captum_ib.loading.families import configuration
 from captum_ib.loading.files import MAX_BYTES, has, inside, one_line, read_json, refusing
+from captum_ib.loading.from_open_clip import CONFIG, read_open_clip
 from captum_ib.loading.from_sentence import load_transformers
 from captum_ib.loading.from_timm import wrap_timm
 from captum_ib.loading.hubs import wrapped
@@ -30,12 +31,15 @@ def load_folder(folder: Path, options: Options) -> LoadedModel:
     - transformers: ``model_type``, with ``preprocessor_config.json`` and a tokenizer beside it.
     - timm: ``architecture`` (a timm name) with ``model_args`` and ``pretrained_cfg``, or
       ``constructor`` (``timm.models.….Class``) with ``kwargs``, ``mean`` and ``std``.
+    - open_clip: ``open_clip_config.json``.
     - a transformers CLIP whose vocabulary is a list of whole words, ``words.json``.
 
     Raises:
         ValueError: the configuration is missing or is none of these, says what a folder may not
             say, or does not fit the weights.
     """
+    if has(folder, CONFIG):
+        return read_open_clip(folder, str(folder), options)
     if not has(folder, "config.json"):
         raise FolderError(f"{folder} is not a model: it holds no config.json")
     config = read_json(folder, "config.json")

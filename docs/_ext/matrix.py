@@ -53,7 +53,7 @@ def kind(row: MethodSpec) -> str:
 
 def application(row: MethodSpec) -> str:
     """What it explains, and where in the model it looks."""
-    models = {"classifier": "classifiers", "dual": "pairs"}
+    models = {"classifier": "classifiers", "dual": "pairs", "generator": "answers"}
     explained = " and ".join(models[taken] for taken in sorted(row.takes))
     place = {"none": "", "one": ", at one layer", "many": ", at its layer or layers"}
     return explained.capitalize() + place[row.layers]
@@ -99,8 +99,8 @@ def table(taken: str | None = None) -> list[str]:
     Raises:
         ValueError: no such kind.
     """
-    if taken not in (None, "classifier", "dual"):
-        raise ValueError(f"method-matrix takes classifier or dual, given {taken!r}")
+    if taken not in (None, "classifier", "dual", "generator"):
+        raise ValueError(f"method-matrix takes classifier, dual or generator, given {taken!r}")
     rows = [row for row in METHODS.values() if taken is None or taken in row.takes]
     lines = [COLUMNS, ["---"] * len(COLUMNS), *(cells(row) for row in rows)]
     return ["| " + " | ".join(line) + " |" for line in lines]

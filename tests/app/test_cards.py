@@ -70,7 +70,7 @@ def test_each_word_carries_its_value_and_special_tokens_stay_out(done):
     html = cards.answer_html(replace(done, results=done.results[:1]))
     words = re.findall(r'title="([^"]+)">([^<]+)</span>', html)
     assert [word for _, word in words] == done.subject.text.split()
-    values = done.results[0].text[1:-1]
+    values = done.results[0].texts[-1][1:-1]
     assert [value for value, _ in words] == [amount(float(v), "bits", 3) for v in values]
 
 

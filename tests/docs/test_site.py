@@ -65,7 +65,7 @@ def test_cells_of_the_matrix(extension, name, kind, space, passes, baseline):
 def test_the_matrix_of_one_kind(extension):
     matrix = extension("matrix")
     assert len(matrix.table("dual")) == 2 + sum("dual" in row.takes for row in METHODS.values())
-    with pytest.raises(ValueError, match="classifier or dual, given 'cnn'"):
+    with pytest.raises(ValueError, match="classifier, dual or generator, given 'cnn'"):
         matrix.table("cnn")
 
 

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import constants
 from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from captum_ib.loading import hubs
 from captum_ib.loading.load import ModelUnavailableError, load
@@ -131,3 +131,76 @@ def test_the_package_is_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "open_clip", None)
     with pytest.raises(ModelUnavailableError, match=r"pip install 'captum_ib\[openclip\]'"):
         load("open_clip:ViT-B-32/openai")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A model as open_clip pushes it to the hub."""
+    torch.manual_seed(0)
+    model = open_clip.create_model("tiny-test")
+    home = tmp_path / "pushed"
+    home.mkdir()
+    save_file(model.state_dict(), home / "open_clip_model.safetensors")
+    said = {"mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic"}
+    config = {"model_cfg": CONFIG, "preprocess_cfg": {**said, "resize_mode": "squash"}}
+    (home / "open_clip_config.json").write_text(json.dumps(config))
+    return home
+
+
+def test_a_folder_as_open_clip_pushes_it(folder):
+    loaded = load(str(folder))
+    assert loaded.mean == (0.5,) * 3 and loaded.image_size == (32, 32)
+    torch.manual_seed(0)
+    given = open_clip.create_model("tiny-test").state_dict()
+    assert all(torch.equal(value, given[name]) for name, value in loaded.model.state_dict().items())
+    ids, _ = loaded.tokenizer(["a red circle"])
+    assert loaded.tokens(ids[0])[1:4] == ["a", "red", "circle"]
+
+
+def test_a_hub_repository_of_open_clip(folder, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    def answer(repository, **arguments):
+        asked.append((repository, arguments["revision"], arguments["local_files_only"]))
+        assert not [name for name in arguments["allow_patterns"] if name.endswith((".bin", ".py"))]
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", answer)
+    loaded = load("open_clip:hf-hub:some/biomedical", revision="abc")
+    assert loaded.name == "open_clip:hf-hub:some/biomedical" and loaded.kind == "dual"
+    assert asked == [("some/biomedical", "abc", True)]
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"model_cfg": None}, "has no model_cfg"),
+        ({"model_cfg": {**CONFIG, "embed_dim": 10**9}}, "embed_dim can't be 1000000000"),
+        ({"model_cfg": {"text_cfg": {"hf_model_name": "/etc/passwd"}}}, "hf_model_name can't be"),
+        ({"model_cfg": {"text_cfg": {"hf_model_name": "../other"}}}, "hf_model_name can't be"),
+    ],
+)
+def test_configurations_of_open_clip_that_are_refused(folder, entries, message):
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    (folder / "open_clip_config.json").write_text(json.dumps({**config, **entries}))
+    with pytest.raises(ValueError, match=message):
+        load(str(folder))
+
+
+def test_a_folder_of_open_clip_that_lacks_a_tensor(folder):
+    file = folder / "open_clip_model.safetensors"
+    save_file({k: v for k, v in load_file(file).items() if k != "ln_final.weight"}, file)
+    with pytest.raises(ValueError, match="the weights do not fit the model"):
+        load(str(folder))
+
+
+def test_folders_of_open_clip_without_safe_weights(folder):
+    (folder / "open_clip_model.safetensors").rename(folder / "open_clip_pytorch_model.bin")
+    with pytest.raises(ValueError, match="pickled weights only"):
+        load(str(folder))
+    (folder / "open_clip_pytorch_model.bin").unlink()
+    with pytest.raises(ValueError, match=r"open_clip_model\.safetensors is missing"):
+        load(str(folder))
+    assert load(str(folder), pretrained=False).kind == "dual"

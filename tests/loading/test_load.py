@@ -200,7 +200,7 @@ def test_a_hub_model_is_fetched_as_a_folder_and_never_with_code(monkeypatch, onl
     files = asked[0][3]
     assert asked == [(local, "some/model", "abc", files) for local in (True, False)]
     assert "model.safetensors" in files and "preprocessor_config.json" in files
-    assert not [name for name in files if name.endswith((".py", ".bin", ".pkl", ".jinja"))]
+    assert not [name for name in files if name.endswith((".py", ".bin", ".pkl"))]
     load("hf:some/model", allow_pickle=True)
     assert "pytorch_model.bin" in asked[-1][3]
     load("hf:some/model", pretrained=False)
