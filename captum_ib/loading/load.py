@@ -45,10 +45,11 @@ def load(
         spec: ``"zoo:NAME"`` (or the bare name; ``"efficientnet-lite0"`` and ``"minilm"`` need the
             extra ``weights``), ``"timm:NAME"``, ``"hf:ID"``,
             ``"open_clip:NAME/TAG"`` and ``"open_clip:hf-hub:ORG/NAME"`` (extra ``openclip``),
-            ``"openai_clip:FILE"`` (the state dict of OpenAI's ``clip``, as fine-tuned CLIPs are passed on), ``"albef:FILE"`` and
-            ``"imagebind:FILE"`` (their published checkpoints), or a folder with ``config.json`` and
-            ``model.safetensors`` as transformers or timm write them. A hub model that was
-            downloaded before is found on disk when there is no network.
+            ``"openai_clip:FILE"`` (the state dict of OpenAI's ``clip``, as fine-tuned CLIPs are
+            passed on), ``"albef:FILE"`` and ``"imagebind:FILE"`` (their published checkpoints), or
+            a folder with ``config.json`` and ``model.safetensors`` as transformers or timm write
+            them, or ``open_clip_config.json`` as open_clip does. A hub model that was downloaded
+            before is found on disk when there is no network.
         pretrained: load weights (default); otherwise they are random, and timm needs no network.
         allow_pickle: accept weights that exist in pickled form only. Unpickling can execute code:
             do this for sources that you trust. Default: refuse.
