@@ -60,6 +60,7 @@ DUALS: dict[str, tuple[str, ...]] = {
     "clip": ("CLIPModel",),
     "clipseg": ("CLIPSegModel",),
     "flava": ("FlavaModel",),
+    "groupvit": ("GroupViTModel",),
     "metaclip_2": ("MetaClip2Model",),
     "owlv2": ("Owlv2Model",),
     "owlvit": ("OwlViTModel",),

@@ -70,6 +70,18 @@ def flava_towers(model: Any) -> list[Tower]:
     return [image, _first_token_text(model, "text_model.encoder.layer")]
 
 
+def groupvit_towers(model: Any) -> list[Tower]:
+    """The image and the text tower of a transformers ``GroupViTModel``.
+
+    Blocks of its image tower are those ahead of the first grouping: behind it tokens are groups
+    of patches, and have no place.
+    """
+    blocks = named_blocks(model, "vision_model.encoder.stages.0.layers")
+    image = ImageTower(model.vision_model, blocks, model.visual_projection)
+    end = int(model.config.text_config.eos_token_id)
+    return [image, CausalTextTower(model, None if end == 2 else end)]
+
+
 def metaclip2_towers(model: Any) -> list[Tower]:
     """The image and the text tower of a transformers ``MetaClip2Model``."""
     return [_image(model), CausalTextTower(model, int(model.config.text_config.eos_token_id))]

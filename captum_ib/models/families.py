@@ -17,6 +17,7 @@ from captum_ib.models.clip import (
     chinese_clip_towers,
     clip_towers,
     flava_towers,
+    groupvit_towers,
     metaclip2_towers,
     owlvit_towers,
 )
@@ -34,6 +35,7 @@ FAMILIES: dict[str, Callable[[Any], list[Tower]]] = {
     "owlv2": owlvit_towers,
     "aimv2": aimv2_towers,
     "flava": flava_towers,
+    "groupvit": groupvit_towers,
     "metaclip_2": metaclip2_towers,
     "siglip": siglip_towers,
     "siglip2": siglip2_towers,

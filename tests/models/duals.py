@@ -254,6 +254,23 @@ DUAL_ENCODERS = (
         hf_dual("Flava", text_config=TEXT, image_config=VISION, multimodal_config=TOWER),
         note="contrastive part",
     ),
+    dual_row(
+        "GroupViT",
+        "transformers",
+        hf_dual(
+            "GroupViT",
+            text_config=TEXT,
+            vision_config={
+                **VISION,
+                "depths": [4, 1, 1],
+                "num_group_tokens": [4, 2, 0],
+                "num_output_groups": [4, 2, 0],
+            },
+            projection_dim=16,
+            projection_intermediate_dim=16,
+        ),
+        note="the layers ahead of the first grouping",
+    ),
     dual_row("Chinese-CLIP", "transformers", hf_dual("ChineseCLIP", **PAIR)),
     dual_row(
         "BLIP retrieval",
