@@ -137,6 +137,7 @@ _ROWS = (
     MethodSpec("captum_ib.attr.coiba:CoIBA"),
     MethodSpec("captum_ib.attr.m2ib:M2IB"),
     MethodSpec("captum_ib.attr.nib:NIB"),
+    MethodSpec("captum_ib.attr.input_iba:InputIBA"),
     MethodSpec("captum_ib.attr.ca_m2ib:CAM2IB"),
     MethodSpec("captum_ib.attr.com2ib:CoM2IB"),
     MethodSpec(

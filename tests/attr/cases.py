@@ -16,7 +16,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTForImageClassification
 
-from captum_ib.attr import CAM2IB, IBA, M2IB, NIB, CoIBA, CoM2IB
+from captum_ib.attr import CAM2IB, IBA, M2IB, NIB, CoIBA, CoM2IB, InputIBA
 from captum_ib.models.dual_encoder import DualEncoder
 
 try:
@@ -143,6 +143,7 @@ class Method:
     signed: bool = False
     random: bool = True  # takes a seed
     half: float = 0.95  # least correlation of half-precision maps with those in float32
+    at_input: bool = False  # its map has the input's resolution
     mode: bool = False  # tried only for what a mode could break: see ``table``
     settings: dict = field(default_factory=dict)
     subjects: tuple[str, ...] = tuple(name for name in SUBJECTS if name != "clip")
@@ -191,6 +192,13 @@ METHODS = {
                                 settings={"channel": "elementwise"}),
     "CoIBA-smoothing": Method(lambda s: CoIBA(s.model, s.layers), mode=True,
                               subjects=("conv", "vit"), settings={"smoothing": 1.0}),
+    # Adam's first steps have the size of the learning rate whatever the gradient, and many pixels
+    # have little: after three steps their order is that of rounding (0.68), after ten it is not.
+    "InputIBA": Method(lambda s: InputIBA(s.model, s.layers[0]), at_input=True, half=0.85,
+                       settings={"n_prior_steps": 2, "n_feature_steps": 3, "n_steps": 10}),
+    "InputIBA-no_prior": Method(lambda s: InputIBA(s.model, s.layers[0]), mode=True,
+                                at_input=True, subjects=("conv", "vit"),
+                                settings={"prior": "none"}),
     "NIB": Method(lambda s: NIB(s.model, s.layers[0]), signed=True, random=False,
                   settings={"attribute_to_layer_input": False}),
     "NIB-gausslegendre": Method(lambda s: NIB(s.model, s.layers[0]), signed=True, random=False,
@@ -234,6 +242,14 @@ class Case:
 
     method: Method
     subject: Subject
+
+    @property
+    def shape(self) -> tuple:
+        """Of the map, or of a pair's two maps."""
+        if not self.method.at_input:
+            return self.subject.shape
+        first = tuple(self.subject.inputs.shape)
+        return first if len(first) == 2 else (first[0], 1, *first[2:])
 
     def build(self) -> Any:
         return self.method.build(self.subject)

@@ -46,7 +46,7 @@ def untouched(request):
 @pytest.mark.usefixtures("untouched")
 def test_shape_and_sign(case):
     result = maps(case.attribute(case.build()))
-    expected = case.subject.shape if case.subject.pair else (case.subject.shape,)
+    expected = case.shape if case.subject.pair else (case.shape,)
     assert tuple(tuple(value.shape) for value in result) == expected
     for value in result:
         assert torch.isfinite(value).all()

@@ -37,7 +37,11 @@ def test_methods(capsys):
     said = dict(zip(METHODS, lines[1:], strict=True))
     assert "of feature maps (N, C, h, w) only; see layergradcam" in said["gradcam"]
     assert "Grad-CAM at layers of every kind" in said["layergradcam"]
-    assert [name for name, line in said.items() if line.split()[1] == "*"] == ["coiba", "com2ib"]
+    assert [name for name, line in said.items() if line.split()[1] == "*"] == [
+        "iba",
+        "coiba",
+        "com2ib",
+    ]
     assert note.startswith("* taken where no method is named")
 
 
