@@ -1,8 +1,8 @@
-"""InputIBA: its equations by independent loops, the authors' outputs, words, and what is refused."""
+"""InputIBA: its equations by plain loops, the authors' outputs, words, and what is refused."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -20,9 +20,6 @@ from captum_ib.bottleneck.moments import Moments
 from captum_ib.forward import prepare, session_of
 from captum_ib.layout import TokenLayout
 from captum_ib.models.text_classifier import by_name
-
-FILE = Path(__file__).parents[3] / "shared/conformance/vit_comparators.safetensors"
-REASON = f"the authors' outputs are not at {FILE}"
 
 
 def test_what_the_prior_knows_costs_nothing():
@@ -115,9 +112,7 @@ def test_where_the_features_need_nothing_a_pixel_costs_all_it_passes():
         (entropy + 20 * nats).backward()
         optimizer.step()
     ratio = damping_ratio(alpha.detach())
-    torch.testing.assert_close(
-        found, gaussian_kl(x, ratio) / 0.6931471805599453, rtol=1e-3, atol=1e-4
-    )
+    torch.testing.assert_close(found, gaussian_kl(x, ratio) / math.log(2), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(lam[:, 0], ratio.lam.mean(dim=1), rtol=1e-3, atol=1e-4)
 
 
@@ -212,11 +207,9 @@ def test_what_is_refused():
 
 
 @pytest.fixture(scope="module")
-def published():
+def published(conformance):
     """The authors' CNN, statistics and outputs."""
-    if not FILE.exists():
-        pytest.skip(REASON)
-    found = load_file(FILE)
+    found = load_file(conformance / "vit_comparators.safetensors")
     own = {k.removeprefix("inputiba_"): v for k, v in found.items() if k.startswith("inputiba_")}
     model = nn.Module()
     layers: list[nn.Module] = []

@@ -164,8 +164,12 @@ class InputBottleneck(Bottlenecks):
         return Terms(self.layers.by_draw(L_CE), self.beta * L_I)
 
     def information(self) -> list[Tensor]:
-        """Nats beyond Λ_G, per element."""
-        return [self.layers.channels[0].information(behind(self.damping(0), self.given))]
+        """What passes in all, nats per element: KL[N(Λx, (1 − Λ)²) ‖ N(0, 1)].
+
+        Counted against Λ_G, as in the loss, the pixels that matter most would have none: the prior
+        passes them for nothing.
+        """
+        return [self.layers.channels[0].information(self.damping(0))]
 
     def mask(self) -> Tensor:
         """sigmoid(α), before it is smoothed."""
