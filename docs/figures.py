@@ -20,7 +20,18 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from captum_ib import CAM2IB, IBA, M2IB, NIB, BitsCurve, CoIBA, CoM2IB, DualEncoder, zoo
+from captum_ib import (
+    CAM2IB,
+    IBA,
+    M2IB,
+    NIB,
+    BitsCurve,
+    CoIBA,
+    CoM2IB,
+    DualEncoder,
+    InputIBA,
+    zoo,
+)
 from captum_ib.collapse import is_collapsed
 from captum_ib.curve import Curve
 from captum_ib.visualization import (
@@ -100,6 +111,18 @@ def iba() -> Figure:
     model = classifier()[0].model
     return class_grid(
         {f"IBA, block {b} of 8": (IBA(model, f"blocks.{b}"), {"seed": SEED}) for b in (1, 4, 7)}
+    )
+
+
+def input_iba() -> Figure:
+    """InputIBA with its prior and without, beside IBA at the layer whose features it matches."""
+    model = classifier()[0].model
+    return class_grid(
+        {
+            "InputIBA": (InputIBA(model, "auto"), {"seed": SEED}),
+            "InputIBA, no prior": (InputIBA(model, "auto"), {"seed": SEED, "prior": "none"}),
+            "IBA": (IBA(model, "auto"), {"seed": SEED, "beta": 1.0}),
+        }
     )
 
 
@@ -288,7 +311,7 @@ def figures_texts() -> Figure:
 PICTURES: dict[str, Callable[[], Figure]] = {
     function.__name__: function
     for function in (
-        *(iba, coiba, nib, m2ib, ca_m2ib, com2ib, bits_curve, bits_strip, quickstart),
+        *(iba, input_iba, coiba, nib, m2ib, ca_m2ib, com2ib, bits_curve, bits_strip, quickstart),
         *(figures_styles, figures_collapsed, figures_texts),
     )
 }
