@@ -261,14 +261,14 @@ def wrong(call: Random, result: Any) -> str | None:
         return f"{[len(one) for one in maps]} rows for {len(first)} samples"
     if not call.case.method.signed and any(bool((one < 0).any()) for one in maps):
         return "negative bits"
-    plain = call.case.subject.shape and not {"reduce", "layout", "attribute_to_layer_input"} & set(
+    plain = call.case.shape and not {"reduce", "layout", "attribute_to_layer_input"} & set(
         call.keywords
     )
     given = call.inputs if isinstance(call.inputs, tuple) else (call.inputs,)
     own = call.case.subject.inputs
     own = own if isinstance(own, tuple) else (own,)
     if plain and all(a.shape[1:] == b.shape[1:] for a, b in zip(given, own, strict=True)):
-        expected = call.case.subject.shape
+        expected = call.case.shape
         expected = expected if isinstance(expected[0], tuple) else (expected,)
         shapes = [tuple(one.shape[1:]) for one in maps]
         if shapes != [shape[1:] for shape in expected]:

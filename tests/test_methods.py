@@ -59,7 +59,8 @@ def test_rows_say_what_the_former_table_said():
 
 def test_the_order_of_the_rows():
     assert " ".join(METHODS) == (
-        "iba coiba m2ib nib cam2ib com2ib ig saliency inputxgradient gradcam genericattention "
+        "iba coiba m2ib nib inputiba "
+        "cam2ib com2ib ig saliency inputxgradient gradcam genericattention "
         "transformerattribution attentionrollout attentiongradcam beyondintuition iia layergradcam "
         "scorecam vitcx rise mfaba fastig "
         "gradeclip legrad clipsurgery maskclip tokentm "
@@ -79,7 +80,7 @@ def test_every_method_of_the_rooms_has_its_row_and_its_name_at_the_top():
 def test_names_are_listed_without_torch():
     code = (
         "import sys; from captum_ib.methods import METHODS, get; get('NIB').title;"
-        "assert len(METHODS) == 33 and METHODS['ig'].unit == 'output units';"
+        "assert len(METHODS) == 34 and METHODS['ig'].unit == 'output units';"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

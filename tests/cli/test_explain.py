@@ -300,8 +300,8 @@ def test_all_methods_on_a_classifier_of_transformers(classifier_folders, image, 
         path.stem.removeprefix("x-"): read(out, path.stem)[0]["image_attribution"].shape
         for path in out.glob("*.npz")
     }
-    whole = ("ig", "saliency", "inputxgradient", "rise", "vitcx", "mfaba", "fastig", "attnlrp",
-             "sobolattribution", "kernelshap")  # fmt: skip
+    whole = ("ig", "inputiba", "saliency", "inputxgradient", "rise", "vitcx", "mfaba", "fastig",
+             "attnlrp", "sobolattribution", "kernelshap")  # fmt: skip
     assert shapes == {
         row.name: (1, 1, 32, 32) if row.name in whole else (1, 1, 4, 4)
         for row in captum_ib.methods.for_kind("classifier")

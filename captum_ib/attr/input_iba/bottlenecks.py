@@ -103,8 +103,8 @@ class PriorMatch:
         total: list[Tensor] = []
         for part, given in zip(parts, self.derivative(every).split(size), strict=True):
             with torch.enable_grad():
-                F = self.generated(part)
-            new = torch.autograd.grad(F, parameters, given)
+                some = self.generated(part)
+            new = torch.autograd.grad(some, parameters, given)
             total = [a + b for a, b in zip(total or [0] * len(new), new, strict=True)]
         return total
 

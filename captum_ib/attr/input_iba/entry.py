@@ -49,12 +49,12 @@ def site_of(call: Call, at: NamedLayer | None) -> tuple[Call, NamedLayer, TokenL
     Raises:
         ValueError: several inputs, axes that are not known, or an embedding that can't be told.
     """
-    if len(call.inputs) > 1:
+    first, *others = call.inputs
+    if others:
         raise ValueError(
             f"InputIBA explains one input, given {len(call.inputs)}; pass the others as "
             "additional_forward_args"
         )
-    first = call.inputs[0]
     if at is not None:
         return call, at, TokenLayout("sequence")
     if not first.is_floating_point():
