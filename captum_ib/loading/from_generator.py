@@ -117,7 +117,10 @@ class Asking:
         ended = (found == words.eos_token_id).nonzero()
         answer = found[: int(ended[0])] if len(ended) else found
         if not len(answer):
-            raise ValueError("the model's answer is empty; give one with answer= (--answer)")
+            raise ValueError(
+                "the model answers nothing: its likeliest first token ends the text; ask "
+                "otherwise, or say which answer is to be explained (answer=, --answer)"
+            )
         return answer
 
     def _denormalised(self, pixels: Tensor) -> Tensor:
