@@ -119,14 +119,15 @@ def _words(loaded: LoadedModel, text: str, ids: Tensor) -> Words:
 
 def answer_maps(
     method: Any, subject: Subject, keywords: Mapping[str, Any]
-) -> tuple[tuple[Tensor, ...], Any]:
+) -> tuple[tuple[Tensor, ...], Any, Tensor]:
     """Maps of the picture ``(1, 1, h, w)``, the question ``(P,)`` and the answer ``(A,)``.
 
     Of a picture that is read in several pieces (small as a whole, and its tiles) they are added
     up: a coarse cell's value is spread over the fine cells below it, so that sums are kept.
 
     Returns:
-        The maps, and the trace of the fit where ``keywords`` ask for one, else ``None``.
+        The maps; the trace of the fit where ``keywords`` ask for one, else ``None``; and the map
+        over all tokens, ``(1, T)``.
 
     Raises:
         ValueError: where the picture's tokens lie can't be told.
@@ -135,11 +136,12 @@ def answer_maps(
     assert isinstance(model, AnswerLogProbability) and subject.answering is not None
     found = method.attribute(pixels, layout=TokenLayout("sequence"), **keywords)
     found, trace = found if keywords.get("return_trace") else (found, None)
-    parts = model.parts(found.detach().float().cpu(), pixels)
+    found = found.detach().float().cpu()
+    parts = model.parts(found, pixels)
     picture = over_picture(parts.images, subject.answering.tiles)
     if picture is None:
         raise ValueError(
             f"{model.family}: where the picture's tokens lie in the picture can't be told; call "
             "the method's attribute() on an AnswerLogProbability, which gives a map over tokens"
         )
-    return (picture, parts.prompt[0], parts.answer[0]), trace
+    return (picture, parts.prompt[0], parts.answer[0]), trace, found

@@ -21,6 +21,7 @@ from captum_ib.explaining.results import Origin, figure_of, write_results
 from captum_ib.explaining.running import Finding, explain_subject
 from captum_ib.explaining.subject import Subject
 from captum_ib.explaining.summary import finding_line, question_line
+from captum_ib.layout import TokenLayout
 from captum_ib.metrics.certificate import Certificate, certify
 from captum_ib.segments import per_segment
 from captum_ib.visualization import Style
@@ -209,8 +210,10 @@ class Explanation:
         subject, given = self._subject, self._finding.given
         shared = ("prior", "min_std", "layout", "attribute_to_layer_input", "baselines")
         kept = {name: given[name] for name in shared if name in given}
-        pair = subject.pair
+        pair, whole = subject.pair, self._finding.whole
         maps = tuple(one[None] if one.ndim == 1 else one for one in self.maps)
+        if whole is not None:  # an answer: one bottleneck over all tokens
+            maps, kept = (whole,), {**kept, "layout": TokenLayout("sequence")}
         return certify(
             self._finding.method,
             subject.inputs if pair else subject.inputs[0],

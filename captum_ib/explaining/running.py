@@ -50,6 +50,7 @@ class Finding:
         tried: β (of a pair, for each input) at which a map collapsed, before the one that was used.
         attention: for each token of a caption, where in the picture it looks, ``(T, h, w)``;
             ``None`` of methods without cross-attention.
+        whole: of an answer the map over all tokens, ``(1, T)``, of which ``maps`` are parts.
     """
 
     row: MethodSpec
@@ -63,6 +64,7 @@ class Finding:
     aside: tuple[float, ...] = ()
     tried: tuple[tuple[float, ...], ...] = ()
     attention: Tensor | None = field(default=None, repr=False, compare=False)
+    whole: Tensor | None = field(default=None, repr=False, compare=False)
 
     @property
     def betas(self) -> tuple[float, ...]:
@@ -156,7 +158,7 @@ def explain_subject(
     if row.unit == "bits" and "return_trace" in parameters:
         keywords["return_trace"] = True
     with _passes(subject.model, row, keywords, shown and "show_progress" not in parameters):
-        maps, traces, attention = _maps(method, subject, row, keywords)
+        maps, traces, attention, whole = _maps(method, subject, row, keywords)
     if subject.picture is not None and (maps[0].ndim != 4 or maps[0].shape[1] != 1):
         raise ValueError(_no_map(row, names, maps[0]))
     kept = {key: _plain(value) for key, value in {**_defaults(parameters), **settings}.items()}
@@ -174,6 +176,7 @@ def explain_subject(
         collapses,
         aside,
         attention=attention,
+        whole=whole,
     )
 
 
@@ -201,11 +204,12 @@ def _collapses(
 
 def _maps(
     method: Any, subject: Subject, row: MethodSpec, keywords: Mapping[str, Any]
-) -> tuple[tuple[Tensor, ...], list[FitTrace | None], Tensor | None]:
-    """One map per input, without the axis of samples for texts; the fits; a caption's attention."""
+) -> tuple[tuple[Tensor, ...], list[FitTrace | None], Tensor | None, Tensor | None]:
+    """One map per input, without the axis of samples for texts; the fits; a caption's attention;
+    of an answer the map over all tokens."""
     if subject.answering is not None:
-        maps, trace = answer_maps(method, subject, keywords)
-        return maps, _usable((trace,) * len(maps), len(maps)), None
+        maps, trace, whole = answer_maps(method, subject, keywords)
+        return maps, _usable((trace,) * len(maps), len(maps)), None, whole
     given: Any = subject.inputs
     more: dict[str, Any] = {} if subject.pair else {"target": subject.target}
     if subject.words:
@@ -227,7 +231,7 @@ def _maps(
         found = (found.sum(dim=1, keepdim=True) if row.layers == "none" else found,)
     maps = [one.detach().float().cpu() for one in found]
     own = tuple(one[0] if one.ndim == 2 and subject.words else one for one in maps)
-    return own, _usable(traces, len(maps)), attention
+    return own, _usable(traces, len(maps)), attention, None
 
 
 def _usable(traces: Any, count: int) -> list[FitTrace | None]:

@@ -131,6 +131,15 @@ def test_each_token_of_an_answer(folders, picture):
         captum_ib.explain("vit-scenes", picture, method="nib").per_token()
 
 
+@pytest.mark.parametrize("name", ["LLaVA", "Idefics3"])
+def test_a_certificate_of_an_answer(folders, picture, name):
+    """Cut at more bits than there are, nothing is left; at next to none, all of it."""
+    found = captum_ib.explain(f"hf:{folders(name)}", (picture, QUESTION, "red"), **FEW)
+    kept, lost = found.certify(1e-9, n_draws=4), found.certify(1e9, n_draws=4)
+    assert float(kept.replaced) == 0 and float(lost.replaced) == 1
+    assert float(kept.change) == pytest.approx(0, abs=1e-4) and float(lost.change) > 1e-3
+
+
 def test_pieces_of_a_picture_keep_their_sums():
     generator = torch.Generator().manual_seed(0)
     tiles = [torch.rand(2, 1, 2, 3, generator=generator) for _ in range(6)]
