@@ -30,12 +30,18 @@ def amounts(values: Sequence[float]) -> list[str]:
 
     >>> amounts([0.53, 0.013, 8.8]), amounts([-0.0028, 0.0004]), amounts([6800.0, 12.0])
     (['0.5', '0.0', '8.8'], ['−0.0028', '0.0004'], ['6.8 k', '12'])
+
+    What rounds to nothing has no sign:
+
+    >>> amounts([-0.004, 0.8])
+    ['0.00', '0.80']
     """
     top = max((abs(value) for value in values), default=0.0)
     if not 1e-3 <= top < 1e3:
         return [amount(value) for value in values]
     decimals = max(0, 1 - math.floor(math.log10(top)))
-    return [f"{value:.{decimals}f}".replace("-", _MINUS) for value in values]
+    rounded = [round(value, decimals) + 0.0 for value in values]  # −0.0 + 0.0 is 0.0
+    return [f"{value:.{decimals}f}".replace("-", _MINUS) for value in rounded]
 
 
 def unit_of(unit: str, pair: bool, answer: bool = False) -> str:
