@@ -11,16 +11,18 @@ depends on a bottleneck, whatever it makes of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
+
+from captum_ib.hooks.undo import Undo
 
 KNOWN = ("aten", "prim", "prims")
 """Namespaces whose operations are torch's own; what others choose can't be told."""
@@ -42,15 +44,27 @@ class Follower(TorchDispatchMode):
         # By storage, since views and what is written in place are other tensors. Weakly: the
         # memory goes as it would, and no address comes back while its reference is kept.
         self._storages: dict[int, StorageWeakRef] = {}
+        self._entered = False
 
     @contextmanager
     def following(self) -> Generator[None]:
-        """Follow the operations inside, of this thread."""
-        with self, _Reads(self):
+        """Follow operations of this thread, from the first :meth:`start` on."""
+        with Undo() as undo, _Reads(self):
+            undo.note(self._leave)
             yield
+
+    def _leave(self) -> None:
+        if self in _get_current_dispatch_mode_stack():
+            self.__exit__(None, None, None)
 
     def start(self, tensor: Tensor) -> None:
         """Follow this tensor from here on."""
+        if not self._entered:  # not earlier: every operation costs some time then
+            self._entered = True
+            self.__enter__()
+        self._add(tensor)
+
+    def _add(self, tensor: Tensor) -> None:
         try:
             reference = StorageWeakRef(tensor.untyped_storage())
         except (NotImplementedError, RuntimeError):
@@ -64,7 +78,7 @@ class Follower(TorchDispatchMode):
             return False
         try:
             return value.untyped_storage()._cdata in self._storages  # pyright: ignore
-        except (NotImplementedError, RuntimeError):  # it has none, as sparse ones: start() said so
+        except (NotImplementedError, RuntimeError):  # it has none, as sparse ones: said already
             return True
 
     def __torch_dispatch__(
@@ -72,24 +86,24 @@ class Follower(TorchDispatchMode):
     ) -> Any:
         """Run an operation, and look at what goes in and comes out."""
         result = func(*args, **(kwargs or {}))
-        if not self._storages or self.choice is not None:
-            return result
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if self.depends(leaf)]
-        if given and not _only_shape(func):
-            self._look(func, given, tree_leaves(result))
+        if self.choice is None:
+            given = [one for one in _tensors(args) if self.depends(one)]
+            given += [one for one in _tensors((kwargs or {}).values()) if self.depends(one)]
+            if given and not _only_shape(func):
+                self._look(func, given, result)
         return result
 
-    def _look(self, func: Any, given: list[Any], returned: list[Any]) -> None:
+    def _look(self, func: Any, given: list[Tensor], result: Any) -> None:
         name = str(func)
-        made = [leaf for leaf in returned if isinstance(leaf, Tensor)]
+        made = list(_tensors((result,)))
         if func.namespace not in KNOWN or "grid_sampler" in name:
             self.choice = f"{name} may choose by it"
         elif any(not tensor.is_floating_point() for tensor in given):
             self.choice = f"{name} chooses by it"
-        elif not made and returned:
+        elif not made and result is not None:
             self.choice = f"{name} reads it, which may decide a branch"
         for tensor in made:
-            self.start(tensor)
+            self._add(tensor)
 
 
 class _Reads(TorchFunctionMode):
@@ -102,13 +116,21 @@ class _Reads(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        name = getattr(func, "__name__", "")
-        with torch._C.DisableTorchFunctionSubclass():  # pyright: ignore
-            if name in READS and any(self.follower.depends(value) for value in args):
-                self.follower.choice = f"Tensor.{name} reads it, which may decide a branch"
+        if getattr(func, "__name__", "") in READS and any(map(self.follower.depends, args)):
+            self.follower.choice = f"Tensor.{func.__name__} reads it, which may decide a branch"
         return func(*args, **(kwargs or {}))
 
 
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Tensors among what an operation takes or gives: as they are, or in lists."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors(value)
+
+
+@cache
 def _only_shape(func: Any) -> bool:
     """Whether an operation looks at the size of what it is given only."""
     name = func._schema.name

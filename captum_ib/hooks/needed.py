@@ -39,6 +39,9 @@ from captum_ib.hooks.undo import Undo, around_modules
 LOOKED_AT = 32
 """So many calls of modules, the last ones, are looked at: a block of a transformer has about 20."""
 
+OTHERS = 3
+"""So many tokens beside the needed ones, when a module is tried by itself."""
+
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -167,28 +170,33 @@ def _first_row(value: Any) -> Any:
 
 
 def _by_token(call: _Seen, index: Tensor, tolerance: float) -> bool:
-    """Whether a module gives on gathered tokens what it gives on all, and its gradient."""
+    """Whether a module gives on some tokens what it gave on all, whatever the others are."""
     (args, kwargs), expected = call.first
-    run = call.module.forward
+    others = [token for token in range(expected.shape[1]) if token not in index[0].tolist()]
+    beside = torch.cat([index, index.new_tensor([others[:OTHERS]])], dim=1)
+    wanted = torch.arange(index.shape[1], device=index.device).unsqueeze(0)  # in the latter
+    some = tree_map(partial(_picked_of, beside), (args, kwargs))
     draw = torch.Generator().manual_seed(1)
-    cotangent = _picked(torch.randn(expected.shape, generator=draw).to(expected), index)
+    cotangent = torch.randn(expected.shape, generator=draw).to(expected)[:, : index.shape[1]]
 
-    def passed(function: Callable[..., Any]) -> tuple[Tensor, list[Tensor]]:
-        given = tree_map(_leaf, (args, kwargs))
+    def passed(run: Callable[..., Any]) -> tuple[Tensor, list[Tensor]]:
+        given = tree_map(_leaf, some)
         leaves = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
-        picked = _picked(function(*given[0], **given[1]), index)
-        gradients = torch.autograd.grad(picked, leaves, cotangent, materialize_grads=True)
-        return picked.detach(), list(gradients)
+        values = _picked(run(*given[0], **given[1]), wanted)
+        return values.detach(), list(torch.autograd.grad(values, leaves, cotangent))
 
     try:
-        values, gradients = passed(run)
-        found, own = passed(partial(_gathered, run, index, expected.shape[1], _zeros, None))
+        values, gradients = passed(call.module.forward)
+        size = beside.shape[1]
+        alone = partial(_gathered, call.module.forward, wanted, size, _zeros, None)
+        found, own = passed(alone)
+        given = tree_map(partial(_poisoned, wanted), some)
         with torch.no_grad():
-            poisoned = tree_map(lambda leaf: _elsewhere(leaf, index), (args, kwargs))
-            alone = _picked(run(*poisoned[0], **poisoned[1]), index)
+            whatever = _picked(call.module.forward(*given[0], **given[1]), wanted)
     except (RuntimeError, ValueError, IndexError, TypeError):  # it takes no other number of tokens
         return False
-    pairs = [(found, values), (alone, values), *zip(own, gradients, strict=True)]
+    plain = _picked(expected, index)
+    pairs = [(values, plain), (found, plain), (whatever, plain), *zip(own, gradients, strict=True)]
     return all(_same(one, other, tolerance) for one, other in pairs)
 
 
@@ -196,11 +204,11 @@ def _leaf(value: Any) -> Any:
     return value.clone().requires_grad_() if isinstance(value, Tensor) else value
 
 
-def _elsewhere(value: Any, index: Tensor) -> Any:
-    """Tokens with NaN in all other places."""
+def _poisoned(kept: Tensor, value: Any) -> Any:
+    """Tokens with NaN in all places but those kept."""
     if not isinstance(value, Tensor):
         return value
-    return _placed(torch.full_like(value, float("nan")), _picked(value, index), index)
+    return _placed(torch.full_like(value, float("nan")), _picked(value, kept), kept)
 
 
 def _same(one: Tensor, other: Tensor, tolerance: float) -> bool:

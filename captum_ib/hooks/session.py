@@ -87,7 +87,7 @@ class Session:
 
         recorder = Recorder(n, self.samples_axis)
         watching = watch.watching() if watch else nullcontext()
-        with recorder.recording(), watching, self.tracker:
+        with recorder.recording(), self.tracker, watching:
             output = self.run(1, capture)
         for index, activation in found.items():
             require_finite(activation, f"the activation of layer {self.names[index]}")
