@@ -12,6 +12,7 @@ from captum_ib.attr.fitting import (
     Build,
     CallT,
     Explained,
+    Job,
     Layers,
     Plan,
     Solve,
@@ -65,6 +66,9 @@ class BottleneckAttribution(Named, LayerAttribution):
         sites: as given.
         statistics: what :meth:`estimate` found, or ``None``.
     """
+
+    together: bool = False
+    """Whether its calls face each other, so that one's output is the other's target."""
 
     solve: Solve | None = None
     """What finds α in the place of Adam's steps (:class:`captum_ib.BitsCurve`)."""
@@ -120,15 +124,14 @@ class BottleneckAttribution(Named, LayerAttribution):
         fitted: Callable[[Any], object] | None = None,
     ) -> list[Explained]:
         """One fit for every call and its layers."""
-        jobs = list(zip(calls, self.sites, builds, plans, strict=True))
+        jobs = [Job(*one) for one in zip(calls, self.sites, builds, plans, strict=True)]
         total = sum(
-            -(-call.n // plan.parts(call.n)) * plan.fitting.n_steps for call, _, _, plan in jobs
+            -(-job.call.n // job.plan.parts(job.call.n)) * job.plan.fitting.n_steps for job in jobs
         )
+        groups = [jobs] if self.together else [[job] for job in jobs]
         with progress(total, self.get_name(), show_progress) as tick:
-            return [
-                explain(call, layers, build, plan, tick, fitted, self.solve)
-                for call, layers, build, plan in jobs
-            ]
+            found = [explain(group, tick, fitted, self.solve) for group in groups]
+        return [one for group in found for one in group]
 
 
 def seed_of(seed: int | None, reduce: str) -> int:

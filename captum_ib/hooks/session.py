@@ -19,6 +19,7 @@ from captum_ib.checks import require_finite
 from captum_ib.hooks.axes import AxisTracker
 from captum_ib.hooks.composite import CompositeHook, LayerFunction
 from captum_ib.hooks.isolate import borrowed, roots
+from captum_ib.hooks.needed import Needed, Watch
 from captum_ib.hooks.replay import Recorder, Replay
 
 Run = Callable[[int], Tensor]
@@ -39,6 +40,8 @@ class Session:
         steady: whether repeated samples gave what each gave in the plain pass, as far as was seen.
         replay: what need not be computed again; ``None`` when there is nothing to replay or a
             replayed pass did not equal the plain one.
+        needed: what need not be computed for all tokens; ``None`` when the output needs all, or it
+            was not shown that it does not.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Session:
         self.axes: list[Axes] = []
         self.tracker = AxisTracker()
         self.replay: Replay | None = None
+        self.needed: Needed | None = None
         self.steady = True
         self.output = torch.empty(0)
         self._run = run
@@ -65,10 +69,11 @@ class Session:
         """One pass with ``fn(index, activation)`` at every layer; rows ordered draw by draw."""
         hook = CompositeHook(self.layers, fn, self.to_input, self.names, self.samples_axis)
         playing = self.replay.playing(repeats) if replay and self.replay else nullcontext()
-        with playing, hook, hook.one_pass():
+        fewer = self.needed.playing(repeats) if replay and self.needed else nullcontext()
+        with playing, fewer, hook, hook.one_pass():
             return self._run(repeats)
 
-    def _record(self, n: int) -> None:
+    def _record(self, n: int, watch: Watch | None) -> None:
         found: dict[int, Tensor] = {}
         passed: dict[int, Tensor] = {}
 
@@ -76,10 +81,13 @@ class Session:
             found[index] = activation.detach().clone()
             # Not a leaf: models may add to a layer's output in place.
             passed[index] = activation.detach().requires_grad_().clone()
+            if watch is not None:
+                watch.bottleneck(passed[index])
             return passed[index]
 
         recorder = Recorder(n, self.samples_axis)
-        with recorder.recording(), self.tracker:
+        watching = watch.watching() if watch else nullcontext()
+        with recorder.recording(), self.tracker, watching:
             output = self.run(1, capture)
         for index, activation in found.items():
             require_finite(activation, f"the activation of layer {self.names[index]}")
@@ -93,6 +101,18 @@ class Session:
         self.output = output.detach()
         require_path(output, list(passed.values()), self.names)
         self.replay = recorder.replay()
+        self.needed = watch.found(output, self.tolerance(output)) if watch else None
+
+    def _check(self, n: int) -> None:
+        """Keep what two repeats show to equal the plain pass."""
+        needed, self.needed = self.needed, None
+        if needed is not None and not (self.replay and self.replay.unsure):
+            if self._difference(replay=True, needed=needed) is None:
+                self.needed = needed  # and the replay, in one go
+                return
+        self._check_replay(n)
+        if needed is not None and self._difference(replay=True, needed=needed) is None:
+            self.needed = needed
 
     def _check_replay(self, n: int) -> None:
         """Keep the replay only if two repeats of it equal the plain pass."""
@@ -130,11 +150,15 @@ class Session:
             self.run(2, passed, replay=False)
         return replay.with_axes_of(recorder.replay(), 2)
 
-    def _difference(self, replay: bool) -> str | None:
-        """Why two repeats differ from the plain pass, or ``None`` when they don't."""
+    def _difference(self, replay: bool, needed: Needed | None = None) -> str | None:
+        """Why two repeats differ from the plain pass, or ``None`` when they don't.
+
+        ``needed`` puts what is unlikely where the output is said to need nothing.
+        """
         repeats = 2
         try:
-            with torch.no_grad():
+            unlikely = needed.playing(repeats, check=True) if needed else nullcontext()
+            with torch.no_grad(), unlikely:
                 output = self.run(repeats, lambda index, activation: None, replay)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             if not replay:
@@ -180,14 +204,15 @@ def open_session(
         layers, names: where to hook, in any order.
         n: samples per repeat.
         to_input: hook the layers' inputs instead of their outputs.
-        replay: compute only once what does not depend on the layers.
+        replay: compute only once what does not depend on the layers, and behind them only what the
+            output needs: other hooks see 0 in the other places.
     """
     session = Session(run, layers, names, to_input, samples_axis_of(forward_func))
     # At once: a call that holds the layers and waits for the rest could wait for ever.
     with borrowed([*roots(forward_func, lambda: run(1)), *layers]):
-        session._record(n)
+        session._record(n, Watch(n) if replay else None)
         if replay:
-            session._check_replay(n)
+            session._check(n)
         else:
             session.replay = None
         yield session
