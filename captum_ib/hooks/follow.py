@@ -5,9 +5,9 @@ of what another activation would have made of it. Here every operation is seen t
 depends on a bottleneck, whatever it makes of it.
 """
 
-# torch types neither its operations nor what they are given.
+# torch types neither its operations nor what they are given, and has no public list of its modes.
 # pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
-# pyright: reportUnknownArgumentType=false, reportMissingTypeArgument=false
+# pyright: reportUnknownArgumentType=false, reportPrivateUsage=false
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode

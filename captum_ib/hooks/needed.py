@@ -17,32 +17,35 @@ three things show that can fail:
 By the chain rule, gradients at the bottlenecks are then the plain ones as well.
 """
 
+# torch types neither trees nor what they hold.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from captum_ib.hooks.follow import Follower
+from captum_ib.hooks.gather import Arguments, by_token, each, gathered
 from captum_ib.hooks.replay import PLAIN, in_place_of
 from captum_ib.hooks.undo import Undo, around_modules
 
 LOOKED_AT = 32
 """So many calls of modules, the last ones, are looked at: a block of a transformer has about 20."""
 
-OTHERS = 3
-"""So many tokens beside the needed ones, when a module is tried by itself."""
-
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+LARGE = 1e3
+"""What stands in unneeded places in the check, above and below 0, beside NaN."""
 
 
 @dataclass(eq=False)
@@ -50,22 +53,36 @@ class _Seen:
     """One call of a module from tokens to tokens, ``(n, T, …)`` to ``(n, T, …)``.
 
     Attributes:
+        module: the module.
         parents: the modules whose call it is part of.
-        first: arguments and result of the first sample.
+        first: arguments and result of the first sample; ``None``: not worth gathering for.
         edge: where its gradient arrives.
-        needed: ``(n, T)``, where it is not 0; ``None``: no gradient came.
+        arrived: where that is not 0, ``(n, T)``, once it has.
     """
 
     module: nn.Module
     parents: list[nn.Module]
-    first: tuple[Arguments, Tensor]
+    first: tuple[Arguments, Tensor] | None
     edge: GradientEdge
-    needed: Tensor | None = None
+    arrived: list[Tensor] = field(default_factory=list[Tensor])
 
-    def keep(self, gradient: Tensor | None) -> None:
-        """Note where there is a gradient."""
-        if gradient is not None:
-            self.needed = (gradient != 0).any(dim=-1)
+    @property
+    def needed(self) -> Tensor | None:
+        """The tokens that the output needs; ``None``: all, or nothing is known."""
+        found = self.arrived[0] if self.arrived else None
+        return None if found is None or bool(found.all()) else found
+
+    def fits(self, needed: Tensor, tolerance: float) -> bool:
+        """Whether it may be run on the tokens needed, as it says by itself."""
+        if self.first is None or self.needed is None or not torch.equal(self.needed, needed):
+            return False
+        return by_token(self.module.forward, *self.first, _index(needed)[:1], tolerance)
+
+
+def _index(needed: Tensor) -> Tensor:
+    """Which tokens these are, ``(n, k)``; behind them others, where a sample needs fewer."""
+    order = needed.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
+    return order[:, : int(needed.sum(dim=1).max())]
 
 
 class Watch:
@@ -91,46 +108,45 @@ class Watch:
             yield
 
     def bottleneck(self, passed: Tensor) -> None:
-        """A bottleneck stands here: what is ahead of it, or around it, needs all its positions."""
+        """A bottleneck stands here: of what is ahead of it, or around it, all is needed."""
         self._calls.clear()
         self._open = [None] * len(self._open)
         self.follower.start(passed)
 
-    def found(self, output: Tensor, tolerance: float) -> Needed | None:
+    def found(self, output: Tensor, tolerance: float) -> Needed | str:
         """What need not be computed, as far as this pass and the modules themselves show.
 
         Args:
             output: of the pass, with its graph, which is used up.
             tolerance: how much equal results may differ, relative to the largest.
+
+        Returns:
+            In words why everything is computed, where it is.
         """
-        if self.follower.choice is not None or not self._calls:
-            return None
+        if self.follower.choice is not None:
+            return self.follower.choice
+        if not self._calls:
+            return "no module behind the layers goes from tokens to tokens"
         draw = torch.Generator().manual_seed(0)
         cotangent = torch.randn(output.shape, generator=draw, dtype=torch.float32)
         edges = [call.edge for call in list(self._calls)[:4]]  # the way there passes the others
-        torch.autograd.grad(output, edges, cotangent.to(output), allow_unused=True)
-        some = [call for call in self._calls if call.needed is not None and not call.needed.all()]
-        if not some:
-            return None
-        needed = some[-1].needed
-        assert needed is not None
-        count = int(needed.sum(dim=1).max())
-        if not 0 < count <= needed.shape[1] // 2:
-            return None
-        # The needed ones of each sample, then others where a sample needs fewer.
-        index = needed.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]
+        try:
+            torch.autograd.grad(output, edges, cotangent.to(output), allow_unused=True)
+        except RuntimeError as error:
+            return f"no gradient from the output: {error}"
+        # Behind the last place where tokens mix, all calls need what the last one does.
+        every = [call.needed for call in self._calls]
+        last = next((needed for needed in reversed(every) if needed is not None), None)
+        if last is None or not 0 < int(last.sum(dim=1).max()) <= last.shape[1] // 2:
+            return "the output needs most tokens"
         modules: list[nn.Module] = []
-        for call in reversed(some):  # the outer ones, which end last, come first
-            fits = call.needed is not None and torch.equal(call.needed, needed)
+        for call in reversed(self._calls):  # the outer ones, which end last, come first
             inside = any(parent in modules for parent in call.parents)
-            if fits and not inside and self._pays(call) and _by_token(call, index[:1], tolerance):
+            if not inside and self._times[call.module] == 1 and call.fits(last, tolerance):
                 modules.append(call.module)
-        return Needed(modules, index, needed.shape[1]) if modules else None
-
-    def _pays(self, call: _Seen) -> bool:
-        """Whether it runs once, and multiplies by a matrix: less costs what gathering does."""
-        matrix = any(parameter.ndim > 1 for parameter in call.module.parameters())
-        return matrix and self._times[call.module] == 1
+        if not modules:
+            return "no module behind the layers runs token by token on what the output needs"
+        return Needed(modules, _index(last), last.shape[1])
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if threading.get_ident() == self._thread:
@@ -141,78 +157,44 @@ class Watch:
         if threading.get_ident() != self._thread:
             return
         own = self._open.pop()
-        if own is None or not _by_positions(args, kwargs, output, self.n):
+        if own is None or not _by_positions((args, kwargs), output, self.n):
             return
-        given = tree_map(_first_row, (args, kwargs))
+        first = None
+        # Without a matrix to multiply by, a module costs no more than gathering does.
+        if any(parameter.ndim > 1 for parameter in module.parameters()):
+            with torch._C.DisableTorchFunction():  # no part of the pass
+                first = (each(_first_row, (args, kwargs)), _first_row(output))
         parents = [parent for parent in self._open if parent is not None]
-        call = _Seen(module, parents, (given, _first_row(output)), get_gradient_edge(output))
-        output.register_hook(call.keep)
+        call = _Seen(module, parents, first, get_gradient_edge(output))
+        # Not a method of the call's, which holds the graph: they would keep each other.
+        output.register_hook(partial(_note, call.arrived))
         self._calls.append(call)
 
 
-def _by_positions(args: Any, kwargs: Any, output: Any, n: int) -> bool:
+def _note(arrived: list[Tensor], gradient: Tensor | None) -> None:
+    if gradient is not None:
+        arrived.append((gradient != 0).any(dim=-1))
+
+
+def _by_positions(arguments: Arguments, output: Any, n: int) -> bool:
     """Whether a call takes and gives nothing but the samples' tokens ``(n, T, …)``."""
-    if not isinstance(output, Tensor) or output.grad_fn is None or output.ndim != 3:
+    plain = isinstance(output, Tensor) and not output.is_nested  # which has no sizes to go by
+    if not plain or output.grad_fn is None or output.ndim != 3:
         return False
-    given = tree_leaves((args, kwargs))
+    given = tree_leaves(arguments)
     tensors = [leaf for leaf in given if isinstance(leaf, Tensor)]
     return (
         output.shape[0] == n
         and output.shape[1] > 1
         and len(tensors) > 0
         and all(isinstance(leaf, PLAIN) for leaf in given)
-        and all(each.ndim == 3 and each.shape[:2] == output.shape[:2] for each in tensors)
+        and not any(tensor.is_nested for tensor in tensors)
+        and all(leaf.ndim == 3 and leaf.shape[:2] == output.shape[:2] for leaf in tensors)
     )
 
 
-def _first_row(value: Any) -> Any:
-    return value[:1].detach().clone() if isinstance(value, Tensor) else value
-
-
-def _by_token(call: _Seen, index: Tensor, tolerance: float) -> bool:
-    """Whether a module gives on some tokens what it gave on all, whatever the others are."""
-    (args, kwargs), expected = call.first
-    others = [token for token in range(expected.shape[1]) if token not in index[0].tolist()]
-    beside = torch.cat([index, index.new_tensor([others[:OTHERS]])], dim=1)
-    wanted = torch.arange(index.shape[1], device=index.device).unsqueeze(0)  # in the latter
-    some = tree_map(partial(_picked_of, beside), (args, kwargs))
-    draw = torch.Generator().manual_seed(1)
-    cotangent = torch.randn(expected.shape, generator=draw).to(expected)[:, : index.shape[1]]
-
-    def passed(run: Callable[..., Any]) -> tuple[Tensor, list[Tensor]]:
-        given = tree_map(_leaf, some)
-        leaves = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
-        values = _picked(run(*given[0], **given[1]), wanted)
-        return values.detach(), list(torch.autograd.grad(values, leaves, cotangent))
-
-    try:
-        values, gradients = passed(call.module.forward)
-        size = beside.shape[1]
-        alone = partial(_gathered, call.module.forward, wanted, size, _zeros, None)
-        found, own = passed(alone)
-        given = tree_map(partial(_poisoned, wanted), some)
-        with torch.no_grad():
-            whatever = _picked(call.module.forward(*given[0], **given[1]), wanted)
-    except (RuntimeError, ValueError, IndexError, TypeError):  # it takes no other number of tokens
-        return False
-    plain = _picked(expected, index)
-    pairs = [(values, plain), (found, plain), (whatever, plain), *zip(own, gradients, strict=True)]
-    return all(_same(one, other, tolerance) for one, other in pairs)
-
-
-def _leaf(value: Any) -> Any:
-    return value.clone().requires_grad_() if isinstance(value, Tensor) else value
-
-
-def _poisoned(kept: Tensor, value: Any) -> Any:
-    """Tokens with NaN in all places but those kept."""
-    if not isinstance(value, Tensor):
-        return value
-    return _placed(torch.full_like(value, float("nan")), _picked(value, kept), kept)
-
-
-def _same(one: Tensor, other: Tensor, tolerance: float) -> bool:
-    return bool((one - other).abs().max().float() <= tolerance * other.abs().max().float())
+def _first_row(value: Tensor) -> Tensor:
+    return value[:1].detach().clone()
 
 
 @dataclass
@@ -235,55 +217,16 @@ class Needed:
 
         Args:
             repeats: rows are ordered draw by draw, as in replay.
-            check: put NaN and large numbers in the other places, by turns of n rows, in the place
-                of zeros.
+            check: put large numbers and NaN in the other places, by turns of n rows, and not 0.
         """
         index = self.index.repeat(repeats, 1)
-        fill = partial(_unlikely, self.index.shape[0]) if check else _zeros
+        fill = partial(_unlikely, len(self.index)) if check else Tensor.zero_
         thread = threading.get_ident()
         with Undo() as undo:
             for module in self.modules:
-                stand_in = partial(_gathered, module.forward, index, self.tokens, fill, thread)
+                stand_in = partial(gathered, module.forward, index, self.tokens, fill, thread)
                 in_place_of(undo, module, stand_in)
             yield
-
-
-def _gathered(
-    run: Callable[..., Any],
-    index: Tensor,
-    tokens: int,
-    fill: Callable[[Tensor], Tensor],
-    thread: int | None,
-    /,
-    *args: Any,
-    **kwargs: Any,
-) -> Any:
-    """Stands in for a module's ``forward``: on the tokens of ``index``, and put back in place."""
-    if thread is not None and threading.get_ident() != thread:
-        return run(*args, **kwargs)
-    args, kwargs = tree_map(partial(_picked_of, index), (args, kwargs))
-    values: Tensor = run(*args, **kwargs)
-    return _placed(fill(values.new_empty(len(index), tokens, values.shape[2])), values, index)
-
-
-def _picked_of(index: Tensor, value: Any) -> Any:
-    return _picked(value, index) if isinstance(value, Tensor) else value
-
-
-def _picked(value: Tensor, index: Tensor) -> Tensor:
-    return value.gather(1, index.unsqueeze(-1).expand(-1, -1, value.shape[2]))
-
-
-def _placed(whole: Tensor, values: Tensor, index: Tensor) -> Tensor:
-    return whole.scatter(1, index.unsqueeze(-1).expand(-1, -1, values.shape[2]), values)
-
-
-def _zeros(whole: Tensor) -> Tensor:
-    return whole.zero_()
-
-
-LARGE = 1e3
-"""What stands in unneeded places in the check, above and below 0, beside NaN."""
 
 
 def _unlikely(n: int, whole: Tensor) -> Tensor:

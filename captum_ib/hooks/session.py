@@ -40,8 +40,8 @@ class Session:
         steady: whether repeated samples gave what each gave in the plain pass, as far as was seen.
         replay: what need not be computed again; ``None`` when there is nothing to replay or a
             replayed pass did not equal the plain one.
-        needed: what need not be computed for all tokens; ``None`` when the output needs all, or it
-            was not shown that it does not.
+        needed: what need not be computed for all tokens; ``None`` where nothing is left out.
+        whole: why nothing is, in words.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Session:
         self.tracker = AxisTracker()
         self.replay: Replay | None = None
         self.needed: Needed | None = None
+        self.whole: str | None = None
         self.steady = True
         self.output = torch.empty(0)
         self._run = run
@@ -101,23 +102,29 @@ class Session:
         self.output = output.detach()
         require_path(output, list(passed.values()), self.names)
         self.replay = recorder.replay()
-        self.needed = watch.found(output, self.tolerance(output)) if watch else None
+        fewer = watch.found(output, self.tolerance(output)) if watch else "not asked for"
+        if isinstance(fewer, Needed):
+            self.needed = fewer
+        else:
+            self.whole = fewer
 
     def _check(self, n: int) -> None:
         """Keep what two repeats show to equal the plain pass."""
         needed, self.needed = self.needed, None
-        if needed is not None and not (self.replay and self.replay.unsure):
-            if self._difference(replay=True, needed=needed) is None:
-                self.needed = needed  # and the replay, in one go
-                return
+        if self.replay is not None and not self.replay.schedule:
+            self.replay = None
+        sure = needed is not None and not (self.replay and self.replay.unsure)
+        if sure and self._difference(replay=True, needed=needed) is None:
+            self.needed = needed  # and the replay, in one go
+            return
         self._check_replay(n)
-        if needed is not None and self._difference(replay=True, needed=needed) is None:
-            self.needed = needed
+        if needed is not None:
+            self.whole = self._difference(replay=True, needed=needed)
+            self.needed = needed if self.whole is None else None
 
     def _check_replay(self, n: int) -> None:
         """Keep the replay only if two repeats of it equal the plain pass."""
-        if self.replay is None or not self.replay.schedule:
-            self.replay = None
+        if self.replay is None:
             return
         unsure = self.replay.unsure
         reason = None if unsure else self._difference(replay=True)
