@@ -17,6 +17,7 @@ from captum_ib.attr.fitting import (
     Plan,
     Solve,
     explain,
+    explain_together,
     mean_map,
 )
 from captum_ib.bottleneck import ActivationStatistics, Noise
@@ -130,7 +131,7 @@ class BottleneckAttribution(Named, LayerAttribution):
         )
         groups = [jobs] if self.together else [[job] for job in jobs]
         with progress(total, self.get_name(), show_progress) as tick:
-            found = [explain(group, tick, fitted, self.solve) for group in groups]
+            found = [explain_together(group, tick, fitted, self.solve) for group in groups]
         return [one for group in found for one in group]
 
 

@@ -200,6 +200,19 @@ class Job:
 
 
 def explain(
+    call: Call,
+    layers: Sequence[NamedLayer],
+    build: Build,
+    plan: Plan,
+    tick: Tick | None = None,
+    fitted: Callable[[Any], object] | None = None,
+) -> Explained:
+    """:func:`explain_together` for a single call."""
+    (found,) = explain_together([Job(call, layers, build, plan)], tick, fitted)
+    return found
+
+
+def explain_together(
     jobs: Sequence[Job],
     tick: Tick | None = None,
     fitted: Callable[[Any], object] | None = None,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_ib.attr.base import FIT_OPTIONS, BottleneckAttribution, Noise, Plan, explain, seed_of
-from captum_ib.attr.fitting import Job, Layers
+from captum_ib.attr.fitting import Layers
 from captum_ib.attr.iba import IBABottleneck
 from captum_ib.attr.input_iba.bottlenecks import (
     Features,
@@ -260,7 +260,7 @@ def _explained(
         return found[0]
 
     plan = replace(settings.plan, noise=Noise(None, 1.0), to_input=False, layout=layout)
-    (explained,) = explain([Job(call, [site], build, plan)], tick)
+    explained = explain(call, [site], build, plan, tick)
     if settings.reduce == "mask":
         return layout.attribution(found[0].mask()) / found[0].mask().shape[layout.channel_axis]
     return explained.attribution("none" if settings.reduce == "none" else "sum")
@@ -330,6 +330,6 @@ def _features(call: Call, settings: _Settings, tick: Tick) -> Features:
         objective=settings.objective,
     )
     plan = replace(settings.plan, fitting=settings.feature_fit)
-    explain([Job(call, [settings.layer], build, plan)], tick, keep)
+    explain(call, [settings.layer], build, plan, tick, keep)
     (found,) = kept
     return found
