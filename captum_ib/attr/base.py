@@ -12,12 +12,10 @@ from captum_ib.attr.fitting import (
     Build,
     CallT,
     Explained,
-    Job,
     Layers,
     Plan,
     Solve,
     explain,
-    explain_together,
     mean_map,
 )
 from captum_ib.bottleneck import ActivationStatistics, Noise
@@ -67,9 +65,6 @@ class BottleneckAttribution(Named, LayerAttribution):
         sites: as given.
         statistics: what :meth:`estimate` found, or ``None``.
     """
-
-    together: bool = False
-    """Whether its calls face each other, so that one's output is the other's target."""
 
     solve: Solve | None = None
     """What finds α in the place of Adam's steps (:class:`captum_ib.BitsCurve`)."""
@@ -125,14 +120,15 @@ class BottleneckAttribution(Named, LayerAttribution):
         fitted: Callable[[Any], object] | None = None,
     ) -> list[Explained]:
         """One fit for every call and its layers."""
-        jobs = [Job(*one) for one in zip(calls, self.sites, builds, plans, strict=True)]
+        jobs = list(zip(calls, self.sites, builds, plans, strict=True))
         total = sum(
-            -(-job.call.n // job.plan.parts(job.call.n)) * job.plan.fitting.n_steps for job in jobs
+            -(-call.n // plan.parts(call.n)) * plan.fitting.n_steps for call, _, _, plan in jobs
         )
-        groups = [jobs] if self.together else [[job] for job in jobs]
         with progress(total, self.get_name(), show_progress) as tick:
-            found = [explain_together(group, tick, fitted, self.solve) for group in groups]
-        return [one for group in found for one in group]
+            return [
+                explain(call, layers, build, plan, tick, fitted, self.solve)
+                for call, layers, build, plan in jobs
+            ]
 
 
 def seed_of(seed: int | None, reduce: str) -> int:

@@ -225,7 +225,7 @@ class CoM2IB(PairAttribution):
             ValueError: layers that can't share a damping ratio; else as in :class:`M2IB`.
             TypeError, RuntimeError: as in :class:`M2IB`.
         """
-        calls = pair_calls(self.dual, inputs, additional_forward_args, target, embed=False)
+        calls = pair_calls(self.dual, inputs, additional_forward_args, target)
         layouts = per_call(layout, "layout", calls)
         plans = pair_plans(
             self._noises(calls, baselines, prior, variance, min_std),

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, Literal, TypeVar
@@ -182,23 +181,6 @@ class Explained:
         return mean_map([layout.attribution(bits) for layout, bits in pairs])
 
 
-@dataclass(frozen=True)
-class Job:
-    """What is to be fitted for one call.
-
-    Attributes:
-        call: the samples.
-        layers: where the bottlenecks are.
-        build: makes what is fitted, for some of the samples.
-        plan: how.
-    """
-
-    call: Call
-    layers: Sequence[NamedLayer]
-    build: Build
-    plan: Plan
-
-
 def explain(
     call: Call,
     layers: Sequence[NamedLayer],
@@ -206,25 +188,15 @@ def explain(
     plan: Plan,
     tick: Tick | None = None,
     fitted: Callable[[Any], object] | None = None,
-) -> Explained:
-    """:func:`explain_together` for a single call."""
-    (found,) = explain_together([Job(call, layers, build, plan)], tick, fitted)
-    return found
-
-
-def explain_together(
-    jobs: Sequence[Job],
-    tick: Tick | None = None,
-    fitted: Callable[[Any], object] | None = None,
     solve: Solve | None = None,
-) -> list[Explained]:
-    """Fit the bottlenecks for all samples of a call, or of calls that face each other.
-
-    Some samples at a time: the models are recorded for all calls first, and each call learns what
-    the others gave in that pass.
+) -> Explained:
+    """Fit the bottlenecks for all samples of a call, some at a time.
 
     Args:
-        jobs: of one call, or one for each side of a pair, with the same samples.
+        call: the samples.
+        layers: where the bottlenecks are.
+        build: makes what is fitted, for some of the samples.
+        plan: how.
         tick: called after every step.
         fitted: called with what :attr:`build` made, after its fit.
         solve: finds α in the place of the plan's steps of Adam.
@@ -232,33 +204,17 @@ def explain_together(
     Raises:
         RuntimeError: no gradient reaches a layer, in any step, for any sample: nothing was fitted.
     """
-    parts: list[list[Explained]] = [[] for _ in jobs]
-    waiting = [{name for name, _ in job.layers} for job in jobs]
-    every = [in_parts(job.call, job.plan.parts(job.call.n)) for job in jobs]
-    for sides in zip(*every, strict=True):
-        with ExitStack() as stack:
-            opened = [
-                stack.enter_context(
-                    session_of(part, job.layers, job.plan.to_input, job.plan.replay)
-                )
-                for part, job in zip(sides, jobs, strict=True)
-            ]
-            outputs = [session.output for session in opened]
-            for number, (job, session) in enumerate(zip(jobs, opened, strict=True)):
-                part = sides[number].beside(outputs[:number] + outputs[number + 1 :])
-                problem = job.build(Layers(part, session, job.plan.layout, job.plan.noise))
-                parts[number].append(_fit(problem, job.plan, tick, solve))
-                waiting[number] &= {session.names[index] for index in problem.layers.waiting}
-                if fitted is not None:
-                    fitted(problem)
-    for names, job in zip(waiting, jobs, strict=True):
-        if names and job.plan.fitting.n_steps > 1:  # a single step evaluates no gradient
-            _refuse_unreached(sorted(names))
-    return [_joined(own) for own in parts]
-
-
-def _joined(parts: Sequence[Explained]) -> Explained:
-    """What was found for the parts of a call, as one."""
+    parts: list[Explained] = []
+    waiting = {name for name, _ in layers}
+    for part in in_parts(call, plan.parts(call.n)):
+        with session_of(part, layers, plan.to_input, plan.replay) as session:
+            problem = build(Layers(part, session, plan.layout, plan.noise))
+            parts.append(_fit(problem, plan, tick, solve))
+            waiting &= {session.names[index] for index in problem.layers.waiting}
+            if fitted is not None:
+                fitted(problem)
+    if waiting and plan.fitting.n_steps > 1:  # a single step evaluates the loss, no gradient
+        _refuse_unreached(sorted(waiting))
     bits = [torch.cat(pieces) for pieces in zip(*(part.bits for part in parts), strict=True)]
     traces = [part.trace for part in parts if part.trace is not None]
     return Explained(bits, parts[0].layouts, FitTrace.concatenate(traces) if traces else None)

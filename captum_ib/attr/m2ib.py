@@ -168,7 +168,7 @@ class M2IB(PairAttribution):
         Raises:
             TypeError, ValueError, RuntimeError: as in :class:`IBA`.
         """
-        calls = pair_calls(self.dual, inputs, additional_forward_args, target, embed=False)
+        calls = pair_calls(self.dual, inputs, additional_forward_args, target)
         plans = pair_plans(
             self._noises(calls, baselines, prior, variance, min_std),
             FitSettings(n_steps, n_samples, antithetic, lr),

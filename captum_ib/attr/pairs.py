@@ -59,8 +59,6 @@ class PairAttribution(BottleneckAttribution):
         statistics: what ``estimate`` found, or ``None``.
     """
 
-    together = True
-
     def __init__(
         self, forward_func: DualEncoder, layers: Sequence[LayerLike | None] | None = None
     ) -> None:

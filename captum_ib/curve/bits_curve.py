@@ -187,7 +187,7 @@ class BitsCurve(Named, LayerAttribution):
             _warn_of_noise(
                 solver.curves, keep, baselines is not None or method.statistics is not None
             )
-        return (maps, _of_calls(solver.curves, method)) if return_curve else maps
+        return (maps, _of_calls(solver.curves, method.sites)) if return_curve else maps
 
 
 def _warn_of_noise(curves: Sequence[Curve], keep: float, referred: bool) -> None:
@@ -222,14 +222,11 @@ def _path(betas: Sequence[float] | None, default: Sequence[float]) -> list[float
     return path
 
 
-def _of_calls(curves: Sequence[Curve], method: Any) -> Curve | tuple[Curve, ...]:
+def _of_calls(curves: Sequence[Curve], sites: Sequence[Any]) -> Curve | tuple[Curve, ...]:
     """The parts' curves as one, or as one per tower."""
-    calls = len(method.sites)
-    parts = len(curves) // calls
-    slices = (
-        [slice(number, None, calls) for number in range(calls)]  # a part of each, by turns
-        if method.together
-        else [slice(start, start + parts) for start in range(0, len(curves), parts)]
+    per_call = len(curves) // len(sites)
+    joined = tuple(
+        Curve.concatenate(curves[start : start + per_call])
+        for start in range(0, len(curves), per_call)
     )
-    joined = tuple(Curve.concatenate(curves[own]) for own in slices)
     return joined[0] if len(joined) == 1 else joined

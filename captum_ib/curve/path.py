@@ -35,7 +35,7 @@ class PathSolver:
         keep: share of the explained value to keep; ``None``: the solution at the last β.
         n_draws: fresh draws of the certificate.
         criterion: when a fit has converged.
-        curves: one per part of a call, in order; of a pair by turns.
+        curves: one per part of a call, in order.
     """
 
     betas: Sequence[float]

@@ -175,10 +175,6 @@ class Call:
             )
         return self._class_axis
 
-    def beside(self, outputs: Sequence[Tensor]) -> Self:
-        """The call, once the outputs of the calls that face it are known; most have none."""
-        return self
-
     def part(self, start: int, stop: int) -> Self:
         """The call for some of the samples."""
         stop = min(stop, self.n)

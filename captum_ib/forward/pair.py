@@ -42,8 +42,7 @@ class TowerCall(Call):
     """One side of a pair: inputs → unit embedding; the other side's embedding is the target.
 
     Attributes:
-        other: e', the other side's embedding, ``(N, d)``, of length 1; without columns until it is
-            known (:meth:`beside`).
+        other: e', the other side's embedding, ``(N, d)``, of length 1.
     """
 
     other: Tensor
@@ -64,10 +63,6 @@ class TowerCall(Call):
     def score(self, output: Tensor, probability: bool = False) -> Tensor:
         """The cosine similarity of each row's embedding to e'; there are no classes."""
         return cosine(output, self.other)
-
-    def beside(self, outputs: Sequence[Tensor]) -> Self:
-        """The call with the other side's embedding as its target."""
-        return replace(self, other=outputs[0]) if outputs else self
 
     def part(self, start: int, stop: int) -> Self:
         """The call for some of the samples."""
@@ -92,19 +87,9 @@ def calls_of(
 
 
 def pair_calls(
-    dual: DualEncoder,
-    inputs: Any,
-    additional_forward_args: Any,
-    target: object = None,
-    *,
-    embed: bool = True,
+    dual: DualEncoder, inputs: Any, additional_forward_args: Any, target: object = None
 ) -> list[TowerCall]:
     """The two calls of a pair: first modality, second modality.
-
-    Args:
-        dual, inputs, additional_forward_args, target: as in :func:`calls_of`.
-        embed: run both towers now, for each other's target; ``False``: the caller runs them and
-            says so (:meth:`TowerCall.beside`).
 
     Raises:
         TypeError, ValueError: as in :func:`calls_of`.
@@ -136,10 +121,8 @@ def pair_calls(
                 f"a mask of shape {tuple(mask.shape)} in additional_forward_args does not fit "
                 f"{pair.n} pairs: it needs one row for each"
             )
-    embeddings = [torch.empty(pair.n, 0)] * len(sides)
-    if embed:
-        with borrowed([dual]), torch.no_grad():
-            embeddings = [side.run() for side in sides]
+    with borrowed([dual]), torch.no_grad():
+        embeddings = [side.run() for side in sides]
     return [
         TowerCall(side.forward_func, side.inputs, side.additional, other=other)
         for side, other in zip(sides, reversed(embeddings), strict=True)

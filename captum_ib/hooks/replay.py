@@ -98,19 +98,14 @@ class Replay:
         thread = threading.get_ident()
         with Undo() as undo:
             for module, calls in self.schedule.items():
+                own = module.__dict__
+                if "forward" in own:
+                    undo.note(partial(own.__setitem__, "forward", own["forward"]))
+                else:
+                    undo.note(partial(own.pop, "forward", None))
                 answer = partial(_answer, module.forward, iter(calls), repeats, thread)
-                in_place_of(undo, module, answer)
+                own["forward"] = answer
             yield
-
-
-def in_place_of(undo: Undo, module: nn.Module, answer: Callable[..., Any]) -> None:
-    """Have ``answer`` called in the place of a module's ``forward``, until ``undo``."""
-    own = module.__dict__
-    if "forward" in own:
-        undo.note(partial(own.__setitem__, "forward", own["forward"]))
-    else:
-        undo.note(partial(own.pop, "forward", None))
-    own["forward"] = answer
 
 
 def _regrown(one: _Recorded | None, two: _Recorded | None, times: int) -> _Recorded | None:

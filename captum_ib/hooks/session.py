@@ -19,7 +19,6 @@ from captum_ib.checks import require_finite
 from captum_ib.hooks.axes import AxisTracker
 from captum_ib.hooks.composite import CompositeHook, LayerFunction
 from captum_ib.hooks.isolate import borrowed, roots
-from captum_ib.hooks.needed import Needed, Watch
 from captum_ib.hooks.replay import Recorder, Replay
 
 Run = Callable[[int], Tensor]
@@ -40,8 +39,6 @@ class Session:
         steady: whether repeated samples gave what each gave in the plain pass, as far as was seen.
         replay: what need not be computed again; ``None`` when there is nothing to replay or a
             replayed pass did not equal the plain one.
-        needed: what need not be computed for all tokens; ``None`` where nothing is left out.
-        whole: why nothing is, in words.
     """
 
     def __init__(
@@ -60,8 +57,6 @@ class Session:
         self.axes: list[Axes] = []
         self.tracker = AxisTracker()
         self.replay: Replay | None = None
-        self.needed: Needed | None = None
-        self.whole: str | None = None
         self.steady = True
         self.output = torch.empty(0)
         self._run = run
@@ -70,11 +65,10 @@ class Session:
         """One pass with ``fn(index, activation)`` at every layer; rows ordered draw by draw."""
         hook = CompositeHook(self.layers, fn, self.to_input, self.names, self.samples_axis)
         playing = self.replay.playing(repeats) if replay and self.replay else nullcontext()
-        fewer = self.needed.playing(repeats) if replay and self.needed else nullcontext()
-        with playing, fewer, hook, hook.one_pass():
+        with playing, hook, hook.one_pass():
             return self._run(repeats)
 
-    def _record(self, n: int, watch: Watch | None) -> None:
+    def _record(self, n: int) -> None:
         found: dict[int, Tensor] = {}
         passed: dict[int, Tensor] = {}
 
@@ -82,13 +76,10 @@ class Session:
             found[index] = activation.detach().clone()
             # Not a leaf: models may add to a layer's output in place.
             passed[index] = activation.detach().requires_grad_().clone()
-            if watch is not None:
-                watch.bottleneck(passed[index])
             return passed[index]
 
         recorder = Recorder(n, self.samples_axis)
-        watching = watch.watching() if watch else nullcontext()
-        with recorder.recording(), self.tracker, watching:
+        with recorder.recording(), self.tracker:
             output = self.run(1, capture)
         for index, activation in found.items():
             require_finite(activation, f"the activation of layer {self.names[index]}")
@@ -102,29 +93,11 @@ class Session:
         self.output = output.detach()
         require_path(output, list(passed.values()), self.names)
         self.replay = recorder.replay()
-        fewer = watch.found(output, self.tolerance(output)) if watch else "not asked for"
-        if isinstance(fewer, Needed):
-            self.needed = fewer
-        else:
-            self.whole = fewer
-
-    def _check(self, n: int) -> None:
-        """Keep what two repeats show to equal the plain pass."""
-        needed, self.needed = self.needed, None
-        if self.replay is not None and not self.replay.schedule:
-            self.replay = None
-        sure = needed is not None and not (self.replay and self.replay.unsure)
-        if sure and self._difference(replay=True, needed=needed) is None:
-            self.needed = needed  # and the replay, in one go
-            return
-        self._check_replay(n)
-        if needed is not None:
-            self.whole = self._difference(replay=True, needed=needed)
-            self.needed = needed if self.whole is None else None
 
     def _check_replay(self, n: int) -> None:
         """Keep the replay only if two repeats of it equal the plain pass."""
-        if self.replay is None:
+        if self.replay is None or not self.replay.schedule:
+            self.replay = None
             return
         unsure = self.replay.unsure
         reason = None if unsure else self._difference(replay=True)
@@ -157,15 +130,11 @@ class Session:
             self.run(2, passed, replay=False)
         return replay.with_axes_of(recorder.replay(), 2)
 
-    def _difference(self, replay: bool, needed: Needed | None = None) -> str | None:
-        """Why two repeats differ from the plain pass, or ``None`` when they don't.
-
-        ``needed`` puts what is unlikely where the output is said to need nothing.
-        """
+    def _difference(self, replay: bool) -> str | None:
+        """Why two repeats differ from the plain pass, or ``None`` when they don't."""
         repeats = 2
         try:
-            unlikely = needed.playing(repeats, check=True) if needed else nullcontext()
-            with torch.no_grad(), unlikely:
+            with torch.no_grad():
                 output = self.run(repeats, lambda index, activation: None, replay)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             if not replay:
@@ -211,15 +180,14 @@ def open_session(
         layers, names: where to hook, in any order.
         n: samples per repeat.
         to_input: hook the layers' inputs instead of their outputs.
-        replay: compute only once what does not depend on the layers, and behind them only what the
-            output needs: other hooks see 0 in the other places.
+        replay: compute only once what does not depend on the layers.
     """
     session = Session(run, layers, names, to_input, samples_axis_of(forward_func))
     # At once: a call that holds the layers and waits for the rest could wait for ever.
     with borrowed([*roots(forward_func, lambda: run(1)), *layers]):
-        session._record(n, Watch(n) if replay else None)
+        session._record(n)
         if replay:
-            session._check(n)
+            session._check_replay(n)
         else:
             session.replay = None
         yield session

@@ -236,21 +236,15 @@ def after_layer(undo: Undo, layer: nn.Module, hook: Hook) -> None:
 
 def around_modules(undo: Undo, before: Hook, after: Hook) -> None:
     """Call ``before(module, args)`` and ``after(module, args, kwargs, output)`` for any module."""
-
-    def behind(module: nn.Module, args: Any, *rest: Any) -> None:
-        # Where this thread puts the hook on or off, others may find it without its keywords.
-        if len(rest) == 2:
-            after(module, args, *rest)
-
     flags = (
         everywhere._global_forward_hooks_with_kwargs,
         everywhere._global_forward_hooks_always_called,
     )
     undo.note(partial(_unhook, before, (everywhere._global_forward_pre_hooks,)))
-    undo.note(partial(_unhook, behind, (everywhere._global_forward_hooks, *flags)))
+    undo.note(partial(_unhook, after, (everywhere._global_forward_hooks, *flags)))
     with lock:
         everywhere.register_module_forward_pre_hook(before)
-        everywhere.register_module_forward_hook(behind, with_kwargs=True)
+        everywhere.register_module_forward_hook(after, with_kwargs=True)
 
 
 def _unhook(hook: Hook, tables: Sequence[dict[int, Any]]) -> None:

@@ -47,6 +47,10 @@ def own_cosine(model: Any, first: Tensor, ids: Tensor, masks: tuple) -> Tensor:
     elif kind == "Albef":  # ours; test_from_albef has the published layout
         one = model.vision_proj(model.visual_encoder(first)[:, 0])
         other = model.text_proj(model.text_encoder(**texts).last_hidden_state[:, 0])
+    elif kind == "FlavaModel":  # its features are of all tokens; the first is contrasted
+        output = model(pixel_values=first, skip_multimodal_encoder=True, **texts)
+        one = model.image_projection(output.image_output.last_hidden_state[:, 0])
+        other = model.text_projection(output.text_output.last_hidden_state[:, 0])
     elif kind == "Siglip2Model":
         patches, grid = patchify(first, 8)
         mask = torch.ones(patches.shape[:2], dtype=torch.long)
@@ -159,7 +163,7 @@ def test_a_sound_is_found_at_its_time_and_frequency() -> None:
 
 
 def test_an_unknown_model_says_what_is_known_and_what_to_do() -> None:
-    with pytest.raises(TypeError, match=r"Linear is of no known family .*clip, metaclip_2, siglip"):
+    with pytest.raises(TypeError, match=r"Linear is of no known family .*clip, clipseg, owlvit"):
         DualEncoder.from_model(nn.Linear(2, 2))
 
 
@@ -179,6 +183,7 @@ def test_patches_of_an_image_processor_are_refused() -> None:
 
 def test_every_family_has_a_row() -> None:
     models = {"CLIP", "MetaCLIP 2", "SigLIP", "SigLIP 2", "ALIGN", "AltCLIP", "Chinese-CLIP"}
-    models |= {"ALBEF", "BLIP retrieval", "CLAP", "VisionTextDualEncoder"}
+    models |= {"ALBEF", "BLIP retrieval", "CLAP", "VisionTextDualEncoder", "AIMv2", "CLIPSeg"}
+    models |= {"FLAVA", "GroupViT", "OWL-ViT", "OWLv2"}
     assert models <= {row.name for row in DUAL_ENCODERS}
     assert len(FAMILIES) == len(models) + 3  # and open_clip, two texts, ImageBind (test_imagebind)

@@ -191,7 +191,7 @@ class CAM2IB(PairAttribution):
                 ``keys="tokens"`` where the last layer has other tokens; else as :class:`M2IB`.
             TypeError, RuntimeError: as in :class:`M2IB`.
         """
-        calls = pair_calls(self.dual, inputs, additional_forward_args, target, embed=False)
+        calls = pair_calls(self.dual, inputs, additional_forward_args, target)
         if return_attention and not cross_attention:
             raise ValueError("return_attention=True needs cross_attention=True")
         require_choice("variant", variant, ("tuned", "paper"))
