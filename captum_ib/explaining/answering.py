@@ -16,7 +16,7 @@ from captum_ib.layout import TokenLayout
 from captum_ib.loading.from_generator import asking_of
 from captum_ib.loading.load import LoadedModel
 from captum_ib.models.answer import AnswerLogProbability
-from captum_ib.models.picture_tokens import over_picture
+from captum_ib.models.picture_tokens import WHOLE, over_picture
 
 _GREY = 1e-4  # of normalised pixels; some models leave out what is exactly 0
 LONGEST = 20
@@ -138,7 +138,9 @@ def answer_maps(
     found, trace = found if keywords.get("return_trace") else (found, None)
     found = found.detach().float().cpu()
     parts = model.parts(found, pixels)
-    picture = over_picture(parts.images, subject.answering.tiles)
+    tiles = subject.answering.tiles
+    told = tiles is not None or len(parts.images) == 1 or model.family in WHOLE
+    picture = over_picture(parts.images, tiles) if told else None
     if picture is None:
         raise ValueError(
             f"{model.family}: where the picture's tokens lie in the picture can't be told; call "

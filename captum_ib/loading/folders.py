@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from captum_ib.loading.budget import check_size
-from captum_ib.loading.families import configuration
+from captum_ib.loading.configurations import configuration
 from captum_ib.loading.files import MAX_BYTES, has, inside, one_line, read_json, refusing
 from captum_ib.loading.from_open_clip import CONFIG, read_open_clip
 from captum_ib.loading.from_sentence import load_transformers

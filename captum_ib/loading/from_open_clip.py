@@ -108,7 +108,8 @@ def _fetched(repository: str, name: str, options: Options) -> Path:
                 local_files_only=on_disk,
             )
         )
-        if on_disk and not (has(folder, CONFIG) and any(has(folder, one) for one in weights)):
+        complete = not weights or any(has(folder, one) for one in weights)
+        if on_disk and not (has(folder, CONFIG) and complete):
             raise FileNotFoundError(f"{folder} is not complete")
         return folder
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from captum_ib.loading.budget import check_size
-from captum_ib.loading.families import configuration
+from captum_ib.loading.configurations import configuration
 from captum_ib.loading.files import has, read_json, read_list, refusing
 from captum_ib.loading.from_transformers import (
     folder_of,

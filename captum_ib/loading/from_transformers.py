@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from captum_ib.loading.budget import check_size
-from captum_ib.loading.families import GENERATORS, OTHER_HEADS, configuration, model_class
+from captum_ib.loading.configurations import configuration
+from captum_ib.loading.families import GENERATORS, OTHER_HEADS, model_class
 from captum_ib.loading.files import has, one_line, read_json, refusing
 from captum_ib.loading.from_generator import read_generator
 from captum_ib.loading.hub_tokenizer import HubTokenizer

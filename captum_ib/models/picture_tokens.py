@@ -173,6 +173,8 @@ def _anyres(
 
 
 _ANYRES: dict[str, Shapes] = {"llava_next": _anyres, "llava_onevision": _anyres}
+WHOLE = frozenset(_ANYRES)
+"""``model_type`` of models that read a picture small, and its tiles joined: both are all of it."""
 
 
 def _side(size: Any) -> int | None:
@@ -185,8 +187,8 @@ def _side(size: Any) -> int | None:
 def over_picture(parts: Sequence[Tensor], tiles: tuple[int, int] | None = None) -> Tensor | None:
     """One map of a picture that a model reads in several pieces; sums are kept.
 
-    Each piece but the tiles covers the whole picture. A coarse cell's value is spread evenly over
-    the finer cells below it.
+    Each piece but the tiles covers the whole picture (:data:`WHOLE` says of which families). A
+    coarse cell's value is spread evenly over the finer cells below it.
 
     Args:
         parts: maps ``(N, 1, h, w)``; the tiles first, row by row.

@@ -12,7 +12,7 @@ from torch import nn
 
 from captum_ib import ActivationStatistics, InputIBA
 from captum_ib.attr.fitting import Layers
-from captum_ib.attr.input_iba import method as steps
+from captum_ib.attr.input_iba import steps
 from captum_ib.attr.input_iba.bottlenecks import Features, PriorMatch, behind, start_of
 from captum_ib.attr.input_iba.entry import Entry, spread_over
 from captum_ib.bottleneck import FitSettings, Noise, NoiseStream, damping_ratio, gaussian_kl

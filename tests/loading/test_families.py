@@ -10,7 +10,8 @@ import torch
 import transformers
 
 from captum_ib.loading.budget import check_size
-from captum_ib.loading.families import CLASSIFIERS, DUALS, GENERATORS, configuration, model_class
+from captum_ib.loading.configurations import configuration
+from captum_ib.loading.families import CLASSIFIERS, DUALS, GENERATORS, model_class
 from captum_ib.loading.load import load
 from tests.models.classifiers import IMAGE_CLASSIFIERS
 from tests.models.duals import DUAL_ENCODERS

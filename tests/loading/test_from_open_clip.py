@@ -171,6 +171,9 @@ def test_a_hub_repository_of_open_clip(folder, monkeypatch):
     loaded = load("open_clip:hf-hub:some/biomedical", revision="abc")
     assert loaded.name == "open_clip:hf-hub:some/biomedical" and loaded.kind == "dual"
     assert asked == [("some/biomedical", "abc", True)]
+    (folder / "open_clip_model.safetensors").unlink()
+    assert load("open_clip:hf-hub:some/biomedical", pretrained=False).kind == "dual"
+    assert len(asked) == 2  # on disk: the hub is not asked
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,10 @@ from PIL import Image
 
 import captum_ib
 from captum_ib.cli import main
+from captum_ib.explaining.question import make_subject
+from captum_ib.explaining.running import explain_subject
 from captum_ib.loading import load
+from captum_ib.methods import get
 from captum_ib.models import AnswerLogProbability
 from captum_ib.models.picture_tokens import over_picture
 from tests.loading.generator_folders import KINDS, processor, write
@@ -152,6 +156,32 @@ def test_pieces_of_a_picture_keep_their_sums():
     corner = over_picture([*map(torch.zeros_like, tiles), small], (2, 3))[:, 0, 0, 0]
     torch.testing.assert_close(corner, small[:, 0, 0, 0] * (3 / 4) * (5 / 9))
     assert over_picture([small, torch.rand(2, 15)]) is None
+
+
+@pytest.mark.parametrize("name", ["InternVL", "Idefics3"])
+def test_tiles_lie_where_they_were_cut(folders, name):
+    """Put together as their maps are, the tiles' own pixels are the picture's."""
+    x, y = np.meshgrid(np.linspace(0, 1, 90), np.linspace(0, 1, 30))
+    ramps = np.stack([x, y, 1 - x * y], axis=2)
+    picture = Image.fromarray((255 * ramps).astype(np.uint8))
+    asked = load(f"hf:{folders(name)}").ask(picture, QUESTION)
+    rows, columns = asked.tiles
+    assert rows * columns > 1 and rows != columns
+    pixels = asked.pixel_values[0, : rows * columns].mean(dim=1, keepdim=True)[:, None]
+    found = over_picture(list(pixels), asked.tiles)
+    wanted = torch.tensor(ramps).permute(2, 0, 1).mean(dim=0)[None, None].float()
+    wanted = torch.nn.functional.interpolate(wanted, found.shape[2:], mode="bilinear")
+    both = torch.stack([found.flatten(), wanted.flatten()])
+    assert float(torch.corrcoef(both)[0, 1]) > 0.99
+
+
+def test_pieces_of_unknown_place_are_not_added_up(folders, picture):
+    """Tiles each show a part of the picture: without their rows and columns there is no map."""
+    loaded = load(f"hf:{folders('InternVL')}")
+    subject = make_subject(loaded, picture, QUESTION, torch.device("cpu"), torch.float32, "red")
+    lost = replace(subject, answering=replace(subject.answering, tiles=None))
+    with pytest.raises(ValueError, match="where the picture's tokens lie .* can't be told"):
+        explain_subject(lost, get("nib"), (), {"n_steps": 2})
 
 
 def test_shell(folders, picture, tmp_path, capsys):
